@@ -245,6 +245,14 @@ options:
     type: bool
     default: false
     version_added: 0.2.0
+  restart:
+    description:
+      - Whether the machine is started anew when something of it waits for its next start. V(never) leaves it running,
+        V(rolling) starts O(restart_batch) machines of the list anew at a time, V(all) all of them at once.
+      - With O(vms), that of all items which do not say themselves.
+    type: str
+    choices: [never, rolling, all]
+    version_added: 0.2.0
   strict:
     description:
       - Whether an attribute that looks like a slip of a known one, or a key that a known vector does not have, is an
@@ -301,6 +309,20 @@ options:
     description:
       - Whether to find out only if the list would go beyond O(destroy_limit), before anything else of a run is done.
         Nothing is changed then, and what the list needs besides may be missing as yet.
+    type: bool
+    default: false
+    version_added: 0.2.0
+  restart_batch:
+    description:
+      - How many machines whose item says V(rolling) in O(restart) are started anew in one round, a number or a
+        percentage of the machines of the list (C(25%)), which is never less than one.
+    type: str
+    default: "1"
+    version_added: 0.2.0
+  restart_now:
+    description:
+      - Order the restarts of one round, and decide nothing else of the list. RV(restart_rounds) says how many such
+        calls it takes, each with its plans carried out and recorded before the next.
     type: bool
     default: false
     version_added: 0.2.0
@@ -470,6 +492,12 @@ vms:
       elements: dict
     console: {description: Path of its console log on its host., type: str}
     access: {description: "How a person gets in, to be typed on its host.", type: str}
+    waits:
+      description:
+        - What changes at its next start, with C(part) (an attribute, a disk or a NIC), C(found) (what it has now) and
+          C(wanted).
+      type: list
+      elements: dict
     error: {description: Why the last thing that was done to it failed., type: str}
 pools:
   description:
@@ -488,6 +516,11 @@ destroyed:
   returned: always
   type: list
   elements: str
+  version_added: 0.2.0
+restart_rounds:
+  description: How often O(restart_now) is to be called until no machine waits any more that is to be started anew.
+  returned: always
+  type: int
   version_added: 0.2.0
 differs:
   description: What differs from the list and was left as it is, a sentence each.

@@ -129,3 +129,37 @@ def test_what_a_running_machine_cannot_have_is_refused_before_anything_is_done()
         node.domain(vm).attachDeviceFlags(own, 1)
         assert node.one(replace(vm, nics=nics[:2]), refitted=True).error is None
         assert running(node, vm)[1] == {"52:54:00:00:00:01", nics[0].mac, nics[1].mac}
+
+
+@in_world
+def test_what_waits_comes_with_the_next_start_whoever_makes_it() -> None:
+    with a_node() as node:
+        vm = a_machine(node, "q35")
+        node.one(vm)
+        more = replace(vm, memory=64)
+        later = node.one(more, waits=True)
+        assert (later.state, later.changed, later.error, later.waits) == ("RUNNING", True, None, True)
+        assert memory(node, vm) == (32, 64) and node.observed().vms[0].waits
+        assert node.one(more, waits=True).changed is False
+        # Its run goes on after it was saved.
+        assert node.one(more, "SUSPENDED", waits=True).waits and node.observed().vms[0].waits
+        assert node.one(more, waits=True).waits and node.observed().vms[0].waits
+        assert memory(node, vm) == (32, 64)
+        # Somebody starts it anew by hand.
+        node.domain(vm).destroy()
+        assert not node.observed().vms[0].waits
+        node.domain(vm).create()
+        assert not node.observed().vms[0].waits and memory(node, vm) == (64, 64)
+        fewer = replace(vm, memory=48)
+        assert node.one(fewer, waits=True).waits
+        boots = node.boots(vm)
+        restarted = node.one(fewer, waits=True, operation="reboot", hard=True)
+        assert (restarted.state, restarted.changed, restarted.error, restarted.waits) == ("RUNNING", True, None, False)
+        assert memory(node, vm) == (48, 48) and not node.observed().vms[0].waits
+        node.wait_for_boots(vm, boots + 1)
+
+
+def memory(node: Node, vm: Vm) -> tuple[int, int]:
+    """The MiB with which the machine runs, and those of its definition."""
+    texts = (node.domain(vm).XMLDesc(flags) for flags in (0, 2))
+    return tuple(int(ET.fromstring(text).findtext("memory", "")) // 1024 for text in texts)

@@ -69,6 +69,9 @@ def filters(text: str) -> dict[str, list[Any]]:
         "variable": [{"name": text}, "name", text],
         "settings_among": [{f"nebula_{text}": text}, text],
         "unasked": [[{"name": text, "host": text, "state": "RUNNING"}], []],
+        "waiting": [
+            [{"name": text, "id": 3, "waits": [{"part": text, "found": text, "wanted": text}]}],
+        ],
         "unlisted": [{"unlisted_vms": [text], "networks": [text]}],
         "peers": [[{"inventory_hostname": text, "ansible_host": text, "__nebula_node": node}]],
     }

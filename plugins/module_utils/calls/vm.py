@@ -40,6 +40,8 @@ ARGUMENTS = VMS.arguments(
     end_given_up={"type": "bool", "default": False},
     destroy_limit={"type": "str", "default": defaults.DESTROY_LIMIT},
     destroy_limit_only={"type": "bool", "default": False},
+    restart_batch={"type": "str", "default": defaults.RESTART_BATCH},
+    restart_now={"type": "bool", "default": False},
     adopt={"type": "dict", "default": {}},
     safe_dirs={"type": "list", "elements": "path", "default": []},
     restricted_dirs={"type": "list", "elements": "path", "default": [*RESTRICTED]},
@@ -54,5 +56,5 @@ ARGUMENTS = VMS.arguments(
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     packed = ("context", "attributes", "inject", "owner")
     params = {**params, **{key: parse_json(params[key], key) for key in packed if params[key] is not None}}
-    items, refused = VMS.items(params, {"owner": params["owner"]})
+    items, refused = VMS.items(params, {"owner": params["owner"], "restart": params["restart"]})
     return vm_list.reconcile(params, items, refused, check_mode)

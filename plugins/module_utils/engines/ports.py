@@ -44,6 +44,7 @@ class VmRecord:
     summary: for users, without context values and passwords.
     outdated: its networks say something else by now than its context does.
     awaits: it runs with other disks or NICs than it is to have, and gets these when it is off.
+    waits: what it gets at its next start: part, found and wanted of each, without secrets.
     loses: some of these are disks or NICs that it is to have no more.
     recreates: it is to be made anew, which its host failed to do.
     request: the merged template it was made from (Template as plain attributes). owner: of its context."""
@@ -65,6 +66,7 @@ class VmRecord:
     error: str = ""
     outdated: bool = False
     awaits: bool = False
+    waits: Sequence[Mapping[str, str]] = ()
     loses: bool = False
     recreates: bool = False
     stime: int = 0

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 from ..dataclass import dataclass
 from ..errors import Conflict, ForeignObject, Unsupported
@@ -29,12 +29,13 @@ from ..model.vm import Vm
 @dataclass(frozen=True)
 class Mark:
     """Says whose a machine is; the hypervisor keeps it with the machine itself (domain metadata). uuid: "" if the
-    caller does not know it."""
+    caller does not know it. run: what Driver.name_run() gave, if the hypervisor tells it with the rest."""
 
     catalog: str
     vm_id: int
     uuid: str = ""
     generation: int = 0
+    run: str = ""
 
 
 def domain_name(vm_id: int) -> str:
@@ -124,11 +125,14 @@ class Survey:
     """Describes what runs on this node.
     vms: the catalog's machines, whatever their state; other machines are never listed.
     foreign_memory: MiB that running machines hold which are not this catalog's, with what they take besides.
-    foreign_ids: ids of machines whose names are somebody else's here, running or not."""
+    foreign_ids: ids of machines whose names are somebody else's here, running or not.
+    runs: by id, what name_run() gave to the runs of machines that were not started anew since; None where that is not
+    kept."""
 
     vms: tuple[ObservedVm, ...] = ()
     foreign_memory: int = 0
     foreign_ids: frozenset[int] = frozenset()
+    runs: Mapping[int, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -200,6 +204,8 @@ class Driver(abc.ABC):
     has_directories: bool = False
     # Disks of a machine that runs are made larger at once, by adjust().
     grows_running_disks: bool = False
+    # name_run() and run_name() work; elsewhere nothing tells whether somebody else has started a machine anew.
+    names_runs: ClassVar[bool] = False
     # A suspended machine stands still and keeps its memory on its host, with which it ends: nothing of it is saved.
     suspends_in_memory: bool = False
     programs: tuple[str, ...] = ()
@@ -326,6 +332,13 @@ class Driver(abc.ABC):
 
     def password_in(self, text: str) -> str:
         """Return the password of the console that a deployment file names, "" if it names none."""
+        return ""
+
+    def name_run(self, mark: Mark, name: str) -> None:  # noqa: B027 (most keep no such name)
+        """Give the run of the machine a name that goes when it ends, and is kept where it is saved and resumed."""
+
+    def run_name(self, mark: Mark) -> str:
+        """Return the name that the run of the machine was given, "" if none."""
         return ""
 
     def press_key(self, mark: Mark) -> None:  # noqa: B027 (most have no keyboard)

@@ -40,7 +40,8 @@ class Record:
     closed: when the machine was last started here, its graphics had a password.
     devices: what the log last said of its disks, NICs and the like, by their names; empty where an earlier release
     said nothing.
-    exact: the context is filled in as those of new machines are; no context of an earlier release was."""
+    exact: the context is filled in as those of new machines are; no context of an earlier release was.
+    waits: some of it changes at its next start: what names the run since which that is so; "" if nothing does."""
 
     catalog: str
     vm_id: int
@@ -56,6 +57,7 @@ class Record:
     closed: bool = False
     devices: Mapping[str, str] = field(default_factory=dict)
     exact: bool = False
+    waits: str = ""
 
 
 def is_left_behind(name: str) -> bool:

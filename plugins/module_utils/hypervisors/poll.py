@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 
 from ..context import files_on_node
 from ..dataclass import replace
@@ -28,7 +29,7 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
     catalog = catalog or known.catalog
     memory, cpu = driver.capacity() if driver is not None else (node_file.memory(), float(node_file.processors()))
     survey = driver.survey(catalog) if driver is not None else None
-    vms = [_with_record(root, seen) for seen in survey.vms] if survey is not None else []
+    vms = [_with_record(root, seen, survey.runs) for seen in survey.vms] if survey is not None else []
     running = [record for seen, record in vms if record is not None and seen.state not in ("POWEROFF", "SUSPENDED")]
     ours = {record.port for record in running if record.port}
     return Observed(
@@ -69,7 +70,7 @@ def _with_console(driver: Driver | None, catalog: str, seen: ObservedVm, record:
     return replace(seen, open_console=driver.has_open_console(Mark(catalog, seen.vm_id, seen.uuid, seen.generation)))
 
 
-def _with_record(root: str, seen: ObservedVm) -> tuple[ObservedVm, Record | None]:
+def _with_record(root: str, seen: ObservedVm, runs: Mapping[int, str] | None) -> tuple[ObservedVm, Record | None]:
     directory = vm_directory(root, seen.vm_id)
     try:
         record = read_record(directory)
@@ -79,4 +80,13 @@ def _with_record(root: str, seen: ObservedVm) -> tuple[ObservedVm, Record | None
     if state == "POWEROFF" and os.path.exists(os.path.join(directory, CHECKPOINT)):
         state = "SUSPENDED"
     generation = seen.generation if record is None else max(seen.generation, record.generation)
-    return replace(seen, state=state, generation=generation), record
+    waits = record is not None and _waits(record, state, runs)
+    return replace(seen, state=state, generation=generation, waits=waits), record
+
+
+def _waits(record: Record, state: str, runs: Mapping[int, str] | None) -> bool:
+    """Return whether the machine was not started anew since something of it was to change at its next start. What was
+    saved to a file has the name of its run in there."""
+    if not record.waits or state == "POWEROFF":
+        return False
+    return runs is None or state == "SUSPENDED" or runs.get(record.vm_id) == record.waits

@@ -59,6 +59,8 @@ KEPT_CONSOLE_LOGS = 3
 SHUTDOWN_SECONDS = 120
 # For a guest to let go of a disk or NIC. (One that answers does so within a second or two, and pciehp takes five.)
 DETACH_SECONDS = 60
+# Machines that are started anew at a time, where they have something that waits for that.
+RESTART_BATCH = "1"
 # For a guest to be up and contextualised.
 VERIFY_SECONDS = 180
 # For AWX to update a project.

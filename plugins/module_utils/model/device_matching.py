@@ -328,6 +328,17 @@ def _could_be_other(name: str, gone: Vector, stays: Vector, had: MachineDevice, 
 
 
 # -- what it takes -----------------------------------------------------------------------------------------------------
+def changed_keys(name: str, old: Vector, new: Vector, has: MachineDevice) -> tuple[str, ...]:
+    """Return the keys in which a device that stays becomes another, but for its size."""
+    keys = _differing_keys(name, old, new, has.limited)
+    return tuple(sorted(keys | ({"TARGET"} if name == DISK and _is_moved(old, new, has) else set())))
+
+
+def is_same_target(one: str, other: str) -> bool:
+    """Return whether both name the same device, in the words of any hypervisor."""
+    return _device_name(one) == _device_name(other)
+
+
 def _how_to_change(
     name: str,
     old: Sequence[Vector],

@@ -78,7 +78,8 @@ class PlannedVm:
     gives_memory (MiB, with what its hypervisor takes), gives_cpu: what it holds of its host until this is done.
     grown: ids of disks that are to be larger than they were made.
     refitted: its disks or NICs are to be others.
-    agreed: while it runs it may lose the disks and NICs that it is to have no more."""
+    agreed: while it runs it may lose the disks and NICs that it is to have no more.
+    waits: some of it becomes what is planned at its next start, if it runs now."""
 
     vm: Vm
     generation: int
@@ -96,6 +97,7 @@ class PlannedVm:
     grown: tuple[int, ...] = ()
     refitted: bool = False
     agreed: bool = False
+    waits: bool = False
 
     def is_due(self, operated: int) -> bool:
         """Return whether the operation is still to be done. operated: the generation whose operation was done last."""
@@ -199,7 +201,8 @@ class VmOutcome:
     (PROLOG_FAILURE, BOOT_FAILURE, EPILOG_FAILURE).
     error: also where all that went wrong is one of its tasks.
     fitted: whether it has the disks and NICs that it is to have; None where nothing of them was to change, and where
-    that is not told: then it has them if there is no error."""
+    that is not told: then it has them if there is no error.
+    waits: it runs, and gets some of what it is to be at its next start; None where that is not told."""
 
     vm_id: int
     generation: int
@@ -209,6 +212,7 @@ class VmOutcome:
     log: tuple[str, ...] = ()
     tasks: tuple[TaskOutcome, ...] = ()
     fitted: Optional[bool] = None
+    waits: Optional[bool] = None
 
     @property
     def is_of_given_up(self) -> bool:
@@ -223,7 +227,8 @@ class ObservedVm:
     ends the machine (on_reboot = destroy). "unknown" for a machine in POWEROFF of which nothing tells: it was never
     started, or what was written down at its end is gone. "" for all others: it was ended from outside, or went down
     with its host.
-    open_console: it runs, and its graphics take anybody in, without a password."""
+    open_console: it runs, and its graphics take anybody in, without a password.
+    waits: it was not started anew since some of it was to change at its next start."""
 
     vm_id: int
     uuid: str
@@ -233,6 +238,7 @@ class ObservedVm:
     memory: int = 0
     ended: str = ""
     open_console: bool = False
+    waits: bool = False
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,8 @@ _GUESTS = ("CONTEXT", "INJECT")
 DISK_SIZE = "DISK/SIZE"
 
 _NOTHING: Mapping[str, Sequence[MachineDevice]] = MappingProxyType({})
-_Normal = Union[str, tuple[tuple[str, str], ...]]
+# A value as it is compared: text, or the keys and texts of a vector.
+Normal = Union[str, tuple[tuple[str, str], ...]]
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,9 @@ def changes(
     for name in dict.fromkeys(old.names() + new.names()):
         if name in _IGNORED:
             continue
-        before, after = _normal(old, name), _normal(new, name)
+        before, after = normal_values(old, name), normal_values(new, name)
         if before != after:
-            texts = _values_text(name, before, after), _values_text(name, after, before, new=True)
+            texts = values_text(name, before, after), values_text(name, after, before, new=True)
             found.append(Change(name, *texts, how_to_change(name, old, new, live, has)))
     return found
 
@@ -125,8 +126,8 @@ def pair_devices(
     name: str, old: Template, new: Template, has: Mapping[str, Sequence[MachineDevice]] = _NOTHING
 ) -> Pairing:
     """Return which of the machine's disks or NICs each of `new` is."""
-    known = [replace(each, values=_normal_vector(each.values)) for each in has.get(name, ())]
-    before, after = ([_normal_vector(vector) for vector in template.vectors(name)] for template in (old, new))
+    known = [replace(each, values=normal_vector(each.values)) for each in has.get(name, ())]
+    before, after = ([normal_vector(vector) for vector in template.vectors(name)] for template in (old, new))
     return device_matching.pair_vectors(name, before, after, known)
 
 
@@ -135,7 +136,8 @@ def refuse_sizes(old: Template, new: Template, has: Mapping[str, Sequence[Machin
     device_matching.refuse_sizes(new.vectors("DISK"), has.get("DISK", ()), pair_devices("DISK", old, new, has), where)
 
 
-def _normal_vector(vector: Mapping[str, str]) -> dict[str, str]:
+def normal_vector(vector: Mapping[str, str]) -> dict[str, str]:
+    """Return the vector as it is compared: without empty values, each in its one form."""
     return {key: _normal_text(key, text) for key, text in vector.items() if text}
 
 
@@ -148,14 +150,15 @@ def _caseless(template: Template, key: str) -> str:
     return template.vector("OS").get(key, "").lower()
 
 
-def _normal(template: Template, name: str) -> list[_Normal]:
+def normal_values(template: Template, name: str) -> list[Normal]:
+    """Return what the template says of the attribute, as it is compared."""
     values = [_normal_value(name, value) for key, value in template.attributes if key == name]
     if not any(values) and not (name == "CONTEXT" and values):
         values = [_normal_value(name, _DEFAULTS[name])] if name in _DEFAULTS else []
     return values
 
 
-def _normal_value(name: str, value: Value) -> _Normal:
+def _normal_value(name: str, value: Value) -> Normal:
     if isinstance(value, str):
         return _normal_text(name, value)
     if name in _GUESTS:
@@ -187,7 +190,7 @@ def _number(text: str) -> str:
     return whole + ("." + fraction.rstrip("0") if fraction.rstrip("0") else "")
 
 
-def _values_text(name: str, values: list[_Normal], others: list[_Normal], new: bool = False) -> str:
+def values_text(name: str, values: Sequence[Normal], others: Sequence[Normal], new: bool = False) -> str:
     """Return the values as text, of vectors only the keys in which they differ. Of a secret its name is shown: in the
     old values alone if it went, in the new ones alone if it came, and with "another" in the new ones if it changed."""
     if not values:

@@ -188,7 +188,8 @@ class Audit:
                 continue
             if row["host_id"] in expected.hosts:
                 used = expected.hosts[row["host_id"]]
-                used[0], used[1], used[2] = used[0] + row["memory"], round(used[1] + row["cpu"], 6), used[2] + 1
+                used[0] += row["memory"] + row["kept_memory"]
+                used[1], used[2] = round(used[1] + row["cpu"], 6), used[2] + 1
                 used[3] += row["overhead"]
             noted = uses.get(vm.vm_id, {})
             for disk in vm.disks:

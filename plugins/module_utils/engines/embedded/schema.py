@@ -181,6 +181,11 @@ MIGRATIONS = (
     UPDATE images SET checksums = CASE trim(checksums) WHEN '' THEN '{}' ELSE
         '{"' || replace(replace(trim(checksums), ' ', '", "'), ':', '": "') || '"}' END;
     """,
+    # waits: what a running machine gets at its next start; kept_memory: MiB that it holds until then (vms/waiting.py).
+    """
+    ALTER TABLE vms ADD COLUMN waits TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE vms ADD COLUMN kept_memory INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 VERSION = len(MIGRATIONS)
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import secrets
 from collections.abc import Mapping
 
 from ...context import directory, files_on_node, iso9660
@@ -23,6 +24,8 @@ from ..base import Adjustment, Driver, Site
 from . import device_log, named_files
 from .job import Common, Job
 
+# The name of a run where the hypervisor keeps none.
+_SOME_RUN = "some"
 # Bytes of a file that is written into a disk: what the front-end reads for one machine.
 LARGEST_FILE = 1 << 30
 
@@ -89,6 +92,8 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
         # What a machine still has while it runs stays until it is off.
         _remove_detached(job)
     job.fitted = fits
+    if not paused:
+        _note_what_waits(job, running)
     device_log.log_devices(job, new=not known.definition, at_once=fits)
     if context != job.record.context:
         if running and vm.context is not None:
@@ -102,6 +107,20 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
         # Before it starts: a run that finishes what a killed one began must not take the medium from a guest that
         # has just begun to boot.
         job.keep_record()
+
+
+def _note_what_waits(job: Job, running: bool) -> None:
+    """Record whether some of the machine changes at its next start only, with the name of the run that goes on."""
+    waits = running and (job.planned.waits or job.is_fitted is False)
+    driver, name = job.common.driver, job.record.waits
+    if not waits:
+        name = ""
+    elif not driver.names_runs:
+        name = name or _SOME_RUN
+    elif not name or driver.run_name(job.mark) != name:
+        name = secrets.token_hex(8)
+        driver.name_run(job.mark, name)
+    job.record = replace(job.record, waits=name)
 
 
 def _check_adjustment(job: Job) -> None:

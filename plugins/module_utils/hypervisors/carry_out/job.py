@@ -79,6 +79,10 @@ class Job:
         planned = self.planned
         return self.fitted if planned.refitted or planned.detached or planned.grown else None
 
+    def waits_in(self, state: str) -> bool:
+        """Return VmOutcome.waits of the machine in this state."""
+        return bool(self.record.waits) and state in ("RUNNING", "SUSPENDED")
+
     def path(self, name: str) -> str:
         return os.path.join(self.directory, name)
 

@@ -37,6 +37,11 @@ def carry_out(job: Job) -> str:
 
 
 def _to_running(job: Job, state: str | None) -> str:
+    if _restarts(job, state):
+        # What a guest does by itself on most hypervisors leaves it with the definition that it has.
+        stop(job, "RUNNING", "SHUTDOWN_POWEROFF")
+        job.moved("DIM", "POWEROFF")
+        state = "POWEROFF"
     was = state
     if was_started(job.planned, job.record, state):
         job.log("LCM", "I", "It was started, and has ended since: it is not started again")
@@ -94,6 +99,13 @@ def _to_running(job: Job, state: str | None) -> str:
             _reboot_or_reset(job)
         _record_operation(job)
     return "RUNNING"
+
+
+def _restarts(job: Job, state: str | None) -> bool:
+    """Return whether the machine is to be rebooted, and waits for something that only an end and a start bring."""
+    planned = job.planned
+    due = planned.operation == "reboot" and planned.is_due(job.record.operated)
+    return due and state == "RUNNING" and planned.waits
 
 
 def _record_start(job: Job) -> None:

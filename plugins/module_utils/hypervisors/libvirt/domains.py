@@ -42,6 +42,8 @@ _TAKE_OUT = (
     "name in another one, which a machine that ended badly left (ovs-vsctl port-to-br {name}). If nothing needs that "
     "port, take it out (ovs-vsctl del-port {name}), then run again"
 )
+# The attribute of our metadata that names the run of a machine (Driver.name_run).
+RUN = "run"
 _REMOVE = (
     "The host has an interface of that name: a machine that ended badly left it, or it is somebody else's. See what "
     "it is (ip -details link show {name}) and which process has it (grep -l {name} /proc/[0-9]*/fdinfo/*). If nothing "
@@ -56,6 +58,7 @@ class LibvirtDomains:
     keep, forget: options of `virsh undefine`, for a machine that is defined anew and for any other."""
 
     uri: ClassVar[str]
+    names_runs: ClassVar[bool] = True
     remedies: ClassVar[tuple[tuple[str, str], ...]] = ()
     keep: ClassVar[str] = ""
     forget: ClassVar[str] = "--managed-save"
@@ -267,6 +270,26 @@ class LibvirtDomains:
             )
         return domain
 
+    def name_run(self, mark: Mark, name: str) -> None:
+        lv = self._libvirt
+        domain = self._found(mark)
+        with self._explained(f"noting what {label_of(mark)} waits for"):
+            # Of the running definition alone: it goes with that.
+            element = ET.fromstring(domain.metadata(lv.VIR_DOMAIN_METADATA_ELEMENT, domain_xml.NAMESPACE))
+            element.set(RUN, name)
+            domain.setMetadata(
+                lv.VIR_DOMAIN_METADATA_ELEMENT,
+                ET.tostring(element, encoding="unicode"),
+                "nebula",
+                domain_xml.NAMESPACE,
+                lv.VIR_DOMAIN_AFFECT_LIVE,
+            )
+
+    def run_name(self, mark: Mark) -> str:
+        domain = self._find(mark)
+        found = None if domain is None else self._mark_of(domain)
+        return "" if found is None else found.run
+
     def _mark_of(self, domain: Any) -> Mark | None:
         lv = self._libvirt
         try:
@@ -276,6 +299,7 @@ class LibvirtDomains:
                 catalog=element.get("catalog", ""),
                 vm_id=int(element.get("id", "")),
                 generation=int(element.get("generation", "0")),
+                run=element.get(RUN, ""),
             )
         except (lv.libvirtError, ET.ParseError, ValueError):
             return None
@@ -389,6 +413,11 @@ class LibvirtDomains:
 
     def _error(self, asked: str, error: Any) -> NebulaError:
         return error_of_libvirt(asked, message_of(error), self.remedies)
+
+
+def runs_of(marks: Iterable[Mark | None]) -> dict[int, str]:
+    """Return what name_run() gave to machines, by id, as far as it did."""
+    return {mark.vm_id: mark.run for mark in marks if mark is not None and mark.run}
 
 
 def error_of_libvirt(asked: str, text: str, remedies: Iterable[tuple[str, str]]) -> NebulaError:

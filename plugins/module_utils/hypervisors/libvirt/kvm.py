@@ -39,7 +39,7 @@ from ..base import (
 from . import domain_xml, guest_agent, live_devices, qemu_logs
 from .disk_secrets import LibvirtSecrets
 from .domain_events import DomainEvents
-from .domains import PRESS_AGAIN, LibvirtDomains
+from .domains import PRESS_AGAIN, LibvirtDomains, runs_of
 from .kvm_overhead import BY_KVM, EMULATED
 from .live_device_changes import LiveDeviceChanges
 from .running_disks import RunningDisks
@@ -170,7 +170,10 @@ class KvmDriver(LibvirtDomains, Driver):
                 )
             )
         return Survey(
-            vms=tuple(sorted(vms, key=lambda vm: vm.vm_id)), foreign_memory=foreign, foreign_ids=frozenset(ids)
+            vms=tuple(sorted(vms, key=lambda vm: vm.vm_id)),
+            foreign_memory=foreign,
+            foreign_ids=frozenset(ids),
+            runs=runs_of(marks),
         )
 
     def _overhead_of(self, domain: Any, memory: int, stats: Mapping[str, Any]) -> int:

@@ -27,7 +27,7 @@ from ...storage import mounted_disks
 from ...storage.datastore_layout import disk_path
 from ..base import Adjusted, Adjustment, Deployment, Driver, Mark, Site, Survey, id_in_name, label_of
 from ..libvirt.domain_xml import MARK_PATH, attribute_of
-from ..libvirt.domains import PRESS_AGAIN, STEP, LibvirtDomains
+from ..libvirt.domains import PRESS_AGAIN, STEP, LibvirtDomains, runs_of
 from . import (
     confinement,
     console_logger,
@@ -126,7 +126,8 @@ class LxcDriver(LibvirtDomains, Driver):
         foreign, ids = 0, set[int]()
         with self._explained("listing the containers of this node"):
             domains = self._connection().listAllDomains()
-        for domain, mark in zip(domains, self._marks_of(domains, catalog)):
+        marks = self._marks_of(domains, catalog)
+        for domain, mark in zip(domains, marks):
             try:
                 state, memory, _now, _cpus, cpu_time = domain.info()
                 if state != lv.VIR_DOMAIN_SHUTOFF:
@@ -155,7 +156,7 @@ class LxcDriver(LibvirtDomains, Driver):
                     ended="unknown" if name == "POWEROFF" else "",
                 )
             )
-        return Survey(tuple(sorted(vms, key=lambda vm: vm.vm_id)), foreign, frozenset(ids))
+        return Survey(tuple(sorted(vms, key=lambda vm: vm.vm_id)), foreign, frozenset(ids), runs_of(marks))
 
     def _memory_of(self, domain: Any) -> int:
         """Return the KiB that the container may have, which may have changed since its start; 0 if it has ended in

@@ -49,6 +49,7 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
     libraries = ("libvirt",)
     services = hypervisor_daemons.LIBVIRT
     remedies = REMEDIES
+    names_runs = False
 
     def __init__(self) -> None:
         XenNode.__init__(self)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ...dataclass import dataclass
@@ -21,6 +21,7 @@ from ..host_identity import without_second_names
 from .adoptions import Adoptions
 from .destroy_limit import DestroyLimit, names_of_destroyed
 from .nodes_answers import refused_answers
+from .restarts import Restarts
 from .vm_list_decision import reconcile
 from .vm_outcome import Difference, Outcome
 from .vm_results import open_consoles, vm_view, warnings_of_given_up
@@ -80,6 +81,38 @@ def decide(
     live_removal: bool = False,
 ) -> Decided:
     """Record what the nodes say, then decide the list, within a decision. formers and what follows: see reconcile()."""
+
+    def work(there: Sequence[str] | None) -> tuple[list[Outcome], list[str]]:
+        return reconcile(engine, items, there, adopting, formers, limit, foreseen, live_removal)
+
+    return _decided(engine, work, observed, hosts, with_plans, end_given_up)
+
+
+def restart(
+    engine: Engine,
+    items: Sequence[Mapping[str, Any]],
+    observed: Sequence[Observed],
+    hosts: Sequence[str] | None,
+    with_plans: bool,
+    end_given_up: bool,
+    restarts: Restarts,
+) -> Decided:
+    """Record what the nodes say, then order the next restarts of machines that wait for their next start."""
+
+    def work(there: Sequence[str] | None) -> tuple[list[Outcome], list[str]]:
+        return restarts.begin(engine, items, there)
+
+    return _decided(engine, work, observed, hosts, with_plans, end_given_up)
+
+
+def _decided(
+    engine: Engine,
+    work: Callable[[Sequence[str] | None], tuple[list[Outcome], list[str]]],
+    observed: Sequence[Observed],
+    hosts: Sequence[str] | None,
+    with_plans: bool,
+    end_given_up: bool,
+) -> Decided:
     observed = engine.hosts.check(observed)
     observed, second = without_second_names(engine, observed)
     if second:
@@ -88,7 +121,7 @@ def decide(
         hosts = [name for name in named if name not in second]
     moved = engine.vms.observe(observed)
     given_up = engine.vms.given_up()
-    outcomes, warnings = reconcile(engine, items, hosts, adopting, formers, limit, foreseen, live_removal)
+    outcomes, warnings = work(hosts)
     warnings += [f"host {name}: {why}. Nothing was done under the name {name}" for name, why in second.items()]
     warnings += map(str, engine.networks.spread_out())
     warnings += warnings_of_given_up(given_up, end_given_up, hosts)
@@ -118,7 +151,10 @@ def _sides(outcome: Outcome) -> tuple[dict[str, Any] | None, dict[str, Any] | No
         return before, after
     if outcome.before.name != outcome.after.name:
         before["name"], after["name"] = outcome.before.name, outcome.after.name
-    if outcome.changes:
+    if outcome.parts:
+        before["changed"] = {each.part: each.found for each in outcome.parts}
+        after["changed"] = {each.part: ", ".join(filter(None, (each.wanted, each.when))) for each in outcome.parts}
+    elif outcome.changes:
         before["changed"] = {change.attribute: change.old for change in outcome.changes}
         # Two secrets are shown alike.
         after["changed"] = {

@@ -30,6 +30,8 @@ from .save_as import DiskSnapshot, SaveAs, disk_snapshots, saves
 WANTED = {"running": "RUNNING", "poweroff": "POWEROFF", "suspended": "SUSPENDED", "absent": "DONE"}
 OPERATIONS = {"rebooted": "reboot", "reset": "reset"}
 INDEX = "%i"
+# Which of the machines that wait for their next start are started anew.
+NEVER, ROLLING, ALL = "never", "rolling", "all"
 # Keys that are read elsewhere; values of templates stay as their author wrote them.
 _AS_GIVEN = (
     *("name", "renamed_from", "template", "cpu", "vcpu", "memory", "disks", "nics", "nic_aliases"),
@@ -62,11 +64,22 @@ class Spec:
     host: str = ""
     recreate: bool = False
     detach: bool = False
+    restart: str = NEVER
     owner: Owner | None = None
     save_as: Sequence[SaveAs] = ()
     disk_snapshots: Sequence[DiskSnapshot] = ()
     orders: VmOrders = VmOrders()
     names: list[str] = field(default_factory=list)
+
+    @property
+    def starts_anew(self) -> bool:
+        """Return whether its machines are started anew in this run if they wait for that."""
+        return self.state == "rebooted" or self.restart_word != NEVER
+
+    @property
+    def restart_word(self) -> str:
+        """Return which machines that wait are started anew; NEVER where the state leaves nothing to wait for."""
+        return self.restart if self.state in ("running", "present") else NEVER
 
     @property
     def pattern(self) -> str:
@@ -99,6 +112,7 @@ def spec_of(item: Mapping[str, Any], templates: Templates, warnings: list[str]) 
     state = item["state"] or "running"
     check_name("VM", name.replace(INDEX, "0"))
     spec = Spec(name=name, state=state, host=item["host"] or "", recreate=item["recreate"], detach=item["detach"])
+    spec.restart = item["restart"] or NEVER
     spec.count = _count(item, where)
     spec.renamed_from = renames.former_of(item, name, where, INDEX)
     if spec.count is None:

@@ -20,10 +20,11 @@ from ...runner import closing
 from ...sync import Item, Result
 from .. import templates
 from .adoptions import Adoptions, ids_of
-from .decided_list import Decided, decide, names_in_pools, vm_items
+from .decided_list import Decided, decide, names_in_pools, restart, vm_items
 from .destroy_limit import DestroyLimit, limit_of, machines_text, names_of_destroyed, names_text
 from .nodes_answers import polls_of, refused_answers
 from .renames import former_names
+from .restarts import Restarts, batch_of
 from .vm_results import as_plans
 
 
@@ -36,7 +37,7 @@ def reconcile(
     adopting = Adoptions(ids_of(params["adopt"]), foreseen=check_mode)
     # The names of unreadable items count as well.
     renamed = former_names(parse_json(params["vms"], "vms")) if refused else ()
-    limit = limit_of(params["destroy_limit"])
+    limit, restarts = limit_of(params["destroy_limit"]), Restarts(batch_of(params["restart_batch"]))
     if params["destroy_limit_only"]:
         return _within_limit(params, items, renamed, limit)
     with closing(open_engine(params, check_mode)) as engine:
@@ -46,6 +47,8 @@ def reconcile(
             if check_mode and params["declared"]:
                 _declare(engine, params["declared"])
             asked = (params["hosts"], params["return_plans"], params["end_given_up"])
+            if params["restart_now"]:
+                return restart(engine, items, observed, *asked, restarts)
             return decide(
                 engine, items, observed, *asked, adopting, renamed, limit, live_removal=params["live_removal"]
             )
@@ -68,6 +71,7 @@ def reconcile(
             **decided.shown(params["root"], check_mode),
             "changed_vms": [item.name for item in result.items if item.is_changed and item.error is None],
             "catalog": engine.catalog(),
+            "restart_rounds": restarts.rounds(decided.outcomes),
             "refused_answers": refused_answers(decided.heard),
             "pools": names_in_pools(engine, None if result.errors else decided.records),
             **planned,

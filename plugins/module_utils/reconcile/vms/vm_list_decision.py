@@ -307,6 +307,7 @@ class _Try:
 
     def _keep(self, spec: Spec, outcome: Outcome, record: VmRecord) -> None:
         """Decide what becomes of a machine that is there, and stays."""
+        outcome.spec = spec
         if id_of(record) in self.current.adopted:
             # The machine stays as it is: what the list wants of it besides is for the next run.
             outcome.before = None

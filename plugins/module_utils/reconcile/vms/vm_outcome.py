@@ -13,7 +13,9 @@ from ...errors import NebulaError
 from ...model.image import Image
 from ...model.object_ids import id_of
 from ...model.template_changes import Change
+from ...model.waiting_changes import PartChange
 from ...printable import printable
+from .vm_item import Spec
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Outcome:
     """Holds what was decided about a machine.
     before, after: None where there is no machine
     changes: what becomes different in its template
+    spec: the item, of a machine that is there and stays
+    parts: the same of a running machine, part by part, with when it changes
     differences: what was found different and left alone
     destroys: disks are lost with their content
     saves: by number of the disk, the image as which it is to be saved, if that is not under way or done"""
@@ -50,9 +54,11 @@ class Outcome:
     after: VmRecord | None = None
     error: NebulaError | None = None
     changes: list[Change] = field(default_factory=list)
+    parts: list[PartChange] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
     destroys: bool = False
     saves: dict[int, Image] = field(default_factory=dict)
+    spec: Spec | None = None
 
     @property
     def differs(self) -> tuple[str, ...]:

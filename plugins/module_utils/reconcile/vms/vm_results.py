@@ -52,6 +52,7 @@ def vm_view(record: VmRecord, root: str, unsure: bool = False) -> dict[str, Any]
         "console": f"{directory}/console.log" if directory else "",
         "domain": domain,
         "access": console_instructions(record.hypervisor, domain, record.graphics),
+        "waits": [dict(each) for each in record.waits],
         "error": record.error,
         "stime": record.stime,
     }

@@ -23,6 +23,7 @@ from ...model.saved_disks import holds_saved_disk, origin_of
 from ...model.template import Template
 from ...model.template_changes import Change, how_to_change, pair_devices, refuse_sizes
 from ...model.vm import Os
+from ...model.waiting_changes import NEXT_START, OWNER, RESTARTED, UNTOLD, PartChange, part_changes
 from ...model.whole_numbers import whole
 from . import renames
 from .destroy_limit import NOT_STARTED, loses_disks, never_ran
@@ -30,8 +31,6 @@ from .vm_item import INDEX, Spec
 from .vm_outcome import Outcome
 
 _OWN_NAME = re.compile(r"\$NAME\b")
-# The name of a change of the owner, which is no attribute of a template.
-OWNER = "owner"
 
 
 def change_as_listed(
@@ -62,13 +61,11 @@ def change_as_listed(
     live = rule.live if record.state == "RUNNING" else ()
     agreed = live_removal or spec.detach
     fits = off or (set(DEVICES) <= set(rule.live) and (agreed or not record.loses))
-    if record.awaits and not fits and not (changes and spec.recreate):
-        _tell_awaited(outcome, record)
     if record.recreates and changes and not spec.recreate:
         _tell_given_up(outcome, record, changes)
         return
     if not changes:
-        if record.outdated or (record.awaits and fits):
+        if record.outdated or (fits and _is_to_be_tried_again(record, off, agreed)):
             outcome.after = engine.vms.update(id_of(record), record.request, agreed=agreed)
         return
     if spec.recreate or never_ran(engine, record):
@@ -80,20 +77,25 @@ def change_as_listed(
     if any(change.attribute == DISK for change in changes):
         refuse_sizes(record.request, wanted, has, f"VM {record.name} (id {record.id})")
     template = record.request
-    nics = next((change for change in changes if change.attribute == NIC and not _is_possible(change, off, live)), None)
+    running = record.state == "RUNNING"
+    nics = next((each for each in changes if each.attribute == NIC and not _is_possible(each, off, running)), None)
     if nics is not None:
         # Aliases are on the NICs of the same list.
         changes = [replace(each, how=nics.how) if each.attribute == ALIAS else each for each in changes]
     for change in changes:
-        possible = _is_possible(change, off, live)
+        possible = _is_possible(change, off, running)
         refits = change.attribute == DISK and change.how in (HOTPLUG, POWEROFF)
         if refits and _leaves_disks(engine, spec, outcome, record, (wanted, has), possible):
             continue
-        if possible and live and not (off or agreed) and _takes(change, record.request, wanted, has):
+        at_once = _is_at_once(change, live)
+        if possible and running and not (off or agreed) and _takes(change, record.request, wanted, has, at_once):
             _tell_not_agreed(outcome, record, change)
             continue
         if possible:
             outcome.changes.append(change)
+            if running and not off:
+                parts = _parts_of(record, change, wanted, has, live, at_once)
+                outcome.parts += [_restarted(each) for each in parts] if spec.starts_anew else parts
             if change.attribute != OWNER:
                 template = _with_attribute(template, wanted, change.attribute)
             continue
@@ -142,22 +144,49 @@ def doubts_of_host_name(record: VmRecord) -> list[str]:
     return [f"VM {record.name}: {cut}" for cut in truncated_host_names.cuts_of_host_name(named)]
 
 
-def _is_possible(change: Change, off: bool, live: Collection[str]) -> bool:
-    """Return whether the change can be made on the machine as it is.
-    off: nothing of the machine runs
-    live: attributes that can change while it runs"""
-    if change.how in ("catalog", "live") or (off and change.how != RECREATE):
-        return True
+def _is_possible(change: Change, off: bool, running: bool) -> bool:
+    """Return whether the change can be made on the machine as it is, at once or at its next start.
+    off: nothing of the machine runs."""
+    return change.how in ("catalog", "live") or ((off or running) and change.how != RECREATE)
+
+
+def _is_at_once(change: Change, live: Collection[str]) -> bool:
+    """Return whether the change is made while the machine runs. live: attributes that can change then."""
     if change.attribute in DEVICES:
         return change.how == HOTPLUG and change.attribute in live
-    return change.how != RECREATE and change.attribute in live
+    return change.how in ("catalog", "live") or change.attribute in live
 
 
-def _takes(change: Change, old: Template, wanted: Template, has: Mapping[str, Sequence[MachineDevice]]) -> bool:
-    """Return whether the change takes something from a machine that runs: a disk, a NIC or memory."""
+def _is_to_be_tried_again(record: VmRecord, off: bool, agreed: bool) -> bool:
+    """Return whether the machine has not all disks and NICs that it is to have, and its node may succeed now. What
+    waits for a start of the machine is not tried again before."""
+    waits = [each for each in record.waits if each["part"] != UNTOLD]
+    return record.awaits and (off or not waits or bool(record.error) or (record.loses and agreed))
+
+
+def _parts_of(
+    record: VmRecord,
+    change: Change,
+    wanted: Template,
+    has: Mapping[str, Sequence[MachineDevice]],
+    live: Collection[str],
+    at_once: bool,
+) -> list[PartChange]:
+    ids = {DISK: [disk["disk_id"] for disk in record.disks], NIC: [nic["nic_id"] for nic in record.nics]}
+    return part_changes(change, record.request or Template(()), wanted, has, ids, live, at_once)
+
+
+def _restarted(part: PartChange) -> PartChange:
+    return replace(part, when=RESTARTED) if part.when == NEXT_START else part
+
+
+def _takes(
+    change: Change, old: Template, wanted: Template, has: Mapping[str, Sequence[MachineDevice]], at_once: bool
+) -> bool:
+    """Return whether the change takes something from a machine that runs: a disk, a NIC, or memory at once."""
     if change.attribute in DEVICES:
         return bool(pair_devices(change.attribute, old, wanted, has).gone)
-    if change.attribute == "MEMORY":
+    if change.attribute == "MEMORY" and at_once:
         sizes = [whole(template.get("MEMORY").strip()) for template in (old, wanted)]
         return None in sizes or (sizes[0] or 0) > (sizes[1] or 0)
     return False
@@ -229,16 +258,6 @@ def _tell_given_up(outcome: Outcome, record: VmRecord, changes: Sequence[Change]
     remedy = "set recreate: true to have it made anew as the list says now (its own disks are lost)"
     for change in changes:
         outcome.left(record, change.attribute, change.old, change.new, what, remedy)
-
-
-def _tell_awaited(outcome: Outcome, record: VmRecord) -> None:
-    what = "runs with other disks or NICs than it is to have: these were changed when it was to be off, and it was not"
-    remedy = (
-        "power it off (state: poweroff), then let it run again. Where its hypervisor does it while it runs, "
-        "detach: true in its item or nebula_live_removal: true agrees to that"
-    )
-    found, wanted = "those that it was started with", "those of the list"
-    outcome.left(record, "/".join(DEVICES), found, wanted, what, remedy)
 
 
 def _tell_awaited_first(outcome: Outcome, record: VmRecord, error: NebulaError) -> None:

@@ -33,6 +33,7 @@ NOT_ASKED = {
     ("vm", "nebula_vm_round"): "what follows does the same by several calls",
     ("vm", "__nebula_act_call"): "carries out what was decided; where nothing was, there is no call",
     ("vm", "__nebula_record_call"): "what the call before it did",
+    ("vm", "__nebula_restart_call"): "only where the decision says that machines are to be started anew",
     ("vm", "nebula_vm"): "only looks whether the list goes too far",
     ("vm", "nebula_changes"): "prints what was decided",
     ("node", "nebula_packages"): "each call names its own",

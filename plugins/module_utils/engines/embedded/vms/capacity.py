@@ -47,7 +47,7 @@ class Capacity:
         return {
             row["name"]: HeldResources(row["memory"], row["cpu"])
             for row in self.rows.store.rows(
-                "SELECT hosts.name, sum(vms.memory + vms.overhead) AS memory, sum(vms.cpu) AS cpu"
+                "SELECT hosts.name, sum(vms.memory + vms.overhead + vms.kept_memory) AS memory, sum(vms.cpu) AS cpu"
                 " FROM vms INDEXED BY vms_unsettled JOIN hosts ON hosts.id = vms.host_id"
                 " WHERE settled = 0 AND wanted = 'DONE' GROUP BY hosts.id"
             )
@@ -78,26 +78,35 @@ class Capacity:
         """Count what a new machine takes of its host."""
         self.hosts.promise(id_of(host), demands.memory, overhead(host, demands), demands.cpu, 1, placed=True)
 
-    def repromise(self, row: sqlite3.Row, host: Host, demands: Demands) -> HeldResources:
+    def repromise(self, row: sqlite3.Row, host: Host, demands: Demands, kept: int = 0) -> HeldResources:
         """Change what the machine was promised on its host, or raise NoCapacity. Return what the machine is to hold no
-        more, which it holds until its node has made the change."""
+        more, which it holds until its node has made the change.
+        kept: MiB that it holds besides until its next start, as kept_memory() has it."""
         more = overhead(host, demands)
         memory, cpu = demands.memory - row["memory"], demands.cpu - row["cpu"]
         if memory + more > row["overhead"] or cpu > 0:
             # The machine is counted as if it were not there: it keeps what it has, which may be more than is left.
             without = replace(
                 host,
-                memory_used=host.memory_used - row["memory"],
+                memory_used=host.memory_used - row["memory"] - row["kept_memory"],
                 overhead_used=host.overhead_used - row["overhead"],
                 cpu_used=host.cpu_used - row["cpu"],
             )
             scheduler = Scheduler([without], self.polls.others_memory(), ending=self.held())
             scheduler.place(row["name"], demands.cpu, demands.memory, demands.vcpu, pinned=host.name)
-        if memory or cpu or more != row["overhead"]:
-            self.hosts.promise(id_of(host), memory, more - row["overhead"], cpu, 0)
-        return HeldResources(max(0, row["memory"] + row["overhead"] - demands.memory - more), max(0.0, -cpu))
+        keeps = kept - row["kept_memory"]
+        if memory or cpu or keeps or more != row["overhead"]:
+            self.hosts.promise(id_of(host), memory + keeps, more - row["overhead"], cpu, 0)
+        gives = row["memory"] + row["overhead"] + row["kept_memory"] - demands.memory - more - kept
+        return HeldResources(max(0, gives), max(0.0, -cpu))
 
 
 def overhead(host: Host, demands: Demands) -> int:
     """Return the MiB that the hypervisor takes for the machine, beyond the guest's memory."""
     return host.overhead.of(demands.memory, demands.vcpu)
+
+
+def kept_memory(host: Host, demands: Demands, memory: int, vcpu: int | None) -> int:
+    """Return the MiB that a machine which becomes smaller at its next start holds until then, besides.
+    memory, vcpu: with which it runs."""
+    return max(0, memory + host.overhead.of(memory, vcpu) - demands.memory - overhead(host, demands))

@@ -30,11 +30,11 @@ def end(parts: Parts, row: sqlite3.Row, host: str, reason: str = "") -> None:
     )
     parts.networks.leases.release([row["id"]])
     parts.port_rows.drop_all(row["id"])
-    parts.hosts.promise(row["host_id"], -row["memory"], -row["overhead"], -row["cpu"], -1)
+    parts.hosts.promise(row["host_id"], -row["memory"] - row["kept_memory"], -row["overhead"], -row["cpu"], -1)
     # No secret outlives the machine: its context and passwords go with it.
     parts.store.db.execute(
         "UPDATE vms SET state = ?, lcm_state = 0, settled = 1, etime = ?, error = '', orders = ?,"
-        " request = '[]', body = ? WHERE id = ?",
+        " request = '[]', body = ?, waits = '{}', kept_memory = 0 WHERE id = ?",
         (VmState.DONE, now, machine_orders.EMPTY, compact(without_secrets(json.loads(row["body"]))), row["id"]),
     )
     parts.store.drop(HELD, ROOMS)

@@ -14,7 +14,7 @@ from ....model.plan import Observed, ObservedVm
 from ....model.states import FAILURES, LcmState, vm_state_name
 from ...ports import VmRecord
 from ..hosts import ROOMS
-from . import transitions, vm_records
+from . import transitions, vm_records, waiting
 from .parts import Parts
 
 
@@ -36,12 +36,15 @@ def observe(parts: Parts, observed: Sequence[Observed]) -> list[VmRecord]:
             continue
         seen = {vm.vm_id: vm for vm in node.vms}
         for row in parts.store.rows(
-            "SELECT id, uuid, state, lcm_state, error FROM vms WHERE host_id = ? AND state != 6 AND settled = 1",
+            "SELECT id, uuid, state, lcm_state, error, host_id, waits, kept_memory FROM vms"
+            " WHERE host_id = ? AND state != 6 AND settled = 1",
             host["id"],
         ):
             vm = seen.get(row["id"])
             now = vm.state if vm is not None and node.reached else "UNKNOWN"
             before = vm_state_name(row["state"], row["lcm_state"])
+            if vm is not None and node.reached and not vm.waits:
+                waiting.drop(parts, row)
             if LcmState.__members__.get(before) in FAILURES and now in ("UNKNOWN", "POWEROFF"):
                 continue  # the reason of the failure says more
             why = _reasons_of_unknown(node)[_seen_as(node, vm)] if now == "UNKNOWN" else ""

@@ -23,6 +23,7 @@ from . import plan_guards
 from .assemble import files_of
 from .decision_parts import DecisionParts
 from .vm_rows import orders_of
+from .waiting import EMPTY
 
 # States in which all of a machine's disks are there.
 _WITH_DISKS = ("RUNNING", "POWEROFF", "SUSPENDED")
@@ -143,7 +144,8 @@ def _planned(parts: DecisionParts, row: sqlite3.Row) -> PlannedVm:
     orders = orders_of(row)
     gives = orders.gives
     if row["wanted"] == "DONE":
-        gives = HeldResources(gives.memory + row["memory"] + row["overhead"], gives.cpu + row["cpu"])
+        held = row["memory"] + row["overhead"] + row["kept_memory"]
+        gives = HeldResources(gives.memory + held, gives.cpu + row["cpu"])
     return PlannedVm(
         # The context says already what it says of the owner; no node needs the rest.
         vm=replace(parts.rows.vm_of(row), owner=Owner()),
@@ -160,6 +162,7 @@ def _planned(parts: DecisionParts, row: sqlite3.Row) -> PlannedVm:
         grown=orders.grown,
         refitted=orders.refitted,
         agreed=orders.agreed,
+        waits=row["waits"] != EMPTY,
         gives_memory=gives.memory,
         gives_cpu=gives.cpu,
     )

@@ -17,7 +17,7 @@ from ....model.plan import VmOutcome
 from ....model.states import VmState
 from ...ports import VmRecord
 from ..hosts import HELD, ROOMS
-from . import plan_guards, transitions, vm_records
+from . import plan_guards, transitions, vm_records, waiting
 from .disk_task_rows import text_of
 from .ended_vms import end
 from .parts import Parts
@@ -86,6 +86,10 @@ def _record_outcome(parts: Parts, row: sqlite3.Row, outcome: VmOutcome, host: st
     if outcome.state != "PROLOG_FAILURE" and (done or not before.grown):
         # Nodes make and grow disks first: even where something else failed, these have their SIZE.
         parts.images.uses.grow(outcome.vm_id, functools.partial(_sizes, row["body"]))
+    if outcome.waits is False or outcome.state == "POWEROFF":
+        waiting.drop(parts, row)
+    elif done:
+        waiting.drop_devices(parts, row)
     if done:
         parts.networks.held_leases.let_go(row["id"], before.detached_nics)
         if before.detached:

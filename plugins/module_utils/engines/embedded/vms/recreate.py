@@ -12,7 +12,7 @@ from ....model.owner import Owner
 from ....model.states import LcmState
 from ....model.template import Template
 from ...ports import VmOrders, VmRecord
-from . import vm_records
+from . import vm_records, waiting
 from .assemble import Blueprint
 from .capacity import overhead
 from .decision import decide
@@ -71,6 +71,7 @@ def recreate(parts: DecisionParts, vm_id: int, template: Template, owner: Owner 
         before=old,
     )
     body, warnings = parts.assembler.assemble(blueprint, references)
+    waiting.write(parts, vm_id, {}, 0)
     parts.rows.write_request(body, references.as_json(template), demands.cpu, demands.memory, overhead(host, demands))
     orders = VmOrders(hard=True, operation=RECREATE)
     decide(parts, row, LcmState.PROLOG, row["wanted"], orders, "recreate", row["seq"] + 1, gives=gives)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Mapping, Sequence
 
 from ....dataclass import replace
@@ -13,7 +14,7 @@ from ....errors import Conflict, WrongState
 from ....model import hypervisor_rules
 from ....model import template_changes as model_changes
 from ....model.dataclass_json import to_plain
-from ....model.device_matching import DEVICES, LIVE, MachineDevice
+from ....model.device_matching import DEVICES, DISK, LIVE, NIC, POWEROFF, MachineDevice
 from ....model.disk import TAR, Disk
 from ....model.instantiate.build import KeptDevices
 from ....model.instantiate.cpu_topology import FormerTopology
@@ -24,14 +25,16 @@ from ....model.object_names import check_name
 from ....model.owner import Owner
 from ....model.states import LcmState, VmState
 from ....model.template import Template
+from ....model.template_changes import Change
 from ....model.vm import Vm
+from ....model.waiting_changes import DeviceIds, Waiting, running_number, waiting_after, with_owner
 from ...ports import VmOrders, VmRecord
-from . import plan_guards, vm_records
+from . import plan_guards, vm_records, waiting
 from .assemble import Blueprint, fetched_by
-from .capacity import overhead
+from .capacity import kept_memory, overhead
 from .decision import decide
 from .decision_parts import DecisionParts
-from .device_ids import compare, has_of, next_disk
+from .device_ids import Devices, compare, has_of, next_disk
 from .template_references import References
 from .vm_records import hostname_of
 from .vm_rows import WITH_MEMORY, orders_of, request_of, vm_of
@@ -64,7 +67,16 @@ def update(
         port = parts.ports.choose([(vm_id, row["name"], demands, host)])[vm_id]
     elif not demands.graphics:
         parts.port_rows.hold(vm_id)
-    gives = parts.capacity.repromise(row, host, demands)
+    waits = _waiting(parts, row, template, changes, devices, agreed)
+    read_at_start = model_changes.how_to_change("CONTEXT", template, template) == POWEROFF
+    if owner is not None and read_at_start and parts.tasks.found_state(row) == "RUNNING":
+        waits = with_owner(waits, vm.owner.name, owner.name)
+    sizes = (running_number(waits, "MEMORY", demands.memory), running_number(waits, "VCPU", demands.vcpu))
+    kept = kept_memory(host, demands, sizes[0] or demands.memory, sizes[1])
+    gives = parts.capacity.repromise(row, host, demands, kept)
+    if "MEMORY" in waits or "VCPU" in waits:
+        # It holds what it runs with, whatever was promised to it since, and this plan changes nothing of that.
+        gives = replace(gives, memory=0)
     came = {disk_id: images[index] for index, disk_id in devices.new_disks.items() if index in images}
     parts.images.uses.acquire_all(vm_id, row["name"], came)
     parts.networks.held_leases.let_go(vm_id, devices.interfaces.gone)
@@ -91,6 +103,7 @@ def update(
     state = parts.tasks.found_state(row)
     body = replace(body, former=_former_hostname(vm, body, state), aliases=_with_late_marked(vm, body, state))
     parts.rows.write_request(body, references.as_json(template), demands.cpu, demands.memory, overhead(host, demands))
+    waiting.write(parts, vm_id, waits, kept)
     renamed = body.name != vm.name
     acting = [change for change in changes if change.how != "catalog"]
     refitted = any(change.attribute in DEVICES and change.how != LIVE for change in acting)
@@ -104,6 +117,33 @@ def update(
         # No plan is about it now, and the next one of its host may have to say something else of it.
         plan_guards.forget(parts.store, row["host_id"])
     return replace(vm_records.one(parts, vm_id), warnings=warnings)
+
+
+def _waiting(
+    parts: DecisionParts,
+    row: sqlite3.Row,
+    template: Template,
+    changes: Sequence[Change],
+    devices: Devices,
+    agreed: bool,
+) -> dict[str, Waiting]:
+    """Return what the machine waits for once it is as the template says."""
+    if parts.tasks.found_state(row) != "RUNNING" or orders_of(row).recreates:
+        return {}
+    vm = vm_of(row)
+    ids = DeviceIds(
+        {DISK: [disk.disk_id for disk in vm.disks], NIC: [nic.nic_id for nic in vm.nics]},
+        {DISK: devices.new_disks, NIC: devices.interfaces.new_nics},
+    )
+    return waiting_after(
+        waiting.waiting_of(row),
+        (request_of(row), template),
+        changes,
+        has_of(to_plain(vm)),
+        ids,
+        hypervisor_rules.rules_of(vm.hypervisor).live,
+        agreed,
+    )
 
 
 def rename(parts: DecisionParts, vm_id: int, name: str) -> VmRecord:

@@ -22,6 +22,7 @@ from ...ports import VmRecord
 from .network_values import NetworkValues
 from .parts import Parts
 from .vm_rows import orders_of, request_of
+from .waiting import shown_waiting
 
 # Variables of a context that hold addresses.
 _OF_NIC = re.compile(r"(ETH\d+)_(IP6?|IP6_ULA)$")
@@ -155,6 +156,7 @@ def record_of(
         error=row["error"],
         outdated=outdated,
         awaits=orders_of(row).awaits(bool(row["settled"])),
+        waits=shown_waiting(row, orders_of(row).awaits(bool(row["settled"]))),
         loses=orders_of(row).loses or bool(orders_of(row).detached),
         recreates=bool(row["settled"]) and orders_of(row).recreates,
         doubled=doubled,

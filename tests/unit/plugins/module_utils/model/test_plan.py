@@ -52,6 +52,7 @@ PLANNED = PlannedVm(
     (1,),
     True,
     True,
+    True,
 )
 GIVEN_UP = GivenUp(2, "v", "old", "node1", "RUNNING", ("10.66.0.10",), ("web",))
 SOURCE = PlannedSource((PlannedEntry("", directory=True), PlannedEntry("a", "ab", 5, True, True)), ERROR)
@@ -92,7 +93,7 @@ PLAN = Plan(
     guards_since=8.5,
     proof="ab",
 )
-OUTCOME = VmOutcome(0, 7, "BOOT_FAILURE", True, ERROR, ("a", "b"), (TaskOutcome("t1", 64, "raw", ERROR),), False)
+OUTCOME = VmOutcome(0, 7, "BOOT_FAILURE", True, ERROR, ("a", "b"), (TaskOutcome("t1", 64, "raw", ERROR),), False, True)
 OBSERVED = Observed(
     host="node1",
     hypervisor="xen",
@@ -106,7 +107,7 @@ OBSERVED = Observed(
     foreign_memory=512,
     foreign_ids=(3,),
     ports=(5900,),
-    vms=(ObservedVm(0, "u", "POWEROFF", 7, 1.5, 64, "guest", True),),
+    vms=(ObservedVm(0, "u", "POWEROFF", 7, 1.5, 64, "guest", True, True),),
     as_of=1700000000,
     facts={"kernel": "6.1", "deep": {"list": [1, None]}},
     inventory=Inventory(place="/srv"),

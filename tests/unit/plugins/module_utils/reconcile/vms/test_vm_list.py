@@ -68,7 +68,10 @@ def test_an_item_with_a_slip_keeps_the_machine_that_it_renames(furnished, vm, ob
             '"GRAPHICS": "nothing"',
             "PASSWD = (secret)",
         ),
-        ({"cpu": 2.0}, '"CPU": "0.5"', '"CPU": "2"'),
+        ({"cpu": 2.0}, '"CPU": "0.5"', '"CPU": "2, at once"'),
+        ({"memory": 256}, '"MEMORY": "128"', '"MEMORY": "256, at its next start"'),
+        ({"memory": 256, "restart": "rolling"}, '"MEMORY": "128"', '"MEMORY": "256, restarted now"'),
+        ({"memory": 256, "state": "rebooted"}, '"MEMORY": "128"', '"MEMORY": "256, restarted now"'),
         ({"memory": 256, "recreate": True}, '"MEMORY": "128"', '"MEMORY": "256"'),
         ({"state": "reset"}, '"generation": 1', '"generation": 2'),
     ],
@@ -84,7 +87,7 @@ def test_a_diff_shows_what_changes_and_check_mode_the_same(furnished, given, bef
     assert before in shown["before"] and after in shown["after"], shown
     assert shown["before"] != shown["after"] and not ways("s3cr3t", str(shown))
     obey(furnished, real)
-    assert given.get("state") == "reset" or vm(furnished, **item).diff() == []
+    assert given.get("state") in ("reset", "rebooted") or vm(furnished, **item).diff() == []
 
 
 def test_check_mode_on_a_bare_front_end_takes_declared_things_as_given(root, vm):
@@ -200,14 +203,16 @@ def test_a_machine_that_never_ran_is_made_anew_as_corrected(furnished, vm, obey)
     assert (planned["operation"], models, corrected.payload["differs"]) == ("recreate", ["e1000"], [])
     assert obey(furnished, corrected).payload["vms"][0]["state"] == "RUNNING"
     # Once it has run, its disks are somebody's.
-    again = vm(furnished, name="a", template="web")
-    assert "differs in NIC" in again.payload["differs"][0] and not again.changed
+    nics = [{"NETWORK": "Public", "MODEL": "e1000"}]
+    uuid = json.dumps({"OS": {"UUID": "11111111-2222-3333-4444-555555555555"}})
+    again = vm(furnished, name="a", template="web", nics=nics, attributes=uuid)
+    assert "differs in OS" in again.payload["differs"][0] and not again.changed
     # The same as data, for whoever is to decide whether that is a failure.
     (difference,) = again.payload["differences"]
     assert difference == {
-        "name": "a", "id": 0, "host": "node1", "attribute": "NIC", "found": "[ MODEL = e1000 ]",
+        "name": "a", "id": 0, "host": "node1", "attribute": "OS", "found": "nothing",
         "wanted": difference["wanted"],
-        "remedy": "power it off first (state: poweroff), or set recreate: true",
+        "remedy": "set recreate: true to make it anew (its own disks are lost)",
         "sentence": again.payload["differs"][0],
     }  # fmt: skip
     assert difference["wanted"] and again.warnings == [difference["sentence"]]
@@ -241,6 +246,7 @@ def test_plans_are_told_only_where_they_are_asked_for(furnished, options):
         "differences",
         "changed_vms",
         "given_up",
+        "restart_rounds",
         "destroyed",
         "catalog",
         "pools",

@@ -361,28 +361,35 @@ def test_context_and_cpu_change_on_the_living_machine(engine):
     assert want(engine, dict(WEB, cpu=1, context={"ROLE": "front"}))[1] == {}
 
 
-def test_memory_changes_on_a_machine_that_is_off(engine):
+def test_memory_changes_at_the_next_start(engine):
     run(engine, WEB)
     outcomes, plans, _ = want(engine, dict(WEB, memory=256))
-    assert plans == {} and "power it off first" in outcomes[0].differs[0] and "256" in outcomes[0].differs[0]
-    assert [(each.name, each.host, each.found, each.wanted) for each in outcomes[0].differences] == [
-        ("web-0", "node1", "128", "256")
-    ]
+    assert outcomes[0].differs == () and plans["node1"].vms[0].waits
+    assert outcomes[0].after.waits == [{"part": "MEMORY", "found": "128", "wanted": "256"}]
+    carry_out(engine, plans)
+    outcomes, plans, _ = want(engine, dict(WEB, memory=256))
+    assert plans == {} and outcomes[0].before == outcomes[0].after and outcomes[0].after.waits != []
+    run(engine, WEB)
+    assert [record.waits for record in engine.vms.pool()] == [[], [], []]
     run(engine, dict(WEB, state="poweroff"))
     _, plans, _ = want(engine, dict(WEB, state="poweroff", memory=256))
     assert {p.vm.memory for p in plans["node1"].vms} == {256}
     assert engine.hosts.info("node1").memory_used == 3 * 256
 
 
-def test_a_disk_that_differs_needs_recreate(engine):
+def test_a_disk_that_differs_comes_with_the_next_start_or_is_made_anew(engine):
     run(engine, WEB)
     bigger = dict(WEB, disks=[{"IMAGE": "demo", "DEV_PREFIX": "sd", "SIZE": 64}])
-    outcomes, plans, _ = want(engine, bigger)
-    assert plans == {} and "recreate: true" in outcomes[0].differs[0]
+    with pytest.raises(ValueError, match="not kept"), engine.attempt():
+        outcomes, _warnings = reconcile(engine, [bigger])
+        assert outcomes[0].after.waits == [
+            {"part": "DISK 0", "found": "[ DEV_PREFIX = vd, TARGET = vda ]", "wanted": "[ DEV_PREFIX = sd ]"}
+        ]
+        raise ValueError("not kept")
     _, plans, _ = want(engine, dict(bigger, recreate=True))
     planned = plans["node1"].vms[0]
     assert (planned.operation, planned.vm.vm_id, planned.vm.disks[0].size) == ("recreate", 0, 64)
-    assert planned.vm.nics[0].ip == "10.66.0.10"
+    assert planned.vm.nics[0].ip == "10.66.0.10" and not planned.waits
     carry_out(engine, plans)
     assert want(engine, dict(bigger, recreate=True))[1] == {}
 
@@ -748,7 +755,11 @@ def test_a_context_on_a_disk_waits_for_another_owner_until_the_machine_is_off(en
     web = {"name": "a", "template": "web", "context": KEY, "context_device": "disk", "owner": ANN}
     run(engine, web)
     (outcome,), plans, _ = want(engine, {**web, "owner": {"name": "bob"}})
-    assert plans == {} and "differs in owner: it has ann, the list says bob" in outcome.differs[0]
+    assert outcome.after.waits == [{"part": "owner", "found": "ann", "wanted": "bob"}]
+    carry_out(engine, plans)
+    _, plans, _ = want(engine, web)
+    assert engine.vms.pool()[0].waits == []
+    carry_out(engine, plans)
     (outcome,), plans, _ = want(engine, {**web, "owner": {"name": "bob"}, "state": "poweroff"})
     assert not outcome.differs and told(plans)[0]["WHO"] == "bob::"
 
@@ -785,7 +796,9 @@ def test_what_nic_default_says_is_in_the_machines_own_nics(engine):
         assert plans == {} and not outcomes[0].differs and outcomes[0].before == outcomes[0].after
     other = {**web, "attributes": {"NIC_DEFAULT": {"MODEL": "rtl8139"}}}
     (outcome,), plans, _ = want(engine, other)
-    assert plans == {} and "differs in NIC: it has [ MODEL = e1000 ], the list says" in outcome.differs[0]
+    assert outcome.after.waits == [
+        {"part": "NIC 0", "found": "[ MODEL = e1000 ]", "wanted": "[ MODEL = rtl8139 ]"},
+    ]
     (outcome,), plans, _ = want(engine, {**other, "recreate": True})
     assert [nic.model for nic in plans["node1"].vms[0].vm.nics] == ["rtl8139"]
 
@@ -795,7 +808,7 @@ def test_another_emulator_waits_until_the_machine_is_off(engine):
     run(engine, web)
     other = {**web, "attributes": {"EMULATOR": "/opt/qemu"}}
     (outcome,), plans, _ = want(engine, other)
-    assert plans == {} and "differs in EMULATOR" in outcome.differs[0] and "power it off" in outcome.differs[0]
+    assert outcome.after.waits == [{"part": "EMULATOR", "found": "nothing", "wanted": "/opt/qemu"}]
     (outcome,), plans, _ = want(engine, {**other, "state": "poweroff"})
     assert not outcome.differs and plans["node1"].vms[0].vm.emulator == "/opt/qemu"
 

@@ -274,7 +274,10 @@ def test_the_format_and_the_device_of_an_item(engine):
     assert (context.format, context.device, context.bus) == ("nocloud", "disk", "scsi")
     carry_out(engine, plans)
     (outcome,), _ = want(engine, web())
-    assert "CONTEXT_DEVICE" in "".join(outcome.differs) and "power it off" in "".join(outcome.differs)
+    assert {each["part"]: (each["found"], each["wanted"]) for each in outcome.after.waits} == {
+        "CONTEXT_DEVICE": ("disk", "cdrom"),
+        "CONTEXT_FORMAT": ("nocloud", "opennebula"),
+    }
 
 
 @pytest.mark.parametrize(("key", "value", "known"), [

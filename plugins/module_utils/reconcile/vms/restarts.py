@@ -1,0 +1,93 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Chooses which of the machines that wait for their next start are started anew, a round after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from ...dataclass import dataclass, replace
+from ...engines.base import Engine
+from ...engines.ports import VmRecord
+from ...errors import InvalidValue, NebulaError
+from ...model.object_ids import id_of
+from .vm_item import ALL, NEVER, OPERATIONS, ROLLING, Templates, spec_of
+from .vm_outcome import Outcome
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Says how many machines are started anew in one round. number: of machines, or their percentage of the list's."""
+
+    number: int
+    is_percentage: bool = False
+
+    def of(self, machines: int) -> int:
+        """Return the number of machines; machines: how many the list has."""
+        return max(1, machines * self.number // 100) if self.is_percentage else self.number
+
+
+def batch_of(text: str) -> Batch:
+    """Read a batch as users write it: 5, or 10%. Raise InvalidValue."""
+    found = re.fullmatch(r"([0-9]{1,9})(%?)", text.strip())
+    batch = Batch(int(found[1]), bool(found[2])) if found else None
+    if batch is None or batch.number < 1 or (batch.is_percentage and batch.number > 100):
+        raise InvalidValue(
+            f"nebula_restart_batch {text!r} (restart_batch of nebula_vm)",
+            "it is neither a number of machines from 1 up nor a percentage from 1% to 100%",
+            "Give one such as 5 or 10%",
+        )
+    return batch
+
+
+@dataclass(frozen=True)
+class Restarts:
+    """Says how machines that wait for their next start are started anew, as far as their items say so."""
+
+    batch: Batch
+
+    def rounds(self, outcomes: Sequence[Outcome]) -> int:
+        """Return how many rounds it takes until no machine of the list waits any more that is to be started anew."""
+        words = [
+            outcome.spec.restart_word
+            for outcome in outcomes
+            if outcome.spec is not None and outcome.after is not None and is_to_start_anew(outcome.after)
+        ]
+        return max(1 if ALL in words else 0, -(-words.count(ROLLING) // self.batch.of(len(outcomes))))
+
+    def begin(
+        self, engine: Engine, items: Sequence[Mapping[str, Any]], hosts: Collection[str] | None
+    ) -> tuple[list[Outcome], list[str]]:
+        """Order the restarts of one round: of all machines with the word ALL, and of a batch of the others, in their
+        order. Return the machines that are started anew, and the warnings. An item that can't be read has no part in
+        it: the decision of the list has told that."""
+        templates, warnings = Templates(engine), list[str]()
+        specs = []
+        for item in items:
+            with contextlib.suppress(NebulaError):
+                specs.append(spec_of(item, templates, warnings))
+        names = [name for spec in specs for name in spec.names if spec.restart_word != NEVER]
+        known = {record.name: record for record in engine.vms.pool(names=names)}
+        left = self.batch.of(sum(len(spec.names) for spec in specs))
+        outcomes = []
+        for spec in specs:
+            word = spec.restart_word
+            for record in (known[name] for name in spec.names if name in known and word != NEVER):
+                is_here = hosts is None or record.host in hosts
+                if not (is_here and is_to_start_anew(record)) or (word == ROLLING and not left):
+                    continue
+                left -= word == ROLLING
+                orders = replace(spec.orders, operation=OPERATIONS["rebooted"])
+                after = engine.vms.action(id_of(record), "RUNNING", orders)
+                outcomes.append(Outcome(record.name, record, after))
+        return outcomes, warnings
+
+
+def is_to_start_anew(record: VmRecord) -> bool:
+    """Return whether the machine runs, and something of it comes with its next start. One about which something went
+    wrong is for its user to see first."""
+    return bool(record.waits) and record.state == record.wanted == "RUNNING" and not record.error

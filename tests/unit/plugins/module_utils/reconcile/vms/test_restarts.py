@@ -1,0 +1,83 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which machines are started anew in which round."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.restarts import Batch, Restarts, batch_of
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.conftest import run
+
+ERROR = {"kind": "TimedOut", "asked": "VM web-0", "found": "it did not obey", "remedy": ""}
+WEB = {"name": "web-%i", "count": 3, "template": "web"}
+
+
+@pytest.mark.parametrize("text", ["0", "150%", "0%", "-1", "", "many", "1.5", "5 %"])
+def test_a_batch_that_is_none_is_refused(text):
+    with pytest.raises(InvalidValue, match="restart_batch"):
+        batch_of(text)
+
+
+@pytest.mark.parametrize(("text", "machines", "size"), [("2", 9, 2), ("25%", 9, 2), ("1%", 9, 1), ("100%", 9, 9)])
+def test_a_batch_is_a_number_or_a_share_of_the_list(text, machines, size):
+    assert batch_of(text).of(machines) == size
+
+
+@pytest.fixture
+def waiting(engine):
+    """Three machines that run, and wait for more memory."""
+    run(engine, WEB)
+    run(engine, dict(WEB, memory=64))
+    return engine
+
+
+def rounds(engine, item, batch):
+    with engine.session():
+        outcomes, _warnings = reconcile(engine, [item])
+    return Restarts(batch_of(batch)).rounds(outcomes)
+
+
+def begin(engine, *items, batch="1", hosts=None, errors=()):
+    """Names of the machines that one round starts anew, on a node that obeys but for those."""
+    with engine.session():
+        outcomes, _warnings = Restarts(batch_of(batch)).begin(engine, items, hosts)
+        planned = [each for plan in engine.vms.plans().values() for each in plan.vms]
+        assert {(each.operation, each.wanted, each.waits) for each in planned} <= {("reboot", "RUNNING", True)}
+        for each in planned:
+            bad = each.vm.name in errors
+            done = VmOutcome(each.vm.vm_id, each.generation, "RUNNING", True, ERROR if bad else None, waits=bad)
+            engine.vms.record("node1", [done])
+    return [outcome.name for outcome in outcomes]
+
+
+def test_nobody_is_started_anew_whose_item_does_not_say_so(waiting):
+    for word in ({}, {"restart": "never"}, {"restart": "all", "state": "poweroff"}):
+        assert begin(waiting, dict(WEB, memory=64, **word)) == []
+    assert rounds(waiting, dict(WEB, memory=64), "1") == 0
+
+
+def test_a_round_takes_a_batch_in_the_order_of_the_list(waiting):
+    item = dict(WEB, memory=64, restart="rolling")
+    assert [rounds(waiting, item, batch) for batch in ("1", "2", "50%", "100%")] == [3, 2, 3, 1]
+    assert begin(waiting, item, batch="2") == ["web-0", "web-1"]
+    assert rounds(waiting, item, "2") == 1
+    assert begin(waiting, item, batch="2") == ["web-2"]
+    assert rounds(waiting, item, "2") == 0 and begin(waiting, item, batch="2") == []
+
+
+def test_all_at_once_are_all_at_once(waiting):
+    item = dict(WEB, memory=64, restart="all")
+    assert rounds(waiting, item, "1") == 1 and begin(waiting, item) == ["web-0", "web-1", "web-2"]
+
+
+def test_machines_of_other_hosts_and_those_with_an_error_are_left_alone(waiting):
+    item = dict(WEB, memory=64, restart="rolling")
+    assert begin(waiting, item, hosts=["node2"]) == []
+    assert begin(waiting, item, errors=("web-0",)) == ["web-0"]
+    assert begin(waiting, item, batch="3") == ["web-1", "web-2"]
+    assert Batch(1).of(3) == 1
