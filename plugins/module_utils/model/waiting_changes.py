@@ -138,9 +138,11 @@ def part_changes(
         return [PartChange(name, change.old, change.new, _when(change, at_once))]
     pairing = pair_devices(name, old, new, has)
     olds, news = old.vectors(name), new.vectors(name)
-    comes = AT_ONCE if name in live else NEXT_START
+    goes = AT_ONCE if name in live else NEXT_START
+    # The target of a disk that comes may be held, until then, by one that is moved.
+    comes = NEXT_START if pairing.moved else goes
     found = [
-        PartChange(f"{name} {had_ids[name][index]}", _described(olds[index]), NOTHING, comes) for index in pairing.gone
+        PartChange(f"{name} {had_ids[name][index]}", _described(olds[index]), NOTHING, goes) for index in pairing.gone
     ]
     for number, index in enumerate(pairing.stays):
         if index is None:
@@ -177,10 +179,12 @@ def _devices_waiting(
     pairing = pair_devices(name, old, new, has)
     olds, news = old.vectors(name), new.vectors(name)
     found: dict[str, Optional[Waiting]] = {}
+    # The target of a disk that comes may be held, until then, by one that is moved.
+    held = bool(pairing.moved) or (name == DISK and _has_moved(before, _by_part(ids, has)))
     for number, index in enumerate(pairing.stays):
         wanted = normal_vector(news[number])
         if index is None:
-            if name not in live:
+            if name not in live or held:
                 found[f"{name} {ids.new[name][number]}"] = Waiting(NOTHING, _described(news[number]))
             continue
         part = f"{name} {ids.had[name][index]}"
@@ -198,6 +202,19 @@ def _devices_waiting(
         texts = _texts(name, _chosen(had, keys), _chosen(wanted, keys))
         found[part] = Waiting(*texts, _as_json([tuple(had.items())])) if keys else None
     return found
+
+
+def _by_part(ids: DeviceIds, has: Mapping[str, Sequence[MachineDevice]]) -> dict[str, MachineDevice]:
+    return {f"{DISK} {disk_id}": _device(has, DISK, index) for index, disk_id in enumerate(ids.had[DISK])}
+
+
+def _has_moved(before: Mapping[str, Waiting], devices: Mapping[str, MachineDevice]) -> bool:
+    """Return whether the running machine has a disk at another target than it is to have."""
+    return any(
+        not device_matching.is_same_target(_vector_of(before[part]).get("TARGET", ""), device.values.get("TARGET", ""))
+        for part, device in devices.items()
+        if part in before and not (before[part].comes or before[part].goes)
+    )
 
 
 def _devices_going(

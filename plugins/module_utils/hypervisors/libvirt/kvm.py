@@ -212,8 +212,8 @@ class KvmDriver(LibvirtDomains, Driver):
         with self._explained(asked):
             steps = self._steps(domain, vm, site, order)
             work = LiveDeviceChanges(self._libvirt, self._heard, domain, asked, order.detach_timeout)
-            grown = work.smaller_than_wanted(vm, order.grown)
-            doing = [step for step in steps if order.removes or not step.alias]
+            grown = work.smaller_than_wanted(vm, site.disks, order.grown)
+            doing = [step for step in steps if not step.held and (order.removes or not step.alias)]
             work.carry_out(doing, grown)
         return Adjusted(bool(doing or grown), len(doing) < len(steps))
 

@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
 
 from ...dataclass import dataclass
 from ...errors import InUse, TimedOut
+from ...model.disk import DiskFiles
 from ...model.vm import Vm
+from . import live_devices
 from .domain_events import DomainEvents, Removal
 from .live_devices import Step
 
@@ -44,13 +46,16 @@ class LiveDeviceChanges:
         self._asked = asked
         self._timeout = timeout
 
-    def smaller_than_wanted(self, vm: Vm, grown: Collection[int]) -> list[Growth]:
-        """Return those of these disks that are smaller than they are to be."""
+    def smaller_than_wanted(self, vm: Vm, files: Mapping[int, DiskFiles], grown: Collection[int]) -> list[Growth]:
+        """Return those of these disks that are smaller than they are to be. files: by disk id."""
+        # A disk that is to be moved has its former target while the machine runs.
+        targets = live_devices.targets_by_path(self._domain.XMLDesc(0)) if grown else {}
         found = []
         for disk in vm.disks:
-            if disk.disk_id in grown and self._domain.blockInfo(disk.target)[0] < disk.size * MIB:
-                name = f"DISK {disk.disk_id} ({disk.target}), made larger: {disk.size} MB"
-                found.append(Growth(name, disk.target, disk.size))
+            target = targets.get(files[disk.disk_id].path, "") if disk.disk_id in grown else ""
+            if target and self._domain.blockInfo(target)[0] < disk.size * MIB:
+                name = f"DISK {disk.disk_id} ({target}), made larger: {disk.size} MB"
+                found.append(Growth(name, target, disk.size))
         return found
 
     def carry_out(self, steps: Sequence[Step], grown: Sequence[Growth]) -> None:

@@ -25,11 +25,13 @@ class Step:
     """Describes what is done with one device of a running machine.
     name: for people.
     text: its element, as libvirt wants it.
-    alias: of a device that goes, its name in the running definition; "" for one that comes."""
+    alias: of a device that goes, its name in the running definition; "" for one that comes.
+    held: another disk has its target, which that one loses at the machine's next start."""
 
     name: str
     text: str
     alias: str = ""
+    held: bool = False
 
 
 def plan_steps(live: str, wanted: str, directory: str, vm: Vm, removes: bool) -> list[Step]:
@@ -55,6 +57,10 @@ def plan_steps(live: str, wanted: str, directory: str, vm: Vm, removes: bool) ->
         for key, device in wants.items()
         if key not in has and key != context
     ]
+    staying = [device for key, device in has.items() if not removes or all(device is not each for _name, each in going)]
+    targets = {attribute_of(device, "target", "dev") for device in staying if device.tag == "disk"}
+    held = [pair for pair in coming if pair[1].tag == "disk" and attribute_of(pair[1], "target", "dev") in targets]
+    coming = [pair for pair in coming if pair not in held]
     where = f"virtual machine {vm.name}"
     for name, device in (*(going if removes else ()), *coming):
         _refuse_fixed(f"{where}: {name} while it runs", device)
@@ -64,7 +70,14 @@ def plan_steps(live: str, wanted: str, directory: str, vm: Vm, removes: bool) ->
     return [
         *(Step(name, _text(device), attribute_of(device, "alias", "name")) for name, device in going),
         *(Step(name, _attachable(device)) for name, device in coming),
+        *(Step(name, _attachable(device), held=True) for name, device in held),
     ]
+
+
+def targets_by_path(live: str) -> dict[str, str]:
+    """Return the targets of a running definition's disks, by their files."""
+    devices = _devices(ET.fromstring(live)).items()
+    return {path: attribute_of(device, "target", "dev") for path, device in devices if device.tag == "disk"}
 
 
 def _devices(domain: ET.Element) -> dict[str, ET.Element]:

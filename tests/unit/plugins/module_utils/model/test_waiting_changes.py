@@ -104,6 +104,17 @@ def test_devices_that_come_and_go_with_the_next_start_wait_for_it():
     assert waiting_changes.without_devices_that_fit(machine.waits) == {}
 
 
+def test_a_disk_that_comes_while_another_is_moved_waits_for_its_target():
+    first, last = {"IMAGE": "base", "TARGET": "vda"}, {"IMAGE": "data", "TARGET": "vdb"}
+    machine = Machine(DISK=[first, last])
+    moved = dict(last, TARGET="vdx")
+    expected = {"DISK 1": ("[ TARGET = vdb ]", "[ TARGET = vdx ]"), "DISK 2": ("nothing", "image more")}
+    assert machine.becomes(DISK=[first, moved, {"IMAGE": "more"}]) == expected
+    # So does one that a later list has.
+    later = machine.becomes(DISK=[first, moved, {"IMAGE": "more"}, {"IMAGE": "most"}])
+    assert later == {**expected, "DISK 3": ("nothing", "image most")}
+
+
 def test_a_disk_that_grows_at_the_next_start_says_from_what():
     machine = Machine(live=("DISK", "NIC"), DISK=[{"IMAGE": "a", "TARGET": "vda", "SIZE": "8"}])
     assert machine.becomes(DISK=[{"IMAGE": "a", "TARGET": "vda", "SIZE": "9"}]) == {

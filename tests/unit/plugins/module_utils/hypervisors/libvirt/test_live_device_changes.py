@@ -19,7 +19,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvi
     LiveDeviceChanges,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.live_devices import Step
-from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 
 LIBVIRT = SimpleNamespace(VIR_DOMAIN_AFFECT_LIVE=1, VIR_DOMAIN_BLOCK_RESIZE_BYTES=1, libvirtError=ValueError)
@@ -28,6 +28,8 @@ GOING = Step("NIC 1, detached", "<interface/>", "net1")
 
 class Guest:
     """A domain, and the events of it. lets_go: it does so when asked."""
+
+    disks = {"disk.0": "vda", "disk.2": "vdb"}
 
     def __init__(self, lets_go: bool = True, refuses: bool = False, error: str = "") -> None:
         self.lets_go, self.refuses, self.error = lets_go, refuses, error
@@ -40,7 +42,10 @@ class Guest:
 
     def XMLDesc(self, _flags: int) -> str:
         return (
-            "<domain><devices>" + "".join(f"<d><alias name='{n}'/></d>" for n in self.devices) + "</devices></domain>"
+            "<domain><devices>"
+            + "".join(f"<d><alias name='{n}'/></d>" for n in self.devices)
+            + "".join(f"<disk><source file='/{path}'/><target dev='{dev}'/></disk>" for path, dev in self.disks.items())
+            + "</devices></domain>"
         )
 
     def attachDeviceFlags(self, text: str, flags: int) -> None:
@@ -79,9 +84,12 @@ def test_devices_come_and_go_and_disks_become_larger() -> None:
 
 
 def test_only_disks_that_are_smaller_grow() -> None:
-    vm = Vm(1, "u", "web", "kvm", 1, 64, disks=(Disk(0, "vda", size=8), Disk(2, "vdb", size=8)))
-    assert [(each.target, each.size) for each in changes(Guest()).smaller_than_wanted(vm, (0, 2))] == [("vdb", 8)]
-    assert changes(Guest()).smaller_than_wanted(vm, ()) == []
+    # The last one is to be at another target than that with which its machine runs, and the running one counts.
+    vm = Vm(1, "u", "web", "kvm", 1, 64, disks=(Disk(0, "vda", size=8), Disk(2, "vdx", size=8)))
+    files = {disk_id: DiskFiles(f"/disk.{disk_id}", "raw") for disk_id in (0, 2)}
+    found = changes(Guest()).smaller_than_wanted(vm, files, (0, 2))
+    assert [(each.target, each.size) for each in found] == [("vdb", 8)]
+    assert changes(Guest()).smaller_than_wanted(vm, files, ()) == []
 
 
 @pytest.mark.parametrize(

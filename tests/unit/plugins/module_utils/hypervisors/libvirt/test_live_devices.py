@@ -68,6 +68,16 @@ def test_what_goes_comes_before_what_comes() -> None:
     ]
 
 
+def test_a_disk_whose_target_another_one_has_until_the_next_start_is_not_attached() -> None:
+    moved = disk(0).replace("dev='d0'", "dev='d9'")
+    (step,) = steps(definition(disk(0)), definition(moved, disk(2).replace("dev='d2'", "dev='d0'")))
+    assert step.held and not step.alias
+    # So is one that goes, unless it is taken from the machine now.
+    for removes in (True, False):
+        found = steps(definition(disk(3)), definition(disk(2).replace("dev='d2'", "dev='d3'")), removes)
+        assert [each.held for each in found] == [False, not removes]
+
+
 def test_what_others_have_attached_and_the_context_stay() -> None:
     live = definition(disk(0), disk(1), disk(5, place="/srv"), nic("52:54:00:00:00:01", "vnet3"))
     assert steps(live, definition(disk(0))) == []
