@@ -57,13 +57,14 @@ def refused(site: Team, job: Any) -> None:
     job("provision", groups={"nebula_nodes": ["node2"]}).failed(
         "group nebula_frontend has 0 hosts", "whether Job Slicing of the job template is 1", "Nothing was changed"
     )
-    site.variables["nebula_vms"][0]["memory"] = 64
-    done = job("provision").failed("1 not as asked: web", "MEMORY")
+    uuid = {"OS": {"UUID": "11111111-2222-4333-8444-555555555555"}}
+    site.variables["nebula_vms"][0]["attributes"] = uuid
+    done = job("provision").failed("1 not as asked: web", "differs in OS")
     assert [(d["object"], d["name"]) for d in done.artifacts["nebula_stats_differences"]] == [("vm", "web")]
     assert done.artifacts["nebula_stats_differing"] == 1
     done = job("provision", answer_on_difference="warn").ended()
     assert done.process.returncode == 0 and done.artifacts["nebula_stats_differing"] == 1, done.output
-    del site.variables["nebula_vms"][0]["memory"]
+    del site.variables["nebula_vms"][0]["attributes"]
     assert site.machines() == {"web": RUNNING}
 
 
