@@ -84,10 +84,14 @@ options:
     description: Share of physical processors, instead of the template's CPU. 0.5 is half a processor.
     type: float
   vcpu:
-    description: Number of virtual processors, instead of the template's VCPU.
+    description:
+      - Number of virtual processors, instead of the template's VCPU.
+      - On KVM a running machine gets them at once, up to VCPU_MAX of its template, and loses them with O(detach).
     type: int
   memory:
-    description: Memory in MiB, instead of the template's MEMORY.
+    description:
+      - Memory in MiB, instead of the template's MEMORY.
+      - On KVM a running machine gets it at once, up to MEMORY_MAX of its template, and gives it back with O(detach).
     type: int
   disks:
     description:

@@ -17,7 +17,7 @@ from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Growth, Os, Vm
 from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node, wait_for
 
 MIB = 1 << 20
@@ -88,6 +88,56 @@ def test_a_disk_and_a_nic_come_grow_and_go(image: str, machine: str) -> None:
         assert running(node, vm) == ({"vda", vm.context.target}, set())
         assert not (node.directory(vm) / "disk.2").exists()
         assert (node.one(vm).changed, node.qemu(vm)) == (False, pid)
+
+
+@in_world
+@pytest.mark.parametrize("slots", [0, 2])
+def test_memory_and_processors_come_and_go(image: str, slots: int) -> None:
+    """Memory by a balloon, and by modules."""
+    with a_node() as node:
+        node.take(image)
+        vm = a_machine(node, "q35", memory=256, vcpu=1, growth=Growth(memory=512, vcpu=3, slots=slots))
+        node.one(vm)
+        wait_for(lambda: "nebula-guest: ready" in node.console(vm), "the guest to be up", 120)
+        wait_for(lambda: has(node, vm) == (256, 1), "the guest to have what it is to have", 60)
+        pid = node.qemu(vm)
+        larger = replace(vm, memory=384, vcpu=2)
+        came = node.one(larger)
+        assert (came.state, came.changed, came.error, came.waits) == ("RUNNING", True, None, False)
+        assert has(node, vm) == (384, 2)
+        assert node.one(larger).changed is False
+        # Nothing is taken without a word of its user.
+        assert node.one(replace(larger, memory=256)).error is None
+        assert has(node, vm) == (384, 2) and node.one(larger).error is None
+        went = node.one(replace(larger, memory=256), agreed=True)
+        assert (went.error, went.changed) == (None, True)
+        assert has(node, vm) == (256, 2)
+        # Emulation takes no processor away.
+        kept = node.one(vm, agreed=True)
+        assert kept.error is not None and kept.error["kind"] == "InUse", kept.error
+        assert "it runs with 2 processors" in kept.error["found"]
+        assert has(node, vm) == (256, 2) and node.qemu(vm) == pid
+
+
+@in_world
+def test_a_guest_that_keeps_its_memory_costs_nothing_but_an_error() -> None:
+    with a_node() as node:
+        # It halts at once, and has no driver of a balloon.
+        vm = a_machine(node, "q35", memory=64, growth=Growth(memory=128, slots=0))
+        node.one(vm)
+        node.detach_timeout = 2
+        kept = node.one(replace(vm, memory=32), agreed=True)
+        assert kept.error is not None and kept.error["kind"] == "TimedOut", kept.error
+        assert "its guest has 128 MB after 2 s" in kept.error["found"]
+        assert kept.state == "RUNNING"
+        off = node.one(replace(vm, memory=32), "POWEROFF", hard=True)
+        assert (off.state, off.error) == ("POWEROFF", None)
+
+
+def has(node: Node, vm: Vm) -> tuple[int, int]:
+    """The MiB and processors that the guest has."""
+    domain = node.domain(vm)
+    return int(domain.memoryStats()["actual"]) // 1024, domain.vcpusFlags(1)
 
 
 @in_world

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..model.router import Router
     from ..model.security_group import SecurityGroup
     from ..model.template import StoredTemplate, Template
+    from ..model.vm import Growth
 
 Ref = Union[str, int]
 
@@ -87,6 +88,8 @@ class VmRecord:
     former: str = ""
     # Whether it has sockets, cores and threads of its own, or a socket for each processor.
     has_topology: bool = False
+    # How far it may grow while it runs; None for one that has what it has.
+    growth: Growth | None = None
 
 
 @dataclass(frozen=True)

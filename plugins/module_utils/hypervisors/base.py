@@ -374,9 +374,9 @@ class Driver(abc.ABC):
         raise self.lacks("resume")
 
     def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> Adjusted:
-        """Give the running machine the disks, NICs and memory that it is to have, as far as that is possible while it
-        runs. Raise Unsupported, before anything is done, for what can't be done
-        while it runs, and TimedOut or InUse for a device that its guest keeps."""
+        """Give the running machine the disks, NICs, memory and processors that it is to have, as far as that is
+        possible while it runs. Raise Unsupported, before anything is done, for what can't be done while it runs, and
+        TimedOut or InUse for what its guest keeps."""
         raise self.lacks("change a running machine's disks, NICs or memory")
 
     def check_adjustment(  # noqa: B027 (most find out by trying)

@@ -116,11 +116,12 @@ TABLE = (
         NO_EFFECT,
         _BY_ITEM,
     ),
-    _everywhere(
+    _entry(
         "",
         "VCPU_MAX MEMORY_MAX MEMORY_SLOTS MEMORY_RESIZE_MODE",
+        ACTS,
         NO_EFFECT,
-        "nothing is set aside for growing later: VCPU and MEMORY say what there is",
+        "elsewhere nothing is set aside: what a machine gets while it runs, it gets of what its host has left",
     ),
     _everywhere("", "MEMORY_TUNE_OFFSET", NO_EFFECT, "it is for MEMORY_ENCRYPTION, which is refused"),
     _everywhere("", "MEMORY_COST CPU_COST DISK_COST", NO_EFFECT, "nothing is billed"),

@@ -17,7 +17,7 @@ from .lease import HeldLease
 from .network import Network
 from .nic_filter_rules import Guard
 from .transfer import name_of
-from .vm import Topology, Vm
+from .vm import Growth, Topology, Vm
 
 
 # -- a node --------------------------------------------------------------------------------------------------------
@@ -30,7 +30,7 @@ class Domain:
     turn: the command that switches autostart over.
     disks: the files that it uses.
     port: the port of its graphics, 0 for none.
-    topology: as its definition has it, None if it says nothing.
+    topology, growth: as its definition has them, None if it says nothing.
     undefine, forget: the commands that end it and remove its definition, in forget with all that is kept of it.
     unmark: the command that takes the mark out of it, "" if there is none."""
 
@@ -46,6 +46,7 @@ class Domain:
     port: int = 0
     macs: tuple[str, ...] = ()
     topology: Optional[Topology] = None
+    growth: Optional[Growth] = None
     disks: tuple[str, ...] = ()
     turn: str = ""
     undefine: str = ""

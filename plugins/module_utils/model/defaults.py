@@ -89,6 +89,8 @@ IMAGE_MAX_SIZE = 262144
 RESERVED_MEMORY = 512
 # MiB. Ours: the most of a file that connection plugin guest fetches. A guest says itself when its file has ended.
 GUEST_MAX_FETCH = 1024
+# Modules of memory that a machine can get while it runs.
+MEMORY_SLOTS = 16
 # Ours: nothing is promised twice.
 MEMORY_OVERCOMMIT = 1.0
 CPU_OVERCOMMIT = 1.0

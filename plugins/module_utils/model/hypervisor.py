@@ -14,6 +14,7 @@ from .disk import DISK_FORMATS
 from .disk_targets import DiskDevices
 from .image import Image
 from .template import Template
+from .template_changes import GROWTH
 from .vm import Os
 
 # Beginnings of the names that libvirt makes up for interfaces: it takes any such name in a definition for one of those,
@@ -95,6 +96,11 @@ class Hypervisor:
     live: tuple[str, ...] = ()
     ends_at_reboot: str = ""
     judges_context: bool = False
+
+    @property
+    def grows(self) -> bool:
+        """Return whether its machines are started with the most memory and processors that they may come to."""
+        return GROWTH in self.live
 
     def format_of(self, word: str) -> str:
         """Return the format that a word of DISK/DRIVER means, "" for a word that this hypervisor would stumble over."""

@@ -53,8 +53,11 @@ _WORDS = {"YES": "YES", "TRUE": "YES", "ON": "YES", "NO": "NO", "FALSE": "NO", "
 # In a context, and in files for the guest, each letter is the guest's.
 _GUESTS = ("CONTEXT", "INJECT")
 
-# Among what is changed on a running machine: disks that become larger.
-DISK_SIZE = "DISK/SIZE"
+# Among what is changed on a running machine: disks that become larger, and memory and processors up to the most that
+# the machine was started with.
+DISK_SIZE, GROWTH = "DISK/SIZE", "GROWTH"
+# What says how far a machine may grow while it runs, where its hypervisor has GROWTH.
+MAXIMA = ("MEMORY_MAX", "VCPU_MAX", "MEMORY_RESIZE_MODE", "MEMORY_SLOTS")
 
 _NOTHING: Mapping[str, Sequence[MachineDevice]] = MappingProxyType({})
 # A value as it is compared: text, or the keys and texts of a vector.
@@ -113,6 +116,8 @@ def how_to_change(
         return "poweroff"
     if name == "OS" and _caseless(old, "UUID") != _caseless(new, "UUID"):
         return RECREATE
+    if name in MAXIMA:
+        return POWEROFF if GROWTH in live else "catalog"
     if name in CHANGEABLE:
         return CHANGEABLE[name]
     if name in DEVICES:

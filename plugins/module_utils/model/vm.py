@@ -69,6 +69,18 @@ class Topology:
 
 
 @dataclass(frozen=True)
+class Growth:
+    """Describes how far a machine may grow while it runs.
+    memory: MiB that it can have, 0 where its memory stays as it is.
+    vcpu: virtual processors that it can have, 0 likewise.
+    slots: for modules of memory, by which it grows; 0 where it grows by a balloon that lets go of memory."""
+
+    memory: int = 0
+    vcpu: int = 0
+    slots: int = 0
+
+
+@dataclass(frozen=True)
 class Input:
     type: str
     bus: str = ""
@@ -90,6 +102,7 @@ class Vm:
     attributes: the user's own attributes, single values only.
     owner: whose it was when its context was made.
     topology: how it shows its virtual processors, None where each is a socket.
+    growth: None for one that has what it has until its next start.
     former: the host name that its guest was started with, where its context has another by now."""
 
     vm_id: int
@@ -119,6 +132,17 @@ class Vm:
     container: Mapping[str, str] = field(default_factory=dict)
     former: str = ""
     topology: Optional[Topology] = None
+    growth: Optional[Growth] = None
+
+    @property
+    def most_memory(self) -> int:
+        """Return the MiB that it has at most while it runs."""
+        return max(self.memory, self.growth.memory if self.growth else 0)
+
+    @property
+    def most_vcpus(self) -> int:
+        """Return the virtual processors that it has at most while it runs."""
+        return max(self.vcpu or 1, self.growth.vcpu if self.growth else 0)
 
     @property
     def nics_and_aliases(self) -> tuple[Nic | Alias, ...]:

@@ -100,7 +100,7 @@ class Hosts(HostsPort):
     def _promise_overheads_anew(self, host: Host, overhead: Overhead) -> None:
         """Promise the host's machines what they really take: KVM came or went, or an older version counted none."""
         rows = self.store.rows("SELECT id, memory, body FROM vms WHERE host_id = ? AND state != 6", host.id)
-        costs = [(overhead.of(row["memory"], json.loads(row["body"]).get("vcpu")), row["id"]) for row in rows]
+        costs = [(overhead.of(row["memory"], _most_vcpus(json.loads(row["body"]))), row["id"]) for row in rows]
         self.store.db.executemany("UPDATE vms SET overhead = ? WHERE id = ?", costs)
         self.store.db.execute(
             "UPDATE hosts SET overhead_used = ? WHERE id = ?", (sum(cost for cost, _id in costs), host.id)
@@ -266,6 +266,14 @@ class Hosts(HostsPort):
         row = self.store.row("SELECT memory_used, overhead_used, cpu_used, vms FROM hosts WHERE id = ?", host_id)
         if row is not None:
             known[host_id] = replace(known[host_id], **dict(row))
+
+
+def _most_vcpus(body: Mapping[str, Any]) -> int | None:
+    """Return the processors that a machine comes to at most, as it was promised them."""
+    # Machines of older versions have no such value.
+    most: int = (body.get("growth") or {}).get("vcpu", 0)
+    vcpu: int | None = body.get("vcpu")
+    return max(vcpu or 1, most) if most else vcpu
 
 
 def _host(row: sqlite3.Row) -> Host:

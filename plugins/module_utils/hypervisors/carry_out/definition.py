@@ -45,7 +45,7 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
     if is_off:
         job.common.driver.let_go(job.mark)
     adjusts = running and "adjust" in job.common.driver.capabilities
-    if adjusts and job.planned.refitted:
+    if adjusts and (job.planned.refitted or vm.growth is not None):
         _check_adjustment(job)
     # The digests tell what is new, as what is there already is left as it is.
     job.common.transfer.require(vm)
@@ -124,7 +124,8 @@ def _note_what_waits(job: Job, running: bool) -> None:
 
 
 def _check_adjustment(job: Job) -> None:
-    """Raise what stands against other disks and NICs while the machine runs, before a file of it is made."""
+    """Raise what stands against other disks, NICs, memory and processors while the machine runs, before a file of it is
+    made."""
     vm = job.vm
     job.common.bridges.require(vm)
     job.files = dict(machine_disks.locate(vm, job.directory, job.common.transfer.find))
@@ -138,7 +139,8 @@ def _adjustment(job: Job) -> Adjustment:
 
 
 def _adjust(job: Job) -> bool:
-    """Give the running machine the disks, NICs and memory that it is to have. Return whether it has them."""
+    """Give the running machine the disks, NICs, memory and processors that it is to have. Return whether it has
+    them."""
     adjusted = job.common.driver.adjust(job.vm, _site_of(job), job.mark, _adjustment(job))
     job.changed = adjusted.changed or job.changed
     return not adjusted.left and (not job.planned.grown or job.common.driver.grows_running_disks)

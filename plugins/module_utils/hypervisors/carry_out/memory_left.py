@@ -30,22 +30,22 @@ class Room:
         self._occupied: dict[int, int] = {}
         # None: others hold no more than when the plan was decided.
         self._left = self._count_what_is_left()
-        self.successors = PlaceQueue(plan, lambda vm: vm.memory + self._overhead(vm.memory, vm.vcpu))
+        self.successors = PlaceQueue(plan, self._cost)
 
     def take(self, vm: Vm) -> bool:
         """Take what the machine needs. Return whether room is counted; raise NoCapacity if there is too little."""
         if self._left is None:
             return False
-        overhead = self._overhead(vm.memory, vm.vcpu)
+        cost = self._cost(vm)
         with self._taking:
-            if self._left < vm.memory + overhead:
+            if self._left < cost:
                 raise NoCapacity(
-                    f"virtual machine {vm.name}: {vm.memory} MiB + {overhead} MiB overhead",
+                    f"virtual machine {vm.name}: {vm.most_memory} MiB + {cost - vm.most_memory} MiB overhead",
                     f"host {self._plan.host} has {max(0, self._left)} MiB left of {self._plan.memory}: machines that "
                     "are not this catalog's were started since this was decided",
                     "End those machines, or give this one another host or less memory, then run again",
                 )
-            self._left -= vm.memory + overhead
+            self._left -= cost
         return True
 
     def give_back(self, vm_id: int) -> None:
@@ -80,6 +80,11 @@ class Room:
         except NebulaError:
             return False
         return record is None or planned.is_due(record.operated)
+
+    def _cost(self, vm: Vm) -> int:
+        """Return the MiB that the machine comes to at most."""
+        vcpus = vm.most_vcpus if vm.growth is not None else vm.vcpu
+        return vm.most_memory + self._overhead(vm.most_memory, vcpus)
 
     def _overhead(self, memory: int, vcpu: int | None) -> int:
         return self._driver.overhead(self._accelerator).of(memory, vcpu)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Waits for what only events of libvirt tell: that a guest reboots, and that it lets go of a device."""
+"""Waits for what only events of libvirt tell: that a guest reboots, and that it lets go of a device or of memory."""
 
 from __future__ import annotations
 
@@ -50,10 +50,12 @@ class DomainEvents:
         self._libvirt = libvirt
         self._rebooting: dict[str, threading.Event] = {}
         self._removing: dict[tuple[str, str], Removal] = {}
+        self._resizing: dict[str, threading.Event] = {}
         _Loop.begin(libvirt)
         self._connection = connect()
         for number, heard in (
             (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._note_reboot),
+            (libvirt.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, self._note_balloon),
             (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._note_removed),
             (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, self._note_kept),
         ):
@@ -61,6 +63,11 @@ class DomainEvents:
 
     def _note_reboot(self, _connection: Any, domain: Any, _opaque: Any) -> None:
         event = self._rebooting.get(domain.UUIDString())
+        if event is not None:
+            event.set()
+
+    def _note_balloon(self, _connection: Any, domain: Any, _actual: int, _opaque: Any) -> None:
+        event = self._resizing.get(domain.UUIDString())
         if event is not None:
             event.set()
 
@@ -83,6 +90,15 @@ class DomainEvents:
             yield event
         finally:
             del self._rebooting[uuid]
+
+    @contextlib.contextmanager
+    def balloon_changed(self, uuid: str) -> Iterator[threading.Event]:
+        """Listen for what a guest gives back of its memory, or takes of it."""
+        event = self._resizing[uuid] = threading.Event()
+        try:
+            yield event
+        finally:
+            del self._resizing[uuid]
 
     @contextlib.contextmanager
     def removed(self, uuid: str, alias: str) -> Iterator[Removal]:

@@ -19,7 +19,7 @@ from ...model.flags import TRUE
 from ...model.libvirt_values import IO_LIMITS, IO_SUFFIXES, check_writable, raw_fragment
 from ...model.network_drivers import DUMMY, OVSWITCH, SWITCHED
 from ...model.nic import Nic, interface_id
-from ...model.vm import Graphics, Topology, Vm
+from ...model.vm import Graphics, Growth, Topology, Vm
 from ...model.whole_numbers import whole
 from ..base import Deployment, Site, domain_name
 
@@ -52,7 +52,7 @@ def render(vm: Vm, site: Site) -> Deployment:
     """Return the deployment file of a machine on this site. Raise InvalidValue for RAW data that is no XML fragment."""
     raw = raw_fragment(vm.raw.get("kvm", ""), f"virtual machine {vm.name}: RAW")
     domain, mark = begin_domain(site.accelerator, vm, site)
-    add_text_element(domain, "vcpu", str(vm.vcpu or 1))
+    _growth(domain, vm)
     threads = _number(vm.features, "IOTHREADS", "FEATURES")
     if threads:
         add_text_element(domain, "iothreads", str(threads))
@@ -84,6 +84,39 @@ def render(vm: Vm, site: Site) -> Deployment:
     if raw is not None:
         merge(domain, raw)
     return deployment_of(domain, mark, vm, site)
+
+
+def _growth(domain: ET.Element, vm: Vm) -> None:
+    """Say how many processors and how much memory it has, and how many and how much it may come to."""
+    vcpu, growth = vm.vcpu or 1, vm.growth or Growth()
+    current = {"current": str(vcpu)} if vm.most_vcpus > vcpu else {}
+    memory = domain.find("memory")
+    if memory is not None and growth.slots:
+        most = ET.Element("maxMemory", {"slots": str(growth.slots), "unit": "KiB"})
+        most.text = str(growth.memory * 1024)
+        domain.insert(list(domain).index(memory), most)
+    elif memory is not None and growth.memory > vm.memory:
+        memory.text = str(growth.memory * 1024)
+        add_text_element(domain, "currentMemory", str(vm.memory * 1024), unit="KiB")
+    add_text_element(domain, "vcpu", str(vm.most_vcpus), **current)
+
+
+def growth_of(domain: ET.Element) -> Growth | None:
+    """Return how far a machine may grow by its definition; None if that says nothing of it."""
+    vcpu, memory, most = domain.find("vcpu"), domain.find("memory"), domain.find("maxMemory")
+    growth = Growth(
+        memory=_kib(most if most is not None else memory) // 1024,
+        vcpu=(whole(vcpu.text or "") or 0) if vcpu is not None and vcpu.get("current") else 0,
+        slots=(whole(most.get("slots", "")) or 0) if most is not None else 0,
+    )
+    current = domain.find("currentMemory")
+    if most is None and (current is None or _kib(current) == _kib(memory)):
+        growth = Growth(vcpu=growth.vcpu)
+    return None if growth == Growth() else growth
+
+
+def _kib(element: ET.Element | None) -> int:
+    return (whole((element.text or "").strip()) or 0) if element is not None else 0
 
 
 def begin_domain(kind: str, vm: Vm, site: Site) -> tuple[ET.Element, ET.Element]:
@@ -179,8 +212,8 @@ def _features(domain: ET.Element, vm: Vm, site: Site) -> None:
 def _cpu(domain: ET.Element, vm: Vm, site: Site) -> None:
     model = vm.cpu_model.get("MODEL", "")
     if not model:
-        if vm.topology is not None:
-            _topology(ET.SubElement(domain, "cpu"), vm.topology)
+        if vm.topology is not None or _has_modules(vm):
+            _shape(ET.SubElement(domain, "cpu"), vm)
         return
     if model == "host-passthrough":
         # Without KVM there is no host's CPU to pass through: all that emulation has comes nearest.
@@ -190,15 +223,25 @@ def _cpu(domain: ET.Element, vm: Vm, site: Site) -> None:
     else:
         cpu = ET.SubElement(domain, "cpu", {"mode": "custom", "match": "exact"})
         add_text_element(cpu, "model", model, fallback="forbid")
-    if vm.topology is not None:
-        _topology(cpu, vm.topology)
+    _shape(cpu, vm)
     for feature in vm.cpu_model.get("FEATURES", "").split(","):
         if feature.strip():
             ET.SubElement(cpu, "feature", {"policy": "require", "name": feature.strip()})
 
 
-def _topology(cpu: ET.Element, topology: Topology) -> None:
-    ET.SubElement(cpu, "topology", {name: str(value) for name, value in to_plain(topology).items()})
+def _has_modules(vm: Vm) -> bool:
+    return vm.growth is not None and bool(vm.growth.slots)
+
+
+def _shape(cpu: ET.Element, vm: Vm) -> None:
+    """Say in what the guest sees its processors, and the memory that modules are added to."""
+    if vm.topology is not None:
+        ET.SubElement(cpu, "topology", {name: str(value) for name, value in to_plain(vm.topology).items()})
+    if _has_modules(vm):
+        # QEMU takes modules only for a node of NUMA.
+        processors = f"0-{vm.most_vcpus - 1}" if vm.most_vcpus > 1 else "0"
+        cell = {"id": "0", "cpus": processors, "memory": str(vm.memory * 1024), "unit": "KiB"}
+        ET.SubElement(ET.SubElement(cpu, "numa"), "cell", cell)
 
 
 def topology_of(cpu: ET.Element | None) -> Topology | None:
@@ -353,8 +396,8 @@ def _controllers(devices: ET.Element, vm: Vm, iothread: str) -> None:
 
 
 def _queues(value: str, vm: Vm) -> str:
-    """Return the number of queues; "auto" is one for each virtual processor."""
-    return str(vm.vcpu or 1) if value.lower() == "auto" else value
+    """Return the number of queues; "auto" is one for each virtual processor that it may come to."""
+    return str(vm.most_vcpus) if value.lower() == "auto" else value
 
 
 def add_mtu(element: ET.Element, nic: Nic) -> None:

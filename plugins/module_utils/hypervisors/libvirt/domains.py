@@ -169,6 +169,7 @@ class LibvirtDomains:
             port=max([port for port in ports if port > 0], default=0),
             macs=tuple(each.get("address", "") for each in found.iterfind("interface/mac")),
             topology=domain_xml.topology_of(definition.find("cpu")),
+            growth=domain_xml.growth_of(self._stored(domain, definition, active and persistent)),
             disks=(
                 *(each.get("file", "") for each in found.iterfind("disk/source") if each.get("file")),
                 # Of a container, its root and its context.
@@ -179,6 +180,10 @@ class LibvirtDomains:
             forget=undefining(self.forget),
             unmark=" ".join([virsh, "metadata", word, domain_xml.NAMESPACE, "--remove", *kept]),
         )
+
+    def _stored(self, domain: Any, definition: ET.Element, runs: bool) -> ET.Element:
+        """Return the definition with which the machine is started: while it runs its memory is what its guest has."""
+        return ET.fromstring(domain.XMLDesc(self._libvirt.VIR_DOMAIN_XML_INACTIVE)) if runs else definition
 
     def is_foreign(self, mark: Mark, directory: str) -> bool:
         lv = self._libvirt

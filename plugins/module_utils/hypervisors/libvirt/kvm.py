@@ -36,7 +36,7 @@ from ..base import (
     id_in_name,
     label_of,
 )
-from . import domain_xml, guest_agent, live_devices, qemu_logs
+from . import domain_xml, guest_agent, live_capacity, live_devices, qemu_logs
 from .disk_secrets import LibvirtSecrets
 from .domain_events import DomainEvents
 from .domains import PRESS_AGAIN, LibvirtDomains, runs_of
@@ -214,13 +214,16 @@ class KvmDriver(LibvirtDomains, Driver):
             work = LiveDeviceChanges(self._libvirt, self._heard, domain, asked, order.detach_timeout)
             grown = work.smaller_than_wanted(vm, site.disks, order.grown)
             doing = [step for step in steps if not step.held and (order.removes or not step.alias)]
+            resizing = live_capacity.plan_resizing(domain.XMLDesc(0), vm, order.removes)
             work.carry_out(doing, grown)
-        return Adjusted(bool(doing or grown), len(doing) < len(steps))
+            resized = work.resize(resizing, order.removes)
+        return Adjusted(bool(doing or grown or resized), len(doing) < len(steps))
 
     def check_adjustment(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> None:
         domain = self._found(mark)
         with self._explained(f"changing {label_of(mark)} while it runs"):
             self._steps(domain, vm, site, order)
+            live_capacity.plan_resizing(domain.XMLDesc(0), vm, order.removes)
 
     def _steps(self, domain: Any, vm: Vm, site: Site, order: Adjustment) -> list[live_devices.Step]:
         live = domain.XMLDesc(self._libvirt.VIR_DOMAIN_XML_SECURE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ...model import boot_image, defaults, libvirt_values
 from ...model.disk_targets import DiskDevices
 from ...model.hypervisor import DROPPED_BY_LIBVIRT, LIBVIRT_PACKAGES, Hypervisor
-from ...model.template_changes import DISK_SIZE
+from ...model.template_changes import DISK_SIZE, GROWTH
 
 KVM = Hypervisor(
     name="kvm",
@@ -38,6 +38,6 @@ KVM = Hypervisor(
     check_disk=libvirt_values.check_shareable,
     check_firmware=libvirt_values.check_acpi,
     fit=boot_image.with_firmware,
-    live=("DISK", "NIC", DISK_SIZE),
+    live=("DISK", "NIC", DISK_SIZE, GROWTH),
     ends_at_reboot="<on_reboot>destroy</on_reboot>",
 )

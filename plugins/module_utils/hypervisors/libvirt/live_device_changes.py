@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Attaches devices to a running QEMU machine, detaches them from it, and makes its disks larger."""
+"""Attaches devices to a running QEMU machine, detaches them from it, makes its disks larger, and changes its memory and
+processors."""
 
 from __future__ import annotations
 
@@ -16,6 +17,8 @@ from ...model.disk import DiskFiles
 from ...model.vm import Vm
 from . import live_devices
 from .domain_events import DomainEvents, Removal
+from .domains import message_of
+from .live_capacity import Resizing
 from .live_devices import Step
 
 # How often the definition is looked at beside the events: one that came before anybody listened is not told again.
@@ -26,7 +29,7 @@ _ASKED_BEFORE = "in the process of unplug"
 
 
 @dataclass(frozen=True)
-class Growth:
+class DiskGrowth:
     """Describes a disk that is to be larger. size: MiB."""
 
     name: str
@@ -46,7 +49,7 @@ class LiveDeviceChanges:
         self._asked = asked
         self._timeout = timeout
 
-    def smaller_than_wanted(self, vm: Vm, files: Mapping[int, DiskFiles], grown: Collection[int]) -> list[Growth]:
+    def smaller_than_wanted(self, vm: Vm, files: Mapping[int, DiskFiles], grown: Collection[int]) -> list[DiskGrowth]:
         """Return those of these disks that are smaller than they are to be. files: by disk id."""
         # A disk that is to be moved has its former target while the machine runs.
         targets = live_devices.targets_by_path(self._domain.XMLDesc(0)) if grown else {}
@@ -55,10 +58,10 @@ class LiveDeviceChanges:
             target = targets.get(files[disk.disk_id].path, "") if disk.disk_id in grown else ""
             if target and self._domain.blockInfo(target)[0] < disk.size * MIB:
                 name = f"DISK {disk.disk_id} ({target}), made larger: {disk.size} MB"
-                found.append(Growth(name, target, disk.size))
+                found.append(DiskGrowth(name, target, disk.size))
         return found
 
-    def carry_out(self, steps: Sequence[Step], grown: Sequence[Growth]) -> None:
+    def carry_out(self, steps: Sequence[Step], grown: Sequence[DiskGrowth]) -> None:
         for step in steps:
             if step.alias:
                 self._detach(step)
@@ -67,6 +70,57 @@ class LiveDeviceChanges:
         for growth in grown:
             flags = self._libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES
             self._domain.blockResize(growth.target, growth.size * MIB, flags)
+
+    def resize(self, resizing: Resizing, removes: bool) -> bool:
+        """Give the machine its processors and memory. Return whether it had others.
+        removes: its guest is to give back what it has too much of."""
+        if resizing.vcpu is not None:
+            self._set_processors(resizing.vcpu)
+        self.carry_out(resizing.modules, ())
+        changed = resizing.balloon is not None and self._set_balloon(resizing.balloon, removes)
+        return changed or bool(resizing.modules) or resizing.vcpu is not None
+
+    def _set_processors(self, wanted: int) -> None:
+        live = self._libvirt.VIR_DOMAIN_AFFECT_LIVE
+        had = self._domain.vcpusFlags(live)
+        try:
+            self._domain.setVcpusFlags(wanted, live)
+        except self._libvirt.libvirtError as error:
+            has = self._domain.vcpusFlags(live)
+            if has == wanted:
+                return
+            if has == had and wanted > had:
+                raise
+            raise InUse(
+                f"{self._asked}: VCPU = {wanted}",
+                f"it runs with {has} processors, and gives no more of them back ({message_of(error)})",
+                "A guest gives back only processors that came while it ran, and emulation none: power it off first "
+                "(state: poweroff), then let it run again; or ask for as many as it has",
+            ) from error
+
+    def _set_balloon(self, wanted: int, removes: bool) -> bool:
+        had = self._guest_memory()
+        if had == wanted or (wanted < had and not removes):
+            return False
+        with self._heard().balloon_changed(self._domain.UUIDString()) as changed:
+            limit = time.monotonic() + self._timeout
+            self._domain.setMemoryFlags(wanted * 1024, self._libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            while (has := self._guest_memory()) != wanted:
+                left = limit - time.monotonic()
+                if left <= 0:
+                    raise TimedOut(
+                        f"{self._asked}: MEMORY = {wanted}",
+                        f"its guest has {has} MB after {self._timeout} s, and had {had}",
+                        "A guest that boots, is halted or has no driver of virtio-balloon answers nothing, and one "
+                        "that needs its memory keeps it: look at its console, then run again; or power it off first",
+                    )
+                changed.wait(min(LOOK_AGAIN, left))
+                changed.clear()
+        return True
+
+    def _guest_memory(self) -> int:
+        """Return the MiB that its balloon leaves to the guest."""
+        return int(self._domain.memoryStats().get("actual", 0)) // 1024
 
     def _detach(self, step: Step) -> None:
         with self._heard().removed(self._domain.UUIDString(), step.alias) as removal:

@@ -169,6 +169,8 @@ def _check_inventory(inventory: Inventory, what: str) -> None:
             answer_bounds.check_number(
                 number, 1, MOST_NUMBER, what, "a number of a domain's sockets, cores and threads"
             )
+        for number in to_plain(domain.growth).values() if domain.growth is not None else ():
+            answer_bounds.check_number(number, 0, MOST_MEMORY, what, "how far a domain may grow")
         if domain.state not in STATES or not _WORD.fullmatch(domain.uuid):
             raise answer_bounds.refusal(
                 what, f"what it says of a domain of machine {domain.vm_id} is not what a node says"

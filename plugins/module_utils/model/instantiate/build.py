@@ -24,10 +24,12 @@ from .aliases import aliases_of, doubts_of_aliases
 from .boot_order import check_boots, doubts_of_boot, file_of, os_of, tpm_of
 from .capacity import cpu_limit_of, cpu_of, memory_of, vcpu_of
 from .container_mount_points import with_mount_points
-from .cpu_topology import FormerTopology, topology_of
+from .cpu_topology import topology_of
 from .disk_buses import board_of, context_of, context_place, place_of
 from .disk_vectors import disk_of, kind_of, with_image_name
+from .former_machine import FormerMachine
 from .graphics import graphics_of
+from .growth import growth_of
 from .injections import with_files
 from .nic_vectors import doubts_of_nics, nic_of, with_nic_defaults
 
@@ -58,14 +60,14 @@ def build(
     aliases: Sequence[Alias] = (),
     vnc_port: int | None = None,
     kept: KeptDevices | None = None,
-    before: FormerTopology | None = None,
+    former: FormerMachine | None = None,
     owner: Owner | None = None,
 ) -> Vm:
     """Return the machine. Raise InvalidValue, which names the machine, for what its images make impossible.
     name: "" becomes one-<vmid>.
     images: the images by their index in Demands.images.
     nics, aliases: one per NIC and NIC_ALIAS, with network and lease; the rest is filled in here.
-    kept, before: what a machine has that is there; None for a machine that is made.
+    kept, former: what a machine has that is there; None for a machine that is made.
     owner: whose it is; None for oneadmin.
 
     Of the context only the place is decided: its variables are empty. No CONTEXT, no context."""
@@ -95,6 +97,7 @@ def build(
     assigned = disk_targets.assign(places, board)
     stay = [disk is not None for disk in kept.disks] if kept is not None else [False] * len(vectors)
     order = {device: number for number, device in enumerate(os.boot, 1)}
+    growth = growth_of(template, hypervisor, where, former)
     windows = boot_image.boots_windows(os, template, _disk_images(images, vectors))
     return Vm(
         vm_id=vm_id,
@@ -104,7 +107,8 @@ def build(
         cpu=cpu_of(template, where),
         memory=memory_of(template, where),
         vcpu=vcpu_of(template, where),
-        topology=topology_of(template, hypervisor, windows, where, before),
+        topology=topology_of(template, hypervisor, windows, where, former, growth),
+        growth=growth,
         os=os,
         disks=with_files(
             tuple(

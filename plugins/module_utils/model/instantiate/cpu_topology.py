@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Optional
 
-from ...dataclass import dataclass
 from ...errors import InvalidValue
 from .. import hypervisor_rules
 from ..template import Template
-from ..vm import Topology
+from ..vm import Growth, Topology
+from ..whole_numbers import whole
 from .capacity import vcpu_of
+from .former_machine import FormerMachine
 from .template_values import read_whole
 
 ATTRIBUTE = "TOPOLOGY"
@@ -22,46 +22,45 @@ _KEYS = ("SOCKETS", "CORES", "THREADS")
 WINDOWS_SOCKETS = 2
 
 
-@dataclass(frozen=True)
-class FormerTopology:
-    """Holds what a machine that is there has, and the template by which it got that."""
-
-    topology: Optional[Topology]
-    template: Template
-
-
 def topology_of(
-    template: Template, hypervisor: str, windows: bool, where: str, before: FormerTopology | None = None
+    template: Template,
+    hypervisor: str,
+    windows: bool,
+    where: str,
+    former: FormerMachine | None = None,
+    growth: Growth | None = None,
 ) -> Topology | None:
     """Return the machine's topology, None where each of its processors is a socket.
     windows: whether its guest is a Windows.
-    before: what a machine has that is there; it keeps that until its TOPOLOGY or VCPU changes.
+    former: what a machine has that is there; it keeps that until its TOPOLOGY or number of processors changes.
+    growth: how far it may grow: its topology has room for all processors that it may come to.
 
     Windows' desktop editions use two sockets at most, with any number of cores: theirs are cores of one socket."""
     if not hypervisor_rules.rules_of(hypervisor).topology:
         return None
-    if before is not None and not topology_differs(before.template, template):
-        return before.topology
-    vcpu = vcpu_of(template, where) or 1
+    if former is not None and _numbers(former.topology_template, former.growth) == _numbers(template, growth):
+        return former.topology
+    vcpu = max(vcpu_of(template, where) or 1, growth.vcpu if growth else 0)
     if _is_stated(template):
         return _read_topology(template.vector(ATTRIBUTE), vcpu, f"{where}: {ATTRIBUTE}")
-    if before is None:
+    if former is None:
         return Topology(1, vcpu, 1) if windows else None
-    if before.topology is None:
+    if former.topology is None:
         return None
     # One that it was given by default goes with it; one that its list said is not said any more.
-    return Topology(1, vcpu, 1) if windows or not _is_stated(before.template) else None
+    return Topology(1, vcpu, 1) if windows or not _is_stated(former.topology_template) else None
 
 
 def check_topology(template: Template, where: str) -> None:
-    """Raise InvalidValue for a TOPOLOGY that does not come to VCPU."""
+    """Raise InvalidValue for a TOPOLOGY that does not come to VCPU, or to VCPU_MAX where that is given."""
     if _is_stated(template):
-        _read_topology(template.vector(ATTRIBUTE), vcpu_of(template, where) or 1, f"{where}: {ATTRIBUTE}")
+        most = max(vcpu_of(template, where) or 1, whole(template.get("VCPU_MAX").strip()) or 0)
+        _read_topology(template.vector(ATTRIBUTE), most, f"{where}: {ATTRIBUTE}")
 
 
 def refuse_in_template(template: Template, before: Template | None, where: str) -> None:
     """Raise InvalidValue for a template that says so anew. before: the stored template, None if there is none."""
-    if before is None or topology_differs(before, template):
+    if before is None or _stated_numbers(before) != _stated_numbers(template):
         check_topology(template, where)
 
 
@@ -93,9 +92,10 @@ def doubt_of_machine(hypervisor: str, vcpu: int | None, has: bool, template: Tem
     )
 
 
-def topology_differs(before: Template, after: Template) -> bool:
-    """Return whether two templates say another number of processors, or another TOPOLOGY."""
-    return _stated_numbers(before) != _stated_numbers(after)
+def topology_differs(before: Template, after: Template, growth: Growth | None) -> bool:
+    """Return whether two templates say another number of processors, or another TOPOLOGY, of a machine that may grow so
+    far."""
+    return _numbers(before, growth) != _numbers(after, growth)
 
 
 def _is_stated(template: Template) -> bool:
@@ -103,8 +103,14 @@ def _is_stated(template: Template) -> bool:
 
 
 def _stated_numbers(template: Template) -> tuple[str, ...]:
-    vector = template.vector(ATTRIBUTE)
-    return (template.get("VCPU").strip() or "1", *(vector.get(key, "").strip() for key in _KEYS))
+    vector, most = template.vector(ATTRIBUTE), template.get("VCPU_MAX").strip()
+    return (most, template.get("VCPU").strip() or "1", *(vector.get(key, "").strip() for key in _KEYS))
+
+
+def _numbers(template: Template, growth: Growth | None) -> tuple[str, ...]:
+    """Return the number of processors that topologies are made of, and what the template says of them."""
+    _most, vcpu, *stated = _stated_numbers(template)
+    return (str(growth.vcpu) if growth and growth.vcpu else vcpu, *stated)
 
 
 def _read_topology(vector: Mapping[str, str], vcpu: int, where: str) -> Topology:
@@ -123,7 +129,7 @@ def _read_topology(vector: Mapping[str, str], vcpu: int, where: str) -> Topology
         raise InvalidValue(
             f"{where} = [ {shown} ]",
             f"{sockets} sockets with {cores} cores of {threads} threads are {sockets * cores * threads} processors, "
-            f"and VCPU is {vcpu}",
-            "Make SOCKETS * CORES * THREADS equal to VCPU, or leave one of them out",
+            f"and VCPU, or VCPU_MAX where it is given, is {vcpu}",
+            "Make SOCKETS * CORES * THREADS equal to it, or leave one of them out",
         )
     return Topology(sockets, cores, threads)

@@ -35,9 +35,9 @@ def cuts_of_template(template: Template, hypervisor: str) -> list[CutValue]:
         found += _target_cuts(f"NIC {index}", vector.get("TARGET", ""), rule)
         found += _mac_cuts(f"NIC {index}", vector.get("MAC", ""))
         found += _queue_cuts(f"NIC {index}", vector, rule)
-    found += _vcpu_cuts(
-        whole(template.get("VCPU").strip()), [each.get("DATA", "") for each in template.vectors("RAW")], rule
-    )
+    for name in ("VCPU", *(["VCPU_MAX"] if rule.grows else [])):
+        number = whole(template.get(name).strip())
+        found += _vcpu_cuts(name, number, [each.get("DATA", "") for each in template.vectors("RAW")], rule)
     found += _same_target_cuts([vector.get("TARGET", "") for vector in template.vectors("NIC")])
     graphics = template.vector("GRAPHICS")
     found += _password_cuts(graphics.get("TYPE", defaults.GRAPHICS_TYPE), graphics.get("PASSWD", ""))
@@ -58,7 +58,8 @@ def cuts_of_machine(vm: Vm) -> list[CutValue]:
         found += _target_cuts(f"NIC {nic.nic_id}", nic.target, rule)
         found += _mac_cuts(f"NIC {nic.nic_id}", nic.mac)
         found += _queue_cuts(f"NIC {nic.nic_id}", nic.options, rule)
-    found += _vcpu_cuts(vm.vcpu, vm.raw.values(), rule)
+    found += _vcpu_cuts("VCPU", vm.vcpu, vm.raw.values(), rule)
+    found += _vcpu_cuts("VCPU_MAX", vm.growth.vcpu if vm.growth else None, vm.raw.values(), rule)
     found += _same_target_cuts([nic.target for nic in vm.nics])
     if vm.graphics is not None:
         found += _password_cuts(vm.graphics.type, vm.graphics.password)
@@ -170,13 +171,13 @@ def _queue_cuts(device: str, options: Mapping[str, str], rule: Hypervisor) -> li
     return [CutValue(asked, ("VIRTIO_QUEUES", text), found, "Give fewer, as one for each processor: auto")]
 
 
-def _vcpu_cuts(number: int | None, raw: Iterable[str], rule: Hypervisor) -> list[CutValue]:
+def _vcpu_cuts(name: str, number: int | None, raw: Iterable[str], rule: Hypervisor) -> list[CutValue]:
     # With an IOMMU of its own, which RAW can bring, a machine has as many as QEMU knows.
     if not rule.most_vcpus or number is None or number <= rule.most_vcpus or any("<iommu" in text for text in raw):
         return []
     found = f"a machine has {rule.most_vcpus} processors at most, and would not start"
     remedy = f"Give up to {rule.most_vcpus}, or an iommu with a driver that has intremap and eim, by RAW on machine q35"
-    return [CutValue(f"VCPU = {number}", ("VCPU", str(number)), found, remedy)]
+    return [CutValue(f"{name} = {number}", (name, str(number)), found, remedy)]
 
 
 def _password_cuts(kind: str, password: str) -> list[CutValue]:

@@ -14,7 +14,8 @@ from ..context import DEVICES
 from ..context import FORMATS as CONTEXT_FORMATS
 from ..judgements import hypervisor_of, judged_alike
 from ..template import Template
-from . import cpu_topology, truncated_values
+from ..template_changes import MAXIMA
+from . import cpu_topology, growth, truncated_values
 from .aliases import alias_demands
 from .boot_order import check_bootable, doubts_of_boot, os_of, tpm_of
 from .capacity import cpu_limit_of, cpu_of, memory_of, vcpu_of
@@ -29,6 +30,7 @@ _VECTORS_ONLY = (
 )  # fmt: skip
 _SINGLES_ONLY = (
     "NAME", "CPU", "CPULIMIT", "VCPU", "HYPERVISOR", "EMULATOR", "CONTEXT_FORMAT", "CONTEXT_DEVICE", "INJECT_VIA",
+    *MAXIMA,
 )  # fmt: skip
 _FLAGS = {
     "FEATURES": ("ACPI", "APIC", "PAE", "HYPERV", "LOCALTIME", "GUEST_AGENT"),
@@ -146,6 +148,7 @@ def _doubts(template: Template, where: str, hypervisor: str) -> list[str]:
     warnings += map(str, truncated_values.cuts_of_template(template, hypervisor))
     warnings += truncated_values.same_serials(template, hypervisor)
     warnings += cpu_topology.warn_of_topology(template, where) if rule.topology else []
+    warnings += growth.warn_of_growth(template, where) if rule.grows else []
     return [*warnings, *rule.doubts(template), *attributes.without_effect(template, rule.column, rule.own)]
 
 

@@ -25,7 +25,13 @@ from .adoptions import Adoptions
 from .destroy_limit import DestroyLimit, loses_disks, names_of_destroyed, refuse_beyond
 from .vm_item import INDEX, OPERATIONS, WANTED, Spec, Templates, spec_of
 from .vm_outcome import Outcome
-from .vm_update import change_as_listed, doubts_of_host_name, doubts_of_sockets, refuse_losing_unsaved_disks
+from .vm_update import (
+    change_as_listed,
+    doubts_of_growth,
+    doubts_of_host_name,
+    doubts_of_sockets,
+    refuse_losing_unsaved_disks,
+)
 
 _FAILED = {state.name for state in FAILURES} | {"UNKNOWN"}
 # Errors of an item that does not fit, even when all is gone that the list ends. Then nothing of the list is ended.
@@ -326,6 +332,7 @@ class _Try:
         after = outcome.after or record
         self.warnings.extend(renames.notes_of(after, outcome.before or record))
         self.warnings.extend(doubts_of_sockets(self.engine, spec, after))
+        self.warnings.extend(doubts_of_growth(after))
         self.warnings.extend(doubts_of_host_name(after))
 
     def _create(self, spec: Spec, missing: Sequence[tuple[int, str]]) -> list[Outcome]:

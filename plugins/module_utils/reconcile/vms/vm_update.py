@@ -16,7 +16,7 @@ from ...errors import BeingEnded, Conflict, NebulaError
 from ...model import boot_image, hypervisor_rules
 from ...model import template_changes as model_changes
 from ...model.device_matching import ALIAS, DEVICES, DISK, HOTPLUG, NIC, POWEROFF, RECREATE, MachineDevice
-from ...model.instantiate import cpu_topology, truncated_host_names
+from ...model.instantiate import cpu_topology, growth, truncated_host_names
 from ...model.object_ids import id_of
 from ...model.owner import Owner
 from ...model.saved_disks import holds_saved_disk, origin_of
@@ -58,7 +58,7 @@ def change_as_listed(
             Change(OWNER, record.owner.name, owner.name, how_to_change("CONTEXT", record.request, record.request))
         )
     off = record.state == "POWEROFF" or record.state in NOT_STARTED or spec.state == "poweroff"
-    live = rule.live if record.state == "RUNNING" else ()
+    live = (*rule.live, *_growing(record, wanted)) if record.state == "RUNNING" else ()
     agreed = live_removal or spec.detach
     fits = off or (set(DEVICES) <= set(rule.live) and (agreed or not record.loses))
     if record.recreates and changes and not spec.recreate:
@@ -124,15 +124,18 @@ def change_as_listed(
 def doubts_of_sockets(engine: Engine, spec: Spec, record: VmRecord) -> list[str]:
     """Return a warning if the guest of a machine that is there does not see its processors as a new machine's would."""
     request = record.request
-    if request is None or (spec.template is not None and cpu_topology.topology_differs(request, spec.template)):
+    if request is None or (
+        spec.template is not None and cpu_topology.topology_differs(request, spec.template, record.growth)
+    ):
         # Another topology in the list is told as a difference.
         return []
-    if cpu_topology.doubt_of_machine(record.hypervisor, record.vcpu, record.has_topology, request, True) is None:
+    most = max(record.vcpu or 1, record.growth.vcpu) if record.growth else record.vcpu
+    if cpu_topology.doubt_of_machine(record.hypervisor, most, record.has_topology, request, True) is None:
         return []
     pool = {image.id: image for image in engine.images.pool()}
     images = {index: pool[disk["image_id"]] for index, disk in enumerate(record.disks) if disk["image_id"] in pool}
     windows = boot_image.boots_windows(Os(), request, images)
-    doubt = cpu_topology.doubt_of_machine(record.hypervisor, record.vcpu, record.has_topology, request, windows)
+    doubt = cpu_topology.doubt_of_machine(record.hypervisor, most, record.has_topology, request, windows)
     return [f"VM {record.name}: {doubt}"] if doubt else []
 
 
@@ -142,6 +145,20 @@ def doubts_of_host_name(record: VmRecord) -> list[str]:
     context = record.request.vector("CONTEXT") if record.request is not None else {}
     named = {key: _OWN_NAME.sub(lambda _found: record.name, value) for key, value in context.items() if "$" in value}
     return [f"VM {record.name}: {cut}" for cut in truncated_host_names.cuts_of_host_name(named)]
+
+
+def doubts_of_growth(record: VmRecord) -> list[str]:
+    """Return a warning if a machine that is there can't grow as a new one of its template could."""
+    if record.request is None:
+        return []
+    doubt = growth.doubt_of_machine(record.hypervisor, record.growth, record.request)
+    return [f"VM {record.name}: {doubt}"] if doubt else []
+
+
+def _growing(record: VmRecord, wanted: Template) -> list[str]:
+    """Return which of MEMORY and VCPU the machine gets while it runs."""
+    waiting = [each["part"] for each in record.waits]
+    return growth.changed_at_once(record.growth, record.request or Template(), wanted, waiting)
 
 
 def _is_possible(change: Change, off: bool, running: bool) -> bool:
@@ -183,11 +200,14 @@ def _restarted(part: PartChange) -> PartChange:
 def _takes(
     change: Change, old: Template, wanted: Template, has: Mapping[str, Sequence[MachineDevice]], at_once: bool
 ) -> bool:
-    """Return whether the change takes something from a machine that runs: a disk, a NIC, or memory at once."""
+    """Return whether the change takes something from a machine that runs: a disk, a NIC, or memory or processors at
+    once."""
     if change.attribute in DEVICES:
         return bool(pair_devices(change.attribute, old, wanted, has).gone)
-    if change.attribute == "MEMORY" and at_once:
-        sizes = [whole(template.get("MEMORY").strip()) for template in (old, wanted)]
+    if change.attribute in ("MEMORY", "VCPU") and at_once:
+        # Without VCPU it has one; MEMORY may be a vector, of which nothing tells how much it is.
+        texts = [template.get(change.attribute).strip() for template in (old, wanted)]
+        sizes = [whole(text or ("1" if change.attribute == "VCPU" else "")) for text in texts]
         return None in sizes or (sizes[0] or 0) > (sizes[1] or 0)
     return False
 

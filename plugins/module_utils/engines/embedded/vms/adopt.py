@@ -11,8 +11,9 @@ from ....dataclass import replace
 from ....errors import Conflict, NotFound, WrongState
 from ....model import hypervisor_rules, machine_orders
 from ....model.host import Host
-from ....model.instantiate.cpu_topology import FormerTopology
 from ....model.instantiate.demands import Demands
+from ....model.instantiate.former_machine import FormerMachine
+from ....model.instantiate.growth import growth_of
 from ....model.instantiate.validate import refusals_by_hypervisor as refusals_of
 from ....model.object_ids import id_of
 from ....model.object_names import check_name
@@ -22,7 +23,7 @@ from ....model.template import Template
 from ...ports import VmRecord, VmRequest
 from . import plan_guards, unknown_vms, vm_records
 from .assemble import Blueprint
-from .capacity import overhead
+from .capacity import counted, overhead
 from .decision_parts import DecisionParts
 from .instantiate import fixed_uuid
 from .observe import count_unknown
@@ -40,7 +41,16 @@ def adopt(
     found = unknown_vms.find(asked, vm_id, parts.polls.unknown, parts.polls.believed, parts.store.meta("catalog"))
     host = _home_of(parts, asked, found, request, hosts)
     references = References(parts.images, parts.networks)
+    # A machine with a TOPOLOGY or maxima has to have those of the list; one without was made when they did not act.
+    former = FormerMachine(
+        request.template if found.topology is None else Template(),
+        request.template if found.growth is None else Template(),
+        found.topology,
+        found.growth,
+    )
+    growth = growth_of(request.template, host.hypervisor, f"VM {request.name}", former)
     demands = unknown_vms.with_macs(asked, references.demands(request.name, request.template), found.macs)
+    demands = counted(demands, growth)
     now = parts.now()
     parts.rows.insert([_row(parts, vm_id, request, found, host, demands, references, now)])
     parts.store.take_ids("vms", 0)
@@ -64,8 +74,7 @@ def adopt(
         request.owner,
         adopted=True,
         exact=found.exact,
-        # A machine with a TOPOLOGY has to have that of the list; one without was made when there was none.
-        sockets=FormerTopology(found.topology, request.template if found.topology is None else Template()),
+        former=former,
     )
     vm, warnings = parts.assembler.assemble(blueprint, references)
     if found.compared is None and not foreseen:

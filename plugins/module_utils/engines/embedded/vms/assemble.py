@@ -18,7 +18,7 @@ from ....model.image import Image
 from ....model.instantiate import aliases, truncated_host_names, truncated_values
 from ....model.instantiate import build as instantiate
 from ....model.instantiate.build import KeptDevices
-from ....model.instantiate.cpu_topology import FormerTopology
+from ....model.instantiate.former_machine import FormerMachine
 from ....model.instantiate.nic_vectors import own_name
 from ....model.network import filters_on_node
 from ....model.network_drivers import OVN, OVSWITCH
@@ -42,7 +42,7 @@ class Blueprint:
     before: the machine that it is until then; None for a new one.
     adopted: it runs already as it is made here. exact: of an adopted machine, whether its context is filled in as
     those of new machines.
-    sockets: TOPOLOGY of a machine that is there."""
+    former: what a machine that is there was made with."""
 
     vm_id: int
     uuid: str
@@ -60,7 +60,7 @@ class Blueprint:
     before: Vm | None = None
     adopted: bool = False
     exact: bool = True
-    sockets: FormerTopology | None = None
+    former: FormerMachine | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Assembler:
             aliases=blueprint.aliases,
             vnc_port=blueprint.port,
             kept=blueprint.kept,
-            before=blueprint.sockets,
+            former=blueprint.former,
             owner=blueprint.owner,
         )
         if vm.context is not None and not blueprint.exact:

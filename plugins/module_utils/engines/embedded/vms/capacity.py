@@ -14,9 +14,11 @@ from ....dataclass import dataclass, replace
 from ....errors import NoCapacity
 from ....model.host import Host
 from ....model.instantiate.demands import Demands
+from ....model.instantiate.growth import most_of
 from ....model.machine_orders import NOTHING, HeldResources
 from ....model.object_ids import id_of
 from ....model.states import vm_state_name
+from ....model.vm import Growth
 from ..hosts import HELD, ROOMS, Hosts
 from .polls import Polls
 from .scheduler import Scheduler
@@ -99,6 +101,12 @@ class Capacity:
             self.hosts.promise(id_of(host), memory + keeps, more - row["overhead"], cpu, 0)
         gives = row["memory"] + row["overhead"] + row["kept_memory"] - demands.memory - more - kept
         return HeldResources(max(0, gives), max(0.0, -cpu))
+
+
+def counted(demands: Demands, growth: Growth | None) -> Demands:
+    """Return the demands with what a machine that may grow so far comes to at most: that is what it is promised."""
+    memory, vcpu = most_of(demands.memory, demands.vcpu, growth)
+    return replace(demands, memory=memory, vcpu=vcpu)
 
 
 def overhead(host: Host, demands: Demands) -> int:

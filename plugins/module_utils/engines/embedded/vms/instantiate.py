@@ -22,7 +22,7 @@ from ...ports import VmRecord, VmRequest
 from ..networks.network_hosts import spread
 from . import vm_records
 from .assemble import Blueprint
-from .capacity import overhead
+from .capacity import counted, overhead
 from .decision_parts import DecisionParts
 from .scheduler import Homes
 from .template_references import References
@@ -92,6 +92,8 @@ def _placed(
         }
         networks = references.networks_of(request.name, demands)
         networks += references.networks_of_aliases(request.name, demands)
+        kinds = wanted if hypervisor else hypervisors
+        growths = references.growths(request.name, request.template, kinds)
         host = scheduler.place(
             request.name,
             demands.cpu,
@@ -99,12 +101,13 @@ def _placed(
             demands.vcpu,
             hypervisor,
             request.host,
-            references.refusals(request.name, request.template, wanted if hypervisor else hypervisors),
+            references.refusals(request.name, request.template, kinds),
             homes.of(networks, lambda each: _hosts_of(parts, each)),
             parts.polls.without_bridge(networks),
+            growths,
         )
         homes.take(networks, host.name)
-        placed.append(_Placed(vm_id, request, demands, host))
+        placed.append(_Placed(vm_id, request, counted(demands, growths.get(host.hypervisor)), host))
     return placed
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ....dataclass import replace
+from ....model.instantiate.growth import growth_of
 from ....model.machine_orders import RECREATE
 from ....model.object_ids import id_of
 from ....model.owner import Owner
@@ -14,7 +15,7 @@ from ....model.template import Template
 from ...ports import VmOrders, VmRecord
 from . import vm_records, waiting
 from .assemble import Blueprint
-from .capacity import overhead
+from .capacity import counted, overhead
 from .decision import decide
 from .decision_parts import DecisionParts
 from .device_ids import nics_anew
@@ -27,7 +28,8 @@ def recreate(parts: DecisionParts, vm_id: int, template: Template, owner: Owner 
     old = vm_of(row)
     host = parts.hosts.by_id()[row["host_id"]]
     references = References(parts.images, parts.networks)
-    demands = references.demands(row["name"], template)
+    growth = growth_of(template, host.hypervisor, f"VM {row['name']}")
+    demands = counted(references.demands(row["name"], template), growth)
     gives = parts.capacity.repromise(row, host, demands)
     images = references.images_of(row["name"], template, demands)
     away = parts.disk_hosts.host_with_newest(row)

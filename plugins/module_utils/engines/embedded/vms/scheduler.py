@@ -14,10 +14,12 @@ from ....dataclass import dataclass
 from ....errors import NebulaError, NoCapacity, NotFound, WrongState
 from ....model import hypervisor_rules, network_checks
 from ....model.host import Host
+from ....model.instantiate.growth import most_of
 from ....model.machine_orders import NOTHING, HeldResources
 from ....model.network import Network
 from ....model.object_names import did_you_mean, nearest_word
 from ....model.states import HostState
+from ....model.vm import Growth
 
 CPU_ROUNDING = 1e-6
 
@@ -36,6 +38,26 @@ class Room:
 
     def has(self, memory: int, cpu: float) -> bool:
         return self.memory >= memory and self.cpu + CPU_ROUNDING >= cpu
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """Holds what a machine is to have.
+    memory: MiB.
+    growths: by hypervisor, how far it may grow there."""
+
+    memory: int
+    vcpu: int | None
+    growths: Mapping[str, Growth | None]
+
+    def on(self, room: Room) -> tuple[int, int | None]:
+        """Return the MiB and processors that it comes to at most on that host."""
+        return most_of(self.memory, self.vcpu, self.growths.get(room.host.hypervisor))
+
+    def cost(self, room: Room) -> int:
+        """Return the MiB that it takes of that host."""
+        memory, vcpu = self.on(room)
+        return memory + room.host.overhead.of(memory, vcpu)
 
 
 class Homes:
@@ -152,24 +174,25 @@ class Scheduler:
         refusals: Mapping[str, NebulaError] | None = None,
         homes: Mapping[str, Collection[str]] | None = None,
         unbridged: Mapping[str, Sequence[str]] | None = None,
+        growths: Mapping[str, Growth | None] | None = None,
     ) -> Host:
         """Promise room for one machine. Raise NoCapacity, which says what each host lacks.
         refusals: by hypervisor, why it can't have this machine.
         homes: on which hosts its networks are that keep to one node, by name.
-        unbridged: by host, the names of its networks whose bridge is not there."""
+        unbridged: by host, the names of its networks whose bridge is not there.
+        growths: by hypervisor, how far the machine may grow there: it needs room for all of that."""
         homes = homes or {}
+        needs = _Needs(memory, vcpu, growths or {})
         candidates = self._candidates_for(vm, hypervisor, pinned, refusals or {}, homes, unbridged or {})
-        best = candidates.best(memory, lambda room: memory + room.host.overhead.of(memory, vcpu), cpu)
+        best = candidates.best(memory, needs.cost, cpu)
         if best is None:
             rooms = candidates.rooms
             raise NoCapacity(
-                f"VM {vm}: {_cost(rooms, memory, vcpu)} of memory and {cpu:g} CPU",
-                "; ".join(
-                    [*(_what_it_lacks(room, cpu, memory, vcpu) for room in rooms[:5]), *map(_home, homes.items())]
-                ),
+                f"VM {vm}: {_cost_text(rooms, needs)} of memory and {cpu:g} CPU",
+                "; ".join([*(_what_it_lacks(room, cpu, needs) for room in rooms[:5]), *map(_home, homes.items())]),
                 "Ask for less, end other machines, add a host, or set the host's memory_overcommit or cpu_overcommit",
             )
-        best.memory -= memory + best.host.overhead.of(memory, vcpu)
+        best.memory -= needs.cost(best)
         best.cpu -= cpu
         return best.host
 
@@ -290,15 +313,17 @@ def _room(number: int, host: Host, foreign: int, held: HeldResources) -> Room:
     )
 
 
-def _cost(rooms: Sequence[Room], memory: int, vcpu: int | None) -> str:
-    overheads = sorted({room.host.overhead.of(memory, vcpu) for room in rooms[:5]} - {0})
+def _cost_text(rooms: Sequence[Room], needs: _Needs) -> str:
+    memory = max((needs.on(room)[0] for room in rooms[:5]), default=needs.memory)
+    overheads = sorted({needs.cost(room) - needs.on(room)[0] for room in rooms[:5]} - {0})
     text = " or ".join(str(overhead) for overhead in overheads)
-    return f"{memory} MiB + {text} MiB overhead" if text else f"{memory} MiB"
+    most = f" (MEMORY is {needs.memory}, and it may grow so far)" if memory > needs.memory else ""
+    return (f"{memory} MiB + {text} MiB overhead" if text else f"{memory} MiB") + most
 
 
-def _what_it_lacks(room: Room, cpu: float, memory: int, vcpu: int | None) -> str:
+def _what_it_lacks(room: Room, cpu: float, needs: _Needs) -> str:
     host = room.host
-    if room.memory < memory + host.overhead.of(memory, vcpu):
+    if room.memory < needs.cost(room):
         reserved = f", less {host.reserved_memory} that are reserved" if host.reserved_memory else ""
         others = f", less {room.foreign} of machines that are not this catalog's" if room.foreign else ""
         left = f"{max(0, int(room.memory))} MiB left of {host.memory}{reserved}{others}"

@@ -15,10 +15,12 @@ from ....model.image import Image
 from ....model.instantiate.demands import Demands
 from ....model.instantiate.demands import demands as demands_of
 from ....model.instantiate.disk_vectors import refuse_format
+from ....model.instantiate.growth import growth_of
 from ....model.instantiate.validate import refusals_by_hypervisor as refusals_of
 from ....model.network import Network
 from ....model.states import ImageState, ImageType
 from ....model.template import Template
+from ....model.vm import Growth
 from ..images.image_verbs import Images
 from ..networks.network_verbs import Networks
 from ..store import compact
@@ -35,6 +37,7 @@ class References(NetworkValues):
         self._image: dict[Any, Image] = {}
         self._demands: dict[int, tuple[Template, Demands]] = {}
         self._refusals: dict[int, dict[str, NebulaError]] = {}
+        self._growths: dict[int, dict[str, Growth | None]] = {}
         self._json: dict[int, str] = {}
         self._context: dict[int, tuple[list[Network], list[Image]]] = {}
 
@@ -44,6 +47,12 @@ class References(NetworkValues):
         if known is None:
             known = self._demands[id(template)] = (template, demands_of(template, f"VM {name}"))
         return known[1]
+
+    def growths(self, name: str, template: Template, hypervisors: Iterable[str]) -> dict[str, Growth | None]:
+        """Return by hypervisor how far a new machine of the template may grow there."""
+        if id(template) not in self._growths:
+            self._growths[id(template)] = {each: growth_of(template, each, f"VM {name}") for each in hypervisors}
+        return self._growths[id(template)]
 
     def refusals(self, name: str, template: Template, hypervisors: Iterable[str]) -> dict[str, NebulaError]:
         if id(template) not in self._refusals:

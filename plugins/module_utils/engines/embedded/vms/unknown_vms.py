@@ -13,7 +13,7 @@ from ....errors import Conflict, NotFound, WrongState
 from ....model.audit import Domain, VmDirectory, copied_domains
 from ....model.instantiate.demands import Demands
 from ....model.plan import Comparison, Observed, ObservedVm
-from ....model.vm import Topology
+from ....model.vm import Growth, Topology
 
 # The states that can be taken over: whoever stands still has to go on or end before.
 _STATES = ("RUNNING", "POWEROFF", "SUSPENDED")
@@ -26,6 +26,7 @@ class Found:
     """Describes a machine as its host has it.
     seq: the number of its newest deployment file. macs: in the order of its NICs.
     topology: None where each of its processors is a socket.
+    growth: None where its memory and processors stay as they are.
     exact: its context is filled in as those of new machines, and not as an earlier release did.
     compared: with what the list says; None if nobody has compared them."""
 
@@ -37,6 +38,7 @@ class Found:
     macs: tuple[str, ...] = ()
     port: int = 0
     topology: Topology | None = None
+    growth: Growth | None = None
     exact: bool = False
     compared: Comparison | None = None
 
@@ -88,6 +90,7 @@ def find(
         macs=tuple(mac.lower() for mac in domain.macs),
         port=domain.port,
         topology=domain.topology,
+        growth=domain.growth,
         exact=directory.exact,
         compared=next((each for each in node.compared if each.vm_id == vm_id), None),
     )

@@ -17,8 +17,9 @@ from ....model.dataclass_json import to_plain
 from ....model.device_matching import DEVICES, DISK, LIVE, NIC, POWEROFF, MachineDevice
 from ....model.disk import TAR, Disk
 from ....model.instantiate.build import KeptDevices
-from ....model.instantiate.cpu_topology import FormerTopology
 from ....model.instantiate.demands import Demands
+from ....model.instantiate.former_machine import FormerMachine
+from ....model.instantiate.growth import changed_at_once, growth_of, most_of
 from ....model.machine_orders import DONE, with_devices
 from ....model.nic import Alias
 from ....model.object_names import check_name
@@ -26,12 +27,12 @@ from ....model.owner import Owner
 from ....model.states import LcmState, VmState
 from ....model.template import Template
 from ....model.template_changes import Change
-from ....model.vm import Vm
+from ....model.vm import Growth, Vm
 from ....model.waiting_changes import DeviceIds, Waiting, running_number, waiting_after, with_owner
 from ...ports import VmOrders, VmRecord
 from . import plan_guards, vm_records, waiting
 from .assemble import Blueprint, fetched_by
-from .capacity import kept_memory, overhead
+from .capacity import counted, kept_memory, overhead
 from .decision import decide
 from .decision_parts import DecisionParts
 from .device_ids import Devices, compare, has_of, next_disk
@@ -59,7 +60,10 @@ def update(
     references = References(parts.images, parts.networks)
     devices = compare(vm, request_of(row), template, next_disk(parts.store, vm))
     parts.tasks.refuse_tasked(row, devices.gone_disks)
-    demands = _with_image_ids(references.demands(row["name"], template), devices.kept)
+    former = FormerMachine(request_of(row), request_of(row), vm.topology, vm.growth)
+    growth = growth_of(template, host.hypervisor, f"VM {row['name']}", former)
+    asked = _with_image_ids(references.demands(row["name"], template), devices.kept)
+    demands = counted(asked, growth)
     images = references.images_of(row["name"], template, demands)
     port = vm.graphics.port if vm.graphics else None
     if demands.graphics and (port is None or (demands.graphics_port and demands.graphics_port != port)):
@@ -71,10 +75,9 @@ def update(
     read_at_start = model_changes.how_to_change("CONTEXT", template, template) == POWEROFF
     if owner is not None and read_at_start and parts.tasks.found_state(row) == "RUNNING":
         waits = with_owner(waits, vm.owner.name, owner.name)
-    sizes = (running_number(waits, "MEMORY", demands.memory), running_number(waits, "VCPU", demands.vcpu))
-    kept = kept_memory(host, demands, sizes[0] or demands.memory, sizes[1])
+    kept = kept_memory(host, demands, *_running_sizes(waits, asked, growth))
     gives = parts.capacity.repromise(row, host, demands, kept)
-    if "MEMORY" in waits or "VCPU" in waits:
+    if any(name in waits for name in ("MEMORY", "VCPU", *model_changes.MAXIMA)):
         # It holds what it runs with, whatever was promised to it since, and this plan changes nothing of that.
         gives = replace(gives, memory=0)
     came = {disk_id: images[index] for index, disk_id in devices.new_disks.items() if index in images}
@@ -96,7 +99,7 @@ def update(
         devices.kept,
         vm.graphics,
         before=vm,
-        sockets=FormerTopology(vm.topology, request_of(row)),
+        former=former,
     )
     body, warnings = parts.assembler.assemble(blueprint, references)
     body = replace(body, disks=_keep_sources(vm, body, devices.grown), next_nic=max(body.next_nic, vm.next_nic))
@@ -141,9 +144,23 @@ def _waiting(
         changes,
         has_of(to_plain(vm)),
         ids,
-        hypervisor_rules.rules_of(vm.hypervisor).live,
+        (
+            *hypervisor_rules.rules_of(vm.hypervisor).live,
+            *changed_at_once(vm.growth, request_of(row), template, waiting.waiting_of(row)),
+        ),
         agreed,
     )
+
+
+def _running_sizes(waits: Mapping[str, Waiting], demands: Demands, growth: Growth | None) -> tuple[int, int | None]:
+    """Return the MiB and processors that the machine comes to at most as it runs.
+    growth: how far it may grow from its next start."""
+    running = Growth(
+        running_number(waits, "MEMORY_MAX", growth.memory if growth else 0) or 0,
+        running_number(waits, "VCPU_MAX", growth.vcpu if growth else 0) or 0,
+    )
+    memory = running_number(waits, "MEMORY", demands.memory) or demands.memory
+    return most_of(memory, running_number(waits, "VCPU", demands.vcpu), running)
 
 
 def rename(parts: DecisionParts, vm_id: int, name: str) -> VmRecord:

@@ -18,6 +18,7 @@ from ....model.flags import TRUE
 from ....model.host import Host
 from ....model.owner import Owner
 from ....model.states import VmState, vm_state_name
+from ....model.vm import Growth
 from ...ports import VmRecord
 from .network_values import NetworkValues
 from .parts import Parts
@@ -149,7 +150,7 @@ def record_of(
         generation=row["generation"],
         cpu=row["cpu"],
         vcpu=body.get("vcpu"),
-        memory=row["memory"],
+        memory=body.get("memory", row["memory"]),
         template=row["template"],
         pattern=row["pattern"],
         position=row["position"],
@@ -165,6 +166,7 @@ def record_of(
         hostname=hostname_of(given),
         former=body.get("former", ""),
         has_topology=body.get("topology") is not None,
+        growth=from_plain(Growth, body["growth"]) if body.get("growth") else None,
         addresses=addresses_of(given, body.get("aliases", ())) if context else None,
         nics=[
             {key: nic[key] for key in ("nic_id", "network", "bridge", "mac", "ip", "ip6", "ip6_ula", "target")}

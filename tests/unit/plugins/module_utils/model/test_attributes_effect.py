@@ -163,6 +163,10 @@ CASES: dict[str, tuple[str, str]] = {
     "TPM": ("TPM = [ {} ]", "tpm-tis"),
     **dict.fromkeys(TOPOLOGY, ("VCPU = 2\nTOPOLOGY = [ {} ]", "2")),
     "CONTEXT": ("", ""),
+    "VCPU_MAX": ("{}", "4"),
+    "MEMORY_MAX": ("{}", "320"),
+    "MEMORY_RESIZE_MODE": ("MEMORY_MAX = 320\n{}", "HOTPLUG"),
+    "MEMORY_SLOTS": ("MEMORY_MAX = 320\nMEMORY_RESIZE_MODE = HOTPLUG\n{}", "4"),
 }
 ON_XEN: dict[str, tuple[str, str]] = {
     "CPULIMIT": ("{}", "50"),

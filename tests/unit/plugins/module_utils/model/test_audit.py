@@ -19,7 +19,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.audit impor
     VmDirectory,
     VmFile,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Topology, Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Growth, Topology, Vm
 
 DOMAIN = Domain(
     name="one-0",
@@ -33,6 +33,7 @@ DOMAIN = Domain(
     autostart=True,
     port=5900,
     topology=Topology(1, 4, 1),
+    growth=Growth(1024, 8, 16),
     macs=("02:00:0a:00:00:05",),
     disks=("/srv/0/disk.0",),
     turn="virsh autostart --disable one-0",

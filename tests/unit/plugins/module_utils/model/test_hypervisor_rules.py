@@ -12,7 +12,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen i
 from ansible_collections.nebula.provision.plugins.module_utils.model import attributes, hypervisor_rules
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
-from ansible_collections.nebula.provision.plugins.module_utils.model.template_changes import DISK_SIZE
+from ansible_collections.nebula.provision.plugins.module_utils.model.template_changes import DISK_SIZE, GROWTH
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os
 
 KVM, XEN = ("kvm", "qemu"), ("xen", "xen_libvirt")
@@ -53,7 +53,7 @@ def test_a_machine_of_kvm_is_a_q35_with_overlays_and_always_a_firmware(name: str
     assert (found.machine, found.driver) == ("q35", "qcow2")
     assert found.firmware({"KERNEL": "/k"})
     assert found.fit(Os(), Template(), UEFI, "VM a").firmware == "UEFI"
-    assert found.column == attributes.KVM and found.live == ("DISK", "NIC", DISK_SIZE)
+    assert found.column == attributes.KVM and found.live == ("DISK", "NIC", DISK_SIZE, GROWTH)
 
 
 @pytest.mark.parametrize("name", XEN)

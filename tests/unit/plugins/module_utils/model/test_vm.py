@@ -16,7 +16,15 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_j
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Alias, Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.owner import Owner
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Input, Os, Topology, Tpm, Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import (
+    Graphics,
+    Growth,
+    Input,
+    Os,
+    Topology,
+    Tpm,
+    Vm,
+)
 
 OS = Os("i686", "pc", ("disk0", "nic0"), "/k", "/i", "ro", "vda1", "pygrub", "UEFI", True, "sata")
 GRAPHICS = Graphics("spice", "0.0.0.0", 5901, "hunter2", "de", True)
@@ -37,6 +45,7 @@ VM = Vm(
     graphics=GRAPHICS,
     former="old",
     topology=Topology(1, 4, 1),
+    growth=Growth(1024, 8, 16),
     container={"NUMPROC": "240"},
     inputs=(Input("tablet", "usb"),),
     tpm=TPM,

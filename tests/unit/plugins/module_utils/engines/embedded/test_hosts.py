@@ -121,6 +121,9 @@ def test_what_machines_take_besides_is_counted_anew_when_it_is_known_better(host
     assert hosts.info("node2").overhead_used == 5
     assert hosts.update("node1", memory=1).overhead_used == 55
     assert hosts.update("node1", overhead=Overhead()).overhead_used == 0
+    # One that may come to more processors takes what these take.
+    store.db.execute("UPDATE vms SET body = ? WHERE id = 0", (json.dumps({"vcpu": None, "growth": {"vcpu": 8}}),))
+    assert hosts.update("node1", overhead=Overhead(vcpu=1)).overhead_used == 8 + 4
 
 
 # -- promising ---------------------------------------------------------------------------------------------------------

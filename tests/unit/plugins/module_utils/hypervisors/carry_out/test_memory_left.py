@@ -16,6 +16,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.host import node_
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import batch
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import PlannedVm as Planned
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Growth
 from ansible_collections.nebula.provision.plugins.module_utils.network import links
 
 
@@ -39,6 +40,13 @@ def test_what_others_took_since_the_plan_was_made_is_not_given_twice(here: Node,
         if each.error is not None:
             assert each.error["kind"] == "NoCapacity" and "64 MiB + 10 MiB overhead" in each.error["asked"]
             assert "host node1 has " in each.error["found"] and each.state == "PROLOG_FAILURE"
+
+
+def test_a_machine_that_may_grow_needs_room_for_all_of_that(here: Node) -> None:
+    here.driver.foreign_memory = 101
+    growing = replace(machine(0), growth=Growth(memory=500))
+    (outcome,) = here.apply(Planned(growing, 1, "RUNNING"), memory=322, foreign_memory=100)
+    assert outcome.error is not None and "500 MiB + 10 MiB overhead" in outcome.error["asked"]
 
 
 def test_what_others_held_already_when_it_was_decided_is_not_counted_again(here: Node) -> None:

@@ -36,7 +36,7 @@ def connection(monkeypatch: pytest.MonkeyPatch) -> Connection:
 
 @pytest.fixture
 def events(connection: Connection) -> DomainEvents:
-    names = ("REBOOT", "DEVICE_REMOVED", "DEVICE_REMOVAL_FAILED")
+    names = ("REBOOT", "DEVICE_REMOVED", "DEVICE_REMOVAL_FAILED", "BALLOON_CHANGE")
     numbers = {f"VIR_DOMAIN_EVENT_ID_{name}": number for number, name in enumerate(names)}
     return DomainEvents(SimpleNamespace(libvirtError=ValueError, **numbers), lambda: connection)
 
@@ -57,6 +57,13 @@ def test_what_becomes_of_a_device_is_heard(
         connection.heard[number](None, DOMAIN, "net1", None)
         assert (removal.reported.is_set(), removal.refused) == (True, refused)
         assert not other.reported.is_set()
+
+
+def test_what_a_guest_gives_back_is_heard(connection: Connection, events: DomainEvents) -> None:
+    connection.heard[3](None, DOMAIN, 1024, None)
+    with events.balloon_changed("other") as other, events.balloon_changed("u") as changed:
+        connection.heard[3](None, DOMAIN, 1024, None)
+        assert changed.is_set() and not other.is_set()
 
 
 def test_the_connection_is_closed(connection: Connection, events: DomainEvents) -> None:

@@ -19,7 +19,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Inv
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domain_xml
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Growth, Vm
 
 FIXTURES = deployment_files.FIXTURES / "kvm"
 CASES = deployment_files.cases("kvm")
@@ -47,6 +47,17 @@ def test_what_a_definition_says_of_its_processors_is_read_back(case: str) -> Non
     vm, site = load(case)
     domain = ET.fromstring(domain_xml.render(vm, site).text)
     assert vm.topology is not None and domain_xml.topology_of(domain.find("cpu")) == vm.topology
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_how_far_a_machine_may_grow_is_read_back(case: str) -> None:
+    vm, site = load(case)
+    assert domain_xml.growth_of(ET.fromstring(domain_xml.render(vm, site).text)) == vm.growth
+
+
+def test_one_that_has_all_it_may_come_to_is_defined_as_one_that_stays_so() -> None:
+    plain, growing = machine(memory=512, vcpu=2), machine(memory=512, vcpu=2, growth=Growth(memory=512, vcpu=2))
+    assert domain_xml.render(*growing) == domain_xml.render(*plain)
 
 
 @pytest.mark.parametrize("cpu", ["<cpu/>", "<cpu><topology sockets='x' cores='1' threads='1'/></cpu>", ""])

@@ -24,7 +24,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domains
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domains import LibvirtDomains
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Topology
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Growth, Topology
 
 CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
 OTHER = "77777777-8c55-4b0e-9d6a-2f1f3c7d9a10"
@@ -245,6 +245,16 @@ def test_an_inventory_tells_in_what_a_guest_sees_its_processors(world: World) ->
     world.connection.domains = [world.domain]
     (found,), _foreign = world.driver.inventory()
     assert found.topology == Topology(1, 4, 2)
+
+
+def test_an_inventory_tells_how_far_a_machine_may_grow(world: World) -> None:
+    most = (
+        "<memory unit='KiB'>1048576</memory><currentMemory unit='KiB'>524288</currentMemory><vcpu current='1'>4</vcpu>"
+    )
+    world.domain.xml = XML.replace("<devices>", f"{most}<devices>", 1)
+    world.connection.domains = [world.domain]
+    (found,), _foreign = world.driver.inventory()
+    assert found.growth == Growth(1024, 4)
 
 
 def test_an_inventory_of_machines_that_are_off_or_go_with_their_end(world: World) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +14,10 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse, TimedOut
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domain_events import Removal
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.live_capacity import Resizing
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.live_device_changes import (
     MIB,
-    Growth,
+    DiskGrowth,
     LiveDeviceChanges,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.live_devices import Step
@@ -24,6 +26,11 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.vm import V
 
 LIBVIRT = SimpleNamespace(VIR_DOMAIN_AFFECT_LIVE=1, VIR_DOMAIN_BLOCK_RESIZE_BYTES=1, libvirtError=ValueError)
 GOING = Step("NIC 1, detached", "<interface/>", "net1")
+
+
+class LibvirtError(ValueError):
+    def get_error_message(self) -> str:
+        return str(self)
 
 
 class Guest:
@@ -36,6 +43,30 @@ class Guest:
         self.devices = ["net0", "net1"]
         self.did: list[Any] = []
         self.removal = Removal()
+        self.processors, self.memory = 2, 512
+        # What it comes to instead of what is asked for.
+        self.gives: list[int] = []
+
+    def vcpusFlags(self, _flags: int) -> int:
+        return self.processors
+
+    def setVcpusFlags(self, number: int, _flags: int) -> None:
+        self.did.append(("processors", number))
+        self.processors = self.gives.pop(0) if self.gives else number
+        if self.error:
+            raise LibvirtError(self.error)
+
+    def memoryStats(self) -> dict[str, int]:
+        return {"actual": self.memory * 1024}
+
+    def setMemoryFlags(self, kib: int, _flags: int) -> None:
+        self.did.append(("memory", kib // 1024))
+        self.memory = self.gives.pop(0) if self.gives else kib // 1024
+
+    @contextlib.contextmanager
+    def balloon_changed(self, uuid: str) -> Iterator[threading.Event]:
+        assert uuid == "u"
+        yield threading.Event()
 
     def UUIDString(self) -> str:
         return "u"
@@ -59,7 +90,7 @@ class Guest:
         elif self.lets_go:
             self.devices.remove("net1")
         if self.error:
-            raise ValueError(self.error)
+            raise LibvirtError(self.error)
 
     def blockInfo(self, target: str) -> list[int]:
         return [{"vda": 8, "vdb": 4}[target] * MIB, 0, 0]
@@ -79,7 +110,7 @@ def changes(guest: Guest, timeout: int = 0) -> LiveDeviceChanges:
 
 def test_devices_come_and_go_and_disks_become_larger() -> None:
     guest = Guest()
-    changes(guest).carry_out([GOING, Step("DISK 2, attached", "<disk/>")], [Growth("DISK 0", "vda", 9)])
+    changes(guest).carry_out([GOING, Step("DISK 2, attached", "<disk/>")], [DiskGrowth("DISK 0", "vda", 9)])
     assert guest.did == [("detach", "<interface/>", 1), ("attach", "<disk/>", 1), ("resize", "vda", 9 * MIB, 1)]
 
 
@@ -111,3 +142,43 @@ def test_one_that_is_gone_all_the_same_is_gone() -> None:
     guest = Guest(error="device not found")
     changes(guest).carry_out([GOING], [])
     assert guest.devices == ["net0"]
+
+
+def test_memory_and_processors_become_what_they_are_to_be() -> None:
+    guest = Guest()
+    module = Step("128 MB of memory, added", "<memory/>")
+    assert changes(guest).resize(Resizing(vcpu=3, modules=(module,)), removes=False)
+    assert guest.did == [("processors", 3), ("attach", "<memory/>", 1)]
+    assert changes(guest).resize(Resizing(balloon=768), removes=False)
+    assert guest.did[2:] == [("memory", 768)]
+
+
+@pytest.mark.parametrize(("balloon", "removes"), [(512, True), (256, False)])
+def test_nothing_is_done_to_a_guest_that_has_it_or_may_keep_it(balloon: int, removes: bool) -> None:
+    guest = Guest()
+    assert not changes(guest).resize(Resizing(balloon=balloon), removes)
+    assert not changes(guest).resize(Resizing(), removes)
+    assert guest.did == []
+
+
+def test_what_a_guest_gave_back_in_part_is_told() -> None:
+    guest = Guest()
+    guest.gives = [400]
+    with pytest.raises(TimedOut, match=r"MEMORY = 256: its guest has 400 MB after 0 s, and had 512"):
+        changes(guest).resize(Resizing(balloon=256), removes=True)
+    guest = Guest(error="vcpu unplug request timed out")
+    guest.processors, guest.gives = 4, [3]
+    with pytest.raises(InUse, match=r"VCPU = 1: it runs with 3 processors, and gives no more of them back"):
+        changes(guest).resize(Resizing(vcpu=1), removes=True)
+
+
+def test_processors_that_came_all_the_same_are_no_error() -> None:
+    guest = Guest(error="timed out")
+    assert changes(guest).resize(Resizing(vcpu=1), removes=True)
+
+
+def test_processors_that_can_not_come_are_libvirts_to_explain() -> None:
+    guest = Guest(error="no such thing")
+    guest.gives = [2]
+    with pytest.raises(ValueError, match="no such thing"):
+        changes(guest).resize(Resizing(vcpu=3), removes=False)

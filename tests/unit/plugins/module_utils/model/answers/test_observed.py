@@ -77,6 +77,10 @@ def test_what_a_node_says_is_read_under_the_name_by_which_it_was_asked():
             {"inventory": {"domains": [{**DOMAIN, "topology": topology}]}}
             for topology in ({**CORES, "sockets": 0}, {**CORES, "cores": 1 << 62}, {})
         ),
+        *(
+            {"inventory": {"domains": [{**DOMAIN, "growth": growth}]}}
+            for growth in ({"memory": -1}, {"vcpu": 1 << 62}, {"slots": "x"})
+        ),
         {"vms": [{"vm_id": 0, "uuid": "u", "state": "RUNNING", "ended": "x"}]},
         {"vms": [{"vm_id": 0, "uuid": "u", "state": "RUNNING", "cpu_time": 1e300}]},
         {"vms": [{"vm_id": 0, "uuid": "u", "state": "RUNNING", "cpu_time": float("nan")}]},

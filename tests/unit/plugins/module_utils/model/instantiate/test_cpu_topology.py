@@ -11,12 +11,10 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate import cpu_topology
-from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.cpu_topology import (
-    FormerTopology,
-    topology_of,
-)
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.cpu_topology import topology_of
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.former_machine import FormerMachine
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Topology
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Growth, Topology
 from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 HYPERV = 'FEATURES = [ HYPERV = "YES" ]'
@@ -90,10 +88,10 @@ def test_what_topology_says_and_what_follows_from_it(vcpu, said, wanted):
 @pytest.mark.parametrize(
     ("vcpu", "said", "why"),
     [
-        (4, "SOCKETS = 2, CORES = 2, THREADS = 2", "are 8 processors, and VCPU is 4"),
-        (4, "SOCKETS = 3", "are 3 processors, and VCPU is 4"),
-        (4, "CORES = 8", "are 0 processors, and VCPU is 4"),
-        (None, "CORES = 4", "VCPU is 1"),
+        (4, "SOCKETS = 2, CORES = 2, THREADS = 2", "are 8 processors, and VCPU, or VCPU_MAX where it is given, is 4"),
+        (4, "SOCKETS = 3", "are 3 processors, and VCPU, or VCPU_MAX where it is given, is 4"),
+        (4, "CORES = 8", "are 0 processors, and VCPU, or VCPU_MAX where it is given, is 4"),
+        (None, "CORES = 4", "is 1"),
         (4, "SOCKETS = 0", "not a whole number of at least 1"),
         (4, "CORES = x", "not a whole number of at least 1"),
     ],
@@ -110,7 +108,7 @@ def test_what_does_not_come_to_vcpu(vcpu, said, why):
     (doubt,) = validate(wrong, where="template web")
     assert doubt.startswith("TOPOLOGY") and why in doubt
     # A machine that is there and has it goes on.
-    assert topology_of(wrong, "kvm", True, "VM w", FormerTopology(None, wrong)) is None
+    assert topology_of(wrong, "kvm", True, "VM w", FormerMachine(wrong, wrong)) is None
 
 
 @pytest.mark.parametrize(
@@ -133,7 +131,7 @@ def test_what_does_not_come_to_vcpu(vcpu, said, why):
     ],
 )
 def test_what_a_machine_that_is_there_has(before, had, after, windows, wanted):
-    there = FormerTopology(None if had is None else Topology(*had), template(*before))
+    there = FormerMachine(template(*before), template(*before), None if had is None else Topology(*had))
     assert shape(topology_of(template(*after), "kvm", windows, "VM w", there)) == wanted
 
 
@@ -153,3 +151,17 @@ def test_what_a_machine_that_is_there_has(before, had, after, windows, wanted):
 def test_what_is_told_of_a_machine_that_is_there(vcpu, has, said, windows, told):
     found = cpu_topology.doubt_of_machine("kvm", vcpu, has, template(vcpu, said), windows)
     assert (found is None) if told is None else (told in found)
+
+
+@pytest.mark.parametrize(("said", "windows", "wanted"), [("CORES = 4", False, (2, 4, 1)), ("", True, (1, 8, 1))])
+def test_it_has_room_for_all_processors_that_may_come(said, windows, wanted):
+    growing = template(2, said).merged(parse("VCPU_MAX = 8"))
+    assert shape(topology_of(growing, "kvm", windows, "VM w", growth=Growth(vcpu=8))) == wanted
+    cpu_topology.check_topology(growing, "VM w")
+    # It stays as it is when they come, and is another where there may be more.
+    more = growing.merged(parse("VCPU = 3"))
+    assert not cpu_topology.topology_differs(growing, more, Growth(vcpu=8))
+    assert cpu_topology.topology_differs(growing, more, None)
+    there = FormerMachine(growing, growing, Topology(*wanted), Growth(vcpu=8))
+    assert shape(topology_of(more, "kvm", windows, "VM w", there, Growth(vcpu=8))) == wanted
+    assert topology_of(growing, "kvm", windows, "VM w", there, Growth(vcpu=16)) != Topology(*wanted)

@@ -21,7 +21,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
     VmOutcome,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Topology
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Growth, Topology
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.adoptions import Adoptions, ids_of
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
 
@@ -269,3 +269,12 @@ def test_one_that_has_a_topology_is_held_to_that_of_its_list(engine, has, wanted
     item = dict(WEB, attributes={"TOPOLOGY": {"SOCKETS": "2"}, "VCPU": "4"})
     adopt(engine, node(engine, topology=has), {"web": 4}, item)
     assert topology_of(engine) == wanted
+
+
+@pytest.mark.parametrize(("has", "wanted"), [(None, None), (Growth(1024, 4), Growth(2048, 8))])
+def test_one_that_may_grow_is_held_to_what_its_list_says_of_that(engine, has, wanted):
+    item = dict(WEB, attributes={"MEMORY_MAX": "2048", "VCPU_MAX": "8"})
+    adopt(engine, node(engine, growth=has), {"web": 4}, item)
+    (row,) = engine.store.rows("SELECT * FROM vms")
+    assert vm_of(row).growth == wanted
+    assert (row["memory"] == 2048) == (wanted is not None)

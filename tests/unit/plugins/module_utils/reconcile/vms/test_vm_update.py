@@ -13,10 +13,12 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.device_matc
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Topology
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Growth, Topology
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.conftest import (
     VM,
+    failed,
+    record,
     refusal,
     run,
     want,
@@ -589,3 +591,113 @@ def test_processors_of_a_machine_that_runs_wait_until_it_is_off(engine):
     assert planned[0].waits and not [text for text in warned if "sockets" in text]
     (planned,) = run(engine, dict(more, state="poweroff"))[:1]
     assert planned.vm.topology == Topology(1, 6, 1)
+
+
+# -- memory and processors that come and go ----------------------------------------------------------------------------
+GROWING = dict(VM, memory=256, vcpu=1, attributes={"MEMORY_MAX": "512", "VCPU_MAX": "4"})
+
+
+def parts_of(outcome):
+    return [(each.part, each.found, each.wanted, each.when) for each in outcome.parts]
+
+
+def without_growth(engine):
+    """The machine as a version made it that set nothing aside."""
+    engine.store.db.execute("UPDATE vms SET body = json_remove(body, '$.growth'), memory = 256")
+    engine.store.db.execute("UPDATE hosts SET memory_used = 256")
+
+
+def test_a_machine_gets_memory_and_processors_while_it_runs_and_is_counted_with_the_most(engine):
+    run(engine, GROWING)
+    assert engine.hosts.info("node1").memory_used == 512 and engine.vms.pool()[0].memory == 256
+    more = dict(GROWING, memory=512, vcpu=3)
+    (outcome,), (planned,) = want(engine, more)
+    assert parts_of(outcome) == [("MEMORY", "256", "512", "at once"), ("VCPU", "1", "3", "at once")]
+    assert (planned.vm.memory, planned.vm.vcpu, planned.waits) == (512, 3, False)
+    record(engine, [planned])
+    assert engine.hosts.info("node1").memory_used == 512 and engine.vms.pool()[0].waits == []
+    # Nothing is taken from a running machine unasked.
+    (outcome,), planned = want(engine, GROWING)
+    kept = "left as it is: nothing is taken from a running machine unasked"
+    assert planned == [] and [text.split(". ")[0] for text in outcome.differs] == [
+        f"VM web (id 0) differs in MEMORY: it has 512, the list says 256, and it runs; {kept}",
+        f"VM web (id 0) differs in VCPU: it has 3, the list says 1, and it runs; {kept}",
+    ]
+    (planned,) = run(engine, dict(GROWING, detach=True))
+    assert planned.agreed and planned.vm.memory == 256
+    assert want(engine, dict(GROWING, detach=True))[1] == [] and want(engine, GROWING)[1] == []
+    assert engine.hosts.info("node1").memory_used == 512
+    assert [each for each in engine.ledger().findings if each.kind == "catalog-books"] == []
+
+
+def test_more_than_it_may_come_to_is_refused_and_a_larger_most_waits(engine):
+    run(engine, GROWING)
+    assert "VM web: MEMORY = 1024" in refusal(engine, dict(GROWING, memory=1024))
+    assert "VCPU_MAX is 4" in refusal(engine, dict(GROWING, vcpu=5))
+    larger = dict(GROWING, memory=1024, vcpu=2, attributes={"MEMORY_MAX": "2048", "VCPU_MAX": "4"})
+    (outcome,), (planned,) = want(engine, larger)
+    assert sorted(parts_of(outcome)) == [
+        ("MEMORY", "256", "1024", "at its next start"),
+        ("MEMORY_MAX", "512", "2048", "at its next start"),
+        ("VCPU", "1", "2", "at once"),
+    ]
+    assert planned.waits and engine.hosts.info("node1").memory_used == 2048
+    record(engine, [planned])
+    # While that waits its processors do, too.
+    (outcome,), _planned = want(engine, dict(larger, vcpu=3))
+    assert parts_of(outcome) == [("VCPU", "2", "3", "at its next start")]
+
+
+def test_a_smaller_most_is_kept_until_the_next_start(engine):
+    run(engine, GROWING)
+    smaller = dict(GROWING, attributes={"MEMORY_MAX": "256", "VCPU_MAX": "4"})
+    (planned,) = run(engine, smaller)
+    assert engine.hosts.info("node1").memory_used == 512 and planned.gives_memory == 0
+    run(engine, dict(smaller, state="poweroff"))
+    assert engine.hosts.info("node1").memory_used == 256
+    assert [each for each in engine.ledger().findings if each.kind == "catalog-books"] == []
+
+
+def test_a_machine_that_was_made_before_stays_as_it_is_and_is_told(engine):
+    run(engine, GROWING)
+    without_growth(engine)
+
+    def said(item):
+        with engine.session():
+            (outcome,), warnings = reconcile(engine, [item])
+            planned = [each for plan in engine.vms.plans().values() for each in plan.vms]
+        return outcome, [text for text in warnings if "act on it" in text], planned
+
+    outcome, (text,), planned = said(GROWING)
+    assert (outcome.changes, planned) == ([], []) and "MEMORY_MAX and VCPU_MAX do not act on it" in text
+    # What changes of it waits, and is counted as before.
+    (outcome,), (planned,) = want(engine, dict(GROWING, memory=300))
+    assert parts_of(outcome) == [("MEMORY", "256", "300", "at its next start")]
+    assert planned.vm.growth is None and engine.hosts.info("node1").memory_used == 300
+    record(engine, [planned])
+    # What the warning says has it mended.
+    run(engine, dict(GROWING, memory=300, attributes={}))
+    (planned,) = run(engine, dict(GROWING, memory=300))
+    assert planned.vm.growth == Growth(512, 4) and said(dict(GROWING, memory=300))[1] == []
+
+
+def test_two_that_grow_never_have_more_than_their_host(engine):
+    with engine.session():
+        engine.hosts.update("node1", memory=1100, reserved_memory=0)
+    growing = dict(GROWING, count=2)
+    outcomes, planned = want(engine, dict(growing, name="web-%i"))
+    assert failed(outcomes) == [] and len(planned) == 2
+    record(engine, planned)
+    assert engine.hosts.info("node1").memory_used == 1024
+    # A third has room for what it starts with, and not for what it may come to.
+    error = failed(want(engine, dict(growing, name="web-%i", count=3))[0])[0]
+    assert "512 MiB (MEMORY is 256, and it may grow so far) of memory" in error, error
+
+
+def test_elsewhere_nothing_is_counted_or_told(xen):
+    item = dict(VM, memory=256, attributes={"HYPERVISOR": "xen", "MEMORY_MAX": "512"})
+    (planned,) = run(xen, item)
+    assert planned.vm.growth is None and xen.hosts.info("node1").memory_used == 256
+    (planned,) = run(xen, dict(item, memory=300))
+    assert not planned.waits
+    assert run(xen, dict(item, memory=300, attributes={"HYPERVISOR": "xen", "MEMORY_MAX": "600"})) == []
