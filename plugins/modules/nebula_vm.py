@@ -249,6 +249,15 @@ options:
     type: bool
     default: false
     version_added: 0.2.0
+  hotplug_slots:
+    description:
+      - How many disks and NICs have room in the machine to come while it runs, besides those that it is made with. KVM
+        alone acts on it, and without it a machine on q35 has some ten.
+      - It is for a machine that is made, and whose template says no C(HOTPLUG_SLOTS). A machine that is there gets
+        other slots by that attribute, at its next start.
+      - With O(vms), that of all items which do not say themselves.
+    type: int
+    version_added: 0.2.0
   restart:
     description:
       - Whether the machine is started anew when something of it waits for its next start. V(never) leaves it running,

@@ -15,6 +15,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from in_world import in_world
 
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.hotplug_slots import free_slots
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Growth, Os, Vm
@@ -179,6 +180,22 @@ def test_what_a_running_machine_cannot_have_is_refused_before_anything_is_done()
         node.domain(vm).attachDeviceFlags(own, 1)
         assert node.one(replace(vm, nics=nics[:2]), refitted=True).error is None
         assert running(node, vm)[1] == {"52:54:00:00:00:01", nics[0].mac, nics[1].mac}
+
+
+@in_world
+@pytest.mark.parametrize("machine", ["q35", "pc"])
+def test_reserved_slots_are_there_and_no_more(machine: str) -> None:
+    with a_node() as node, a_bridge("br-live"):
+        vm = a_machine(node, machine, hotplug_slots=32)
+        assert node.one(vm).error is None
+        free = free_slots(ET.fromstring(node.domain(vm).XMLDesc(0)))
+        # What else a machine has, such as its channel, takes no more than is counted.
+        # Bridges bring whole buses.
+        assert free.express == 32 if machine == "q35" else 32 <= free.pci <= 64, free
+        many = replace(vm, nics=tuple(a_nic(number) for number in range(32)))
+        came = node.one(many, refitted=True)
+        assert (came.error, came.fitted) == (None, True)
+        assert len(running(node, vm)[1]) == 32
 
 
 @in_world

@@ -56,5 +56,5 @@ ARGUMENTS = VMS.arguments(
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     packed = ("context", "attributes", "inject", "owner")
     params = {**params, **{key: parse_json(params[key], key) for key in packed if params[key] is not None}}
-    items, refused = VMS.items(params, {"owner": params["owner"], "restart": params["restart"]})
+    items, refused = VMS.items(params, {key: params[key] for key in ("owner", "restart", "hotplug_slots")})
     return vm_list.reconcile(params, items, refused, check_mode)

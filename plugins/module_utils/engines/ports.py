@@ -94,7 +94,10 @@ class VmRecord:
 
 @dataclass(frozen=True)
 class VmRequest:
-    """Asks for one machine. template: merged with all that the request overrides. host: "" for any."""
+    """Asks for one machine.
+    template: merged with all that the request overrides.
+    host: "" for any.
+    hotplug_slots: reserved for disks and NICs that come while it runs, where its template says nothing of them."""
 
     name: str
     template: Template
@@ -104,6 +107,7 @@ class VmRequest:
     host: str = ""
     wanted: str = "RUNNING"
     owner: Owner = Owner()
+    hotplug_slots: int = defaults.HOTPLUG_SLOTS
 
 
 @dataclass(frozen=True)

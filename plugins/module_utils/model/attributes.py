@@ -123,6 +123,7 @@ TABLE = (
         NO_EFFECT,
         "elsewhere nothing is set aside: what a machine gets while it runs, it gets of what its host has left",
     ),
+    _entry("", "HOTPLUG_SLOTS", ACTS, NO_EFFECT, "ours: room for disks and NICs that come while the machine runs"),
     _everywhere("", "MEMORY_TUNE_OFFSET", NO_EFFECT, "it is for MEMORY_ENCRYPTION, which is refused"),
     _everywhere("", "MEMORY_COST CPU_COST DISK_COST", NO_EFFECT, "nothing is billed"),
     _everywhere("", "PUBLIC AS_GROUP AS_UID AS_GID", NO_EFFECT, "there are no users who would have rights"),

@@ -31,6 +31,7 @@ class Domain:
     disks: the files that it uses.
     port: the port of its graphics, 0 for none.
     topology, growth: as its definition has them, None if it says nothing.
+    hotplug_slots: reserved in it for devices that come while it runs.
     undefine, forget: the commands that end it and remove its definition, in forget with all that is kept of it.
     unmark: the command that takes the mark out of it, "" if there is none."""
 
@@ -47,6 +48,7 @@ class Domain:
     macs: tuple[str, ...] = ()
     topology: Optional[Topology] = None
     growth: Optional[Growth] = None
+    hotplug_slots: int = 0
     disks: tuple[str, ...] = ()
     turn: str = ""
     undefine: str = ""

@@ -91,6 +91,8 @@ RESERVED_MEMORY = 512
 GUEST_MAX_FETCH = 1024
 # Modules of memory that a machine can get while it runs.
 MEMORY_SLOTS = 16
+# Slots that are reserved for disks and NICs of a running machine; 0 leaves that to its hypervisor.
+HOTPLUG_SLOTS = 0
 # Ours: nothing is promised twice.
 MEMORY_OVERCOMMIT = 1.0
 CPU_OVERCOMMIT = 1.0

@@ -58,6 +58,8 @@ _GUESTS = ("CONTEXT", "INJECT")
 DISK_SIZE, GROWTH = "DISK/SIZE", "GROWTH"
 # What says how far a machine may grow while it runs, where its hypervisor has GROWTH.
 MAXIMA = ("MEMORY_MAX", "VCPU_MAX", "MEMORY_RESIZE_MODE", "MEMORY_SLOTS")
+# What says how many disks and NICs have room to come while it runs, likewise.
+HOTPLUG_SLOTS = "HOTPLUG_SLOTS"
 
 _NOTHING: Mapping[str, Sequence[MachineDevice]] = MappingProxyType({})
 # A value as it is compared: text, or the keys and texts of a vector.
@@ -116,7 +118,7 @@ def how_to_change(
         return "poweroff"
     if name == "OS" and _caseless(old, "UUID") != _caseless(new, "UUID"):
         return RECREATE
-    if name in MAXIMA:
+    if name in (*MAXIMA, HOTPLUG_SLOTS):
         return POWEROFF if GROWTH in live else "catalog"
     if name in CHANGEABLE:
         return CHANGEABLE[name]

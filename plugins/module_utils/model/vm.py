@@ -103,6 +103,7 @@ class Vm:
     owner: whose it was when its context was made.
     topology: how it shows its virtual processors, None where each is a socket.
     growth: None for one that has what it has until its next start.
+    hotplug_slots: for disks and NICs that come while it runs; 0 for those that it has by itself.
     former: the host name that its guest was started with, where its context has another by now."""
 
     vm_id: int
@@ -133,6 +134,7 @@ class Vm:
     former: str = ""
     topology: Optional[Topology] = None
     growth: Optional[Growth] = None
+    hotplug_slots: int = 0
 
     @property
     def most_memory(self) -> int:

@@ -31,8 +31,13 @@ ET.register_namespace("nebula", NAMESPACE)
 ET.register_namespace("qemu", QEMU_NAMESPACE)
 
 CONSOLE_LOG = "console.log"
-# Root ports beyond those that the devices of the definition take: what can be attached to a running q35 machine.
+# Root ports of a q35 machine, of which its devices take some six; what is attached while it runs takes the others.
 ROOT_PORTS = 16
+# Slots of a bus of conventional PCI that take devices.
+SLOTS_OF_BUS = 31
+# What a machine has besides disks and NICs: the SCSI controller, the balloon and the channel of the agent; on q35 that
+# of USB and the bridge to conventional PCI, on i440fx the chipset and the video.
+TAKEN_OF_Q35, TAKEN_OF_I440FX = 5, 5
 HYPERV = (
     ("relaxed", "on"), ("vapic", "on"), ("spinlocks", "on"), ("vpindex", "on"), ("runtime", "on"), ("synic", "on"),
     ("stimer", "on"), ("reset", "off"), ("frequencies", "on"), ("reenlightenment", "off"), ("tlbflush", "on"),
@@ -389,10 +394,37 @@ def _controllers(devices: ET.Element, vm: Vm, iothread: str) -> None:
         hole = _number(vm.features, "PCIHOLE64", "FEATURES")
         if hole:
             add_text_element(root, "pcihole64", str(hole), unit="KiB")
-        for index in range(1, ROOT_PORTS + 1):
+        ports = max(ROOT_PORTS, _taken_slots(vm) + vm.hotplug_slots)
+        for index in range(1, ports + 1):
             ET.SubElement(devices, "controller", {"type": "pci", "index": str(index), "model": "pcie-root-port"})
-        bridge = {"type": "pci", "index": str(ROOT_PORTS + 1), "model": "pcie-to-pci-bridge"}
+        bridge = {"type": "pci", "index": str(ports + 1), "model": "pcie-to-pci-bridge"}
         ET.SubElement(devices, "controller", bridge)
+    elif vm.hotplug_slots:
+        # Each bridge takes a slot of bus 0.
+        lacking = _taken_slots(vm) + vm.hotplug_slots - SLOTS_OF_BUS
+        bridges = math.ceil(lacking / (SLOTS_OF_BUS - 1))
+        for index in range(bridges + 1 if bridges > 0 else 0):
+            model = "pci-bridge" if index else "pci-root"
+            ET.SubElement(devices, "controller", {"type": "pci", "index": str(index), "model": model})
+
+
+def _taken_slots(vm: Vm) -> int:
+    """Return how many slots of PCI the machine's devices take at most: of q35 those of PCI Express behind ports."""
+    taken = TAKEN_OF_Q35 if "q35" in machine_type(vm) else TAKEN_OF_I440FX
+    return taken + len(vm.nics) + sum(1 for disk in vm.disks if bus_of(disk, vm) == "virtio")
+
+
+def hotplug_slots_of(domain: ET.Element) -> int:
+    """Return the slots that a definition reserves for devices which come while the machine runs; 0 for those that each
+    machine has."""
+    models = [each.get("model") for each in domain.iterfind("devices/controller") if each.get("type") == "pci"]
+    disks = [each for each in domain.iterfind("devices/disk/target") if each.get("bus") == "virtio"]
+    taken = len(disks) + len(domain.findall("devices/interface"))
+    if "pcie-root" in models:
+        ports = models.count("pcie-root-port")
+        return ports - taken - TAKEN_OF_Q35 if ports > ROOT_PORTS else 0
+    bridges = models.count("pci-bridge")
+    return SLOTS_OF_BUS + bridges * (SLOTS_OF_BUS - 1) - taken - TAKEN_OF_I440FX if bridges else 0
 
 
 def _queues(value: str, vm: Vm) -> str:

@@ -149,6 +149,7 @@ class LibvirtDomains:
         # copy could be taken for a machine of the catalog.
         word = name if name == domain_name(mark.vm_id) else domain.UUIDString()
         active = bool(domain.isActive())
+        stored = self._stored(domain, definition, active and persistent)
         kept = [*(["--config"] if persistent else []), *(["--live"] if active else [])]
 
         def undefining(options: str) -> str:
@@ -169,7 +170,8 @@ class LibvirtDomains:
             port=max([port for port in ports if port > 0], default=0),
             macs=tuple(each.get("address", "") for each in found.iterfind("interface/mac")),
             topology=domain_xml.topology_of(definition.find("cpu")),
-            growth=domain_xml.growth_of(self._stored(domain, definition, active and persistent)),
+            growth=domain_xml.growth_of(stored),
+            hotplug_slots=domain_xml.hotplug_slots_of(stored),
             disks=(
                 *(each.get("file", "") for each in found.iterfind("disk/source") if each.get("file")),
                 # Of a container, its root and its context.

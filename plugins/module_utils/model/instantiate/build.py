@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Optional
 
 from ...dataclass import dataclass, replace
-from .. import boot_image, disk_targets, hypervisor_rules
+from .. import boot_image, defaults, disk_targets, hypervisor_rules
 from ..attributes import SINGLES
 from ..context import Context
 from ..disk import Disk
@@ -32,6 +32,7 @@ from .graphics import graphics_of
 from .growth import growth_of
 from .injections import with_files
 from .nic_vectors import doubts_of_nics, nic_of, with_nic_defaults
+from .reserved_slots import slots_of
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def build(
     vnc_port: int | None = None,
     kept: KeptDevices | None = None,
     former: FormerMachine | None = None,
+    hotplug_slots: int = defaults.HOTPLUG_SLOTS,
     owner: Owner | None = None,
 ) -> Vm:
     """Return the machine. Raise InvalidValue, which names the machine, for what its images make impossible.
@@ -68,6 +70,7 @@ def build(
     images: the images by their index in Demands.images.
     nics, aliases: one per NIC and NIC_ALIAS, with network and lease; the rest is filled in here.
     kept, former: what a machine has that is there; None for a machine that is made.
+    hotplug_slots: of a machine that is made, where its template says nothing of them.
     owner: whose it is; None for oneadmin.
 
     Of the context only the place is decided: its variables are empty. No CONTEXT, no context."""
@@ -109,6 +112,7 @@ def build(
         vcpu=vcpu_of(template, where),
         topology=topology_of(template, hypervisor, windows, where, former, growth),
         growth=growth,
+        hotplug_slots=slots_of(template, hypervisor, where, former, hotplug_slots),
         os=os,
         disks=with_files(
             tuple(

@@ -21,3 +21,4 @@ class FormerMachine:
     growth_template: Template
     topology: Optional[Topology] = None
     growth: Optional[Growth] = None
+    hotplug_slots: int = 0

@@ -14,7 +14,7 @@ from ..context import DEVICES
 from ..context import FORMATS as CONTEXT_FORMATS
 from ..judgements import hypervisor_of, judged_alike
 from ..template import Template
-from ..template_changes import MAXIMA
+from ..template_changes import HOTPLUG_SLOTS, MAXIMA
 from . import cpu_topology, growth, truncated_values
 from .aliases import alias_demands
 from .boot_order import check_bootable, doubts_of_boot, os_of, tpm_of
@@ -30,7 +30,7 @@ _VECTORS_ONLY = (
 )  # fmt: skip
 _SINGLES_ONLY = (
     "NAME", "CPU", "CPULIMIT", "VCPU", "HYPERVISOR", "EMULATOR", "CONTEXT_FORMAT", "CONTEXT_DEVICE", "INJECT_VIA",
-    *MAXIMA,
+    *MAXIMA, HOTPLUG_SLOTS,
 )  # fmt: skip
 _FLAGS = {
     "FEATURES": ("ACPI", "APIC", "PAE", "HYPERV", "LOCALTIME", "GUEST_AGENT"),

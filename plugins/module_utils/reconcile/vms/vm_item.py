@@ -14,7 +14,7 @@ from ...engines.base import Engine
 from ...engines.hypervisors_of_hosts import hypervisors_of
 from ...engines.ports import VmOrders
 from ...errors import InvalidValue, NotFound
-from ...model import injected_files
+from ...model import defaults, injected_files
 from ...model.instantiate.nic_vectors import with_nic_defaults
 from ...model.instantiate.validate import validate
 from ...model.item_reader import read_item
@@ -65,6 +65,7 @@ class Spec:
     recreate: bool = False
     detach: bool = False
     restart: str = NEVER
+    hotplug_slots: int = defaults.HOTPLUG_SLOTS
     owner: Owner | None = None
     save_as: Sequence[SaveAs] = ()
     disk_snapshots: Sequence[DiskSnapshot] = ()
@@ -113,6 +114,7 @@ def spec_of(item: Mapping[str, Any], templates: Templates, warnings: list[str]) 
     check_name("VM", name.replace(INDEX, "0"))
     spec = Spec(name=name, state=state, host=item["host"] or "", recreate=item["recreate"], detach=item["detach"])
     spec.restart = item["restart"] or NEVER
+    spec.hotplug_slots = item["hotplug_slots"] or defaults.HOTPLUG_SLOTS
     spec.count = _count(item, where)
     spec.renamed_from = renames.former_of(item, name, where, INDEX)
     if spec.count is None:

@@ -453,6 +453,7 @@ def _request_for(spec: Spec, position: int, name: str) -> VmRequest:
         host=spec.host,
         wanted="POWEROFF" if spec.state == "poweroff" else "RUNNING",
         owner=spec.owner or Owner(),
+        hotplug_slots=spec.hotplug_slots,
     )
 
 

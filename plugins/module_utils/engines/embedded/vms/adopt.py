@@ -47,6 +47,7 @@ def adopt(
         request.template if found.growth is None else Template(),
         found.topology,
         found.growth,
+        found.hotplug_slots,
     )
     growth = growth_of(request.template, host.hypervisor, f"VM {request.name}", former)
     demands = unknown_vms.with_macs(asked, references.demands(request.name, request.template), found.macs)

@@ -11,7 +11,7 @@ from ....context import cloud_init_warnings, nocloud_and_configdrive, variables
 from ....context.files_on_frontend import Sources
 from ....dataclass import dataclass, replace
 from ....errors import Conflict, InvalidValue, NebulaError, NotFound
-from ....model import boot_image, context_firewall, security_group
+from ....model import boot_image, context_firewall, defaults, security_group
 from ....model.context import Context, ContextFile
 from ....model.disk import Disk
 from ....model.image import Image
@@ -42,7 +42,8 @@ class Blueprint:
     before: the machine that it is until then; None for a new one.
     adopted: it runs already as it is made here. exact: of an adopted machine, whether its context is filled in as
     those of new machines.
-    former: what a machine that is there was made with."""
+    former: what a machine that is there was made with.
+    hotplug_slots: of a machine that is made, where its template says nothing of them."""
 
     vm_id: int
     uuid: str
@@ -61,6 +62,7 @@ class Blueprint:
     adopted: bool = False
     exact: bool = True
     former: FormerMachine | None = None
+    hotplug_slots: int = defaults.HOTPLUG_SLOTS
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Assembler:
             vnc_port=blueprint.port,
             kept=blueprint.kept,
             former=blueprint.former,
+            hotplug_slots=blueprint.hotplug_slots,
             owner=blueprint.owner,
         )
         if vm.context is not None and not blueprint.exact:

@@ -67,6 +67,7 @@ def instantiate(
             leased[each.vm_id].aliases,
             ports.get(each.vm_id),
             request.owner,
+            hotplug_slots=request.hotplug_slots,
         )
         vm, warnings[each.vm_id] = parts.assembler.assemble(blueprint, references)
         bodies[each.vm_id] = parts.rows.write_body(each.vm_id, vm)

@@ -71,6 +71,8 @@ def recreate(parts: DecisionParts, vm_id: int, template: Template, owner: Owner 
         owner or old.owner,
         graphics=old.graphics,
         before=old,
+        # The variable that says it for machines which are made is not asked again.
+        hotplug_slots=old.hotplug_slots,
     )
     body, warnings = parts.assembler.assemble(blueprint, references)
     waiting.write(parts, vm_id, {}, 0)

@@ -27,6 +27,7 @@ class Found:
     seq: the number of its newest deployment file. macs: in the order of its NICs.
     topology: None where each of its processors is a socket.
     growth: None where its memory and processors stay as they are.
+    hotplug_slots: reserved for devices that come while it runs.
     exact: its context is filled in as those of new machines, and not as an earlier release did.
     compared: with what the list says; None if nobody has compared them."""
 
@@ -39,6 +40,7 @@ class Found:
     port: int = 0
     topology: Topology | None = None
     growth: Growth | None = None
+    hotplug_slots: int = 0
     exact: bool = False
     compared: Comparison | None = None
 
@@ -91,6 +93,7 @@ def find(
         port=domain.port,
         topology=domain.topology,
         growth=domain.growth,
+        hotplug_slots=domain.hotplug_slots,
         exact=directory.exact,
         compared=next((each for each in node.compared if each.vm_id == vm_id), None),
     )

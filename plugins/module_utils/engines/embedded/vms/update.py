@@ -60,7 +60,7 @@ def update(
     references = References(parts.images, parts.networks)
     devices = compare(vm, request_of(row), template, next_disk(parts.store, vm))
     parts.tasks.refuse_tasked(row, devices.gone_disks)
-    former = FormerMachine(request_of(row), request_of(row), vm.topology, vm.growth)
+    former = FormerMachine(request_of(row), request_of(row), vm.topology, vm.growth, vm.hotplug_slots)
     growth = growth_of(template, host.hypervisor, f"VM {row['name']}", former)
     asked = _with_image_ids(references.demands(row["name"], template), devices.kept)
     demands = counted(asked, growth)

@@ -166,6 +166,7 @@ CASES: dict[str, tuple[str, str]] = {
     "VCPU_MAX": ("{}", "4"),
     "MEMORY_MAX": ("{}", "320"),
     "MEMORY_RESIZE_MODE": ("MEMORY_MAX = 320\n{}", "HOTPLUG"),
+    "HOTPLUG_SLOTS": ("{}", "24"),
     "MEMORY_SLOTS": ("MEMORY_MAX = 320\nMEMORY_RESIZE_MODE = HOTPLUG\n{}", "4"),
 }
 ON_XEN: dict[str, tuple[str, str]] = {

@@ -41,6 +41,7 @@ VARIABLES = {
     "nebula_reserved_memory": "RESERVED_MEMORY",
     "nebula_root": "ROOT",
     "nebula_detach_timeout": "DETACH_SECONDS",
+    "nebula_hotplug_slots": "HOTPLUG_SLOTS",
     "nebula_verify_timeout": "VERIFY_SECONDS",
 }
 # An option of a module, or of a fragment of documentation that modules share → likewise.

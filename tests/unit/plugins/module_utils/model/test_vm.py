@@ -46,6 +46,7 @@ VM = Vm(
     former="old",
     topology=Topology(1, 4, 1),
     growth=Growth(1024, 8, 16),
+    hotplug_slots=24,
     container={"NUMPROC": "240"},
     inputs=(Input("tablet", "usb"),),
     tpm=TPM,

@@ -19,7 +19,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Inv
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domain_xml
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Growth, Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Growth, Os, Vm
 
 FIXTURES = deployment_files.FIXTURES / "kvm"
 CASES = deployment_files.cases("kvm")
@@ -58,6 +58,38 @@ def test_how_far_a_machine_may_grow_is_read_back(case: str) -> None:
 def test_one_that_has_all_it_may_come_to_is_defined_as_one_that_stays_so() -> None:
     plain, growing = machine(memory=512, vcpu=2), machine(memory=512, vcpu=2, growth=Growth(memory=512, vcpu=2))
     assert domain_xml.render(*growing) == domain_xml.render(*plain)
+
+
+def bare(vm: Vm, site: Site) -> ET.Element:
+    return ET.fromstring(domain_xml.render(vm, site).text)
+
+
+@pytest.mark.parametrize(
+    ("board", "slots", "ports", "bridges"),
+    [
+        ("q35", 0, 16, 0),
+        # It has so many by itself.
+        ("q35", 11, 16, 0),
+        ("q35", 24, 29, 0),
+        ("pc", 0, 0, 0),
+        ("pc", 26, 0, 0),
+        ("pc", 27, 0, 1),
+        ("pc", 57, 0, 2),
+    ],
+)
+def test_slots_are_reserved_on_each_board(board: str, slots: int, ports: int, bridges: int) -> None:
+    vm, site = machine(os=Os(machine=board), hotplug_slots=slots)
+    domain = bare(vm, site)
+    models = [each.get("model") for each in domain.iterfind("devices/controller")]
+    assert (models.count("pcie-root-port"), models.count("pci-bridge")) == (ports, bridges)
+    # What is read back makes the same definition.
+    again = dataclasses.replace(vm, hotplug_slots=domain_xml.hotplug_slots_of(domain))
+    assert domain_xml.render(again, site) == domain_xml.render(vm, site)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_machine_that_asks_for_none_has_none(case: str) -> None:
+    assert domain_xml.hotplug_slots_of(bare(*load(case))) == 0
 
 
 @pytest.mark.parametrize("cpu", ["<cpu/>", "<cpu><topology sockets='x' cores='1' threads='1'/></cpu>", ""])

@@ -701,3 +701,28 @@ def test_elsewhere_nothing_is_counted_or_told(xen):
     (planned,) = run(xen, dict(item, memory=300))
     assert not planned.waits
     assert run(xen, dict(item, memory=300, attributes={"HYPERVISOR": "xen", "MEMORY_MAX": "600"})) == []
+
+
+# -- room for disks and NICs that come ---------------------------------------------------------------------------------
+def test_slots_are_reserved_in_machines_that_are_made_and_stay_in_those_that_are_there(engine):
+    (planned,) = run(engine, dict(VM, hotplug_slots=24))
+    assert planned.vm.hotplug_slots == 24
+    for other in (8, None):
+        assert run(engine, dict(VM, hotplug_slots=other)) == []
+    (planned,) = run(engine, dict(VM, memory=300))
+    assert planned.vm.hotplug_slots == 24
+    # Its template says others, which it has from its next start.
+    item = dict(VM, memory=300, attributes={"HOTPLUG_SLOTS": "32"})
+    (outcome,), (planned,) = want(engine, item)
+    assert parts_of(outcome) == [("HOTPLUG_SLOTS", "nothing", "32", "at its next start")]
+    assert planned.vm.hotplug_slots == 32 and planned.waits
+    record(engine, [planned])
+    (planned,) = run(engine, dict(item, recreate=True, attributes={}))
+    assert planned.vm.hotplug_slots == 32
+
+
+def test_elsewhere_no_slots_are_reserved(xen):
+    item = dict(VM, name="db", attributes={"HYPERVISOR": "xen", "HOTPLUG_SLOTS": "8"}, hotplug_slots=9)
+    (planned,) = run(xen, item)
+    assert planned.vm.hotplug_slots == 0
+    assert run(xen, dict(item, attributes={"HYPERVISOR": "xen"})) == []
