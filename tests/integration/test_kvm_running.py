@@ -18,7 +18,7 @@ from in_world import in_world
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.hotplug_slots import free_slots
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Growth, Os, Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Growth, Os, Vm
 from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node, wait_for
 
 MIB = 1 << 20
@@ -180,6 +180,37 @@ def test_what_a_running_machine_cannot_have_is_refused_before_anything_is_done()
         node.domain(vm).attachDeviceFlags(own, 1)
         assert node.one(replace(vm, nics=nics[:2]), refitted=True).error is None
         assert running(node, vm)[1] == {"52:54:00:00:00:01", nics[0].mac, nics[1].mac}
+
+
+@in_world
+def test_limits_of_disks_and_the_password_of_the_console_change_at_once() -> None:
+    """Limits of NICs are not among them: kernels of test machines have no modules for these."""
+
+    def with_values(limits: dict[str, str], password: str) -> Vm:
+        graphics = Graphics(type="vnc", listen="127.0.0.1", password=password)
+        return replace(vm, disks=(replace(vm.disks[0], options=limits),), graphics=graphics)
+
+    with a_node() as node:
+        vm = a_machine(node, "q35")
+        assert node.one(with_values({"TOTAL_IOPS_SEC": "500"}, "first")).error is None
+        pid = node.qemu(vm)
+        for limits, password in (
+            ({"TOTAL_IOPS_SEC": "300", "TOTAL_IOPS_SEC_MAX": "600", "TOTAL_IOPS_SEC_MAX_LENGTH": "5"}, "second"),
+            ({"READ_BYTES_SEC": "1048576"}, "second"),
+            ({}, "third"),
+        ):
+            changed = with_values(limits, password)
+            outcome = node.one(changed)
+            assert (outcome.error, outcome.changed, outcome.waits) == (None, True, False), outcome
+            # As much as QEMU itself has, and no more.
+            tuned = node.domain(vm).blockIoTune("vda")
+            assert {key: tuned[key] for key in tuned if tuned[key] and not key.endswith(("_length", "_name"))} == {
+                key.lower(): int(value) for key, value in limits.items() if not key.endswith("_LENGTH")
+            }
+            graphics = ET.fromstring(node.domain(vm).XMLDesc(1)).find("devices/graphics")
+            assert graphics is not None and graphics.get("passwd") == password
+            assert node.one(changed).changed is False
+        assert node.qemu(vm) == pid
 
 
 @in_world

@@ -12,7 +12,7 @@ Vectors come normalised, as model/template_changes.py compares them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
 from typing import Any, Callable, Optional
 
@@ -123,11 +123,18 @@ def _attribute_texts(device: Mapping[str, Any], *names: str) -> dict[str, str]:
     return {name: str(value) for name, value in found.items() if value is not None and value != ""}
 
 
-def pair_vectors(name: str, old: Sequence[Vector], new: Sequence[Vector], has: Sequence[MachineDevice] = ()) -> Pairing:
+def pair_vectors(
+    name: str,
+    old: Sequence[Vector],
+    new: Sequence[Vector],
+    has: Sequence[MachineDevice] = (),
+    live: Collection[str] = (),
+) -> Pairing:
     """Return which device of `new` is which of the machine's.
     name: DISK, NIC or NIC_ALIAS.
     old, new: what the list said before, in the order of `has`, and what it says now.
-    has: what the machine has, as far as that is known."""
+    has: what the machine has, as far as that is known.
+    live: keys that are changed of a device while its machine runs."""
     known = [has[index] if index < len(has) else MachineDevice(vector) for index, vector in enumerate(old)]
     stays = _unchanged_places(old, new)
     if _asks_for_held_address(old, new, known, stays):
@@ -162,7 +169,7 @@ def pair_vectors(name: str, old: Sequence[Vector], new: Sequence[Vector], has: S
         ),
         moved=moved,
         grown=grown,
-        how=_how_to_change(name, old, new, known, stays, free, bool(moved), bool(grown)),
+        how=_how_to_change(name, old, new, known, stays, free, bool(moved), bool(grown), live),
     )
 
 
@@ -348,6 +355,7 @@ def _how_to_change(
     gone: Sequence[int],
     moved: bool,
     grown: bool,
+    live: Collection[str],
 ) -> str:
     there = [(number, index) for number, index in enumerate(stays) if index is not None]
     differing = [(index, _differing_keys(name, old[index], new[number], has[index].limited)) for number, index in there]
@@ -358,7 +366,7 @@ def _how_to_change(
     if any(has[index].boots and has[index].own for index in gone):
         return RECREATE
     order = [index for _number, index in there]
-    if moved or any(keys for _index, keys in differing) or order != sorted(order):
+    if moved or any(keys.difference(live) for _index, keys in differing) or order != sorted(order):
         return POWEROFF
     if grown or gone or None in stays:
         return HOTPLUG
@@ -368,7 +376,7 @@ def _how_to_change(
         if has[index].limited
         for key in _LIMITS
     )
-    return LIVE if limits else CATALOG
+    return LIVE if limits or any(keys for _index, keys in differing) else CATALOG
 
 
 def _is_of_image(vector: Vector) -> bool:

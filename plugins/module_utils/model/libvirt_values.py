@@ -40,11 +40,14 @@ IO_LIMITS = (
     "TOTAL_BYTES_SEC", "READ_BYTES_SEC", "WRITE_BYTES_SEC", "TOTAL_IOPS_SEC", "READ_IOPS_SEC", "WRITE_IOPS_SEC",
 )  # fmt: skip
 IO_SUFFIXES = ("", "_MAX", "_MAX_LENGTH")
+# What is changed while a machine runs: limits of a disk, and of an interface.
+DISK_LIMITS = (*(limit + suffix for limit in IO_LIMITS for suffix in IO_SUFFIXES), "SIZE_IOPS_SEC")
+NIC_LIMITS = (
+    "INBOUND_AVG_BW", "INBOUND_PEAK_BW", "INBOUND_PEAK_KB", "OUTBOUND_AVG_BW", "OUTBOUND_PEAK_BW", "OUTBOUND_PEAK_KB",
+)  # fmt: skip
 _NUMBERS = {
-    "DISK": (*(limit + suffix for limit in IO_LIMITS for suffix in IO_SUFFIXES), "SIZE_IOPS_SEC", "IOTHREAD",
-             "VIRTIO_BLK_QUEUES"),
-    "NIC": ("INBOUND_AVG_BW", "INBOUND_PEAK_BW", "INBOUND_PEAK_KB", "OUTBOUND_AVG_BW", "OUTBOUND_PEAK_BW",
-            "OUTBOUND_PEAK_KB", "VIRTIO_QUEUES", "MTU", "GUEST_MTU", "METRIC", "IP6_METRIC"),
+    "DISK": (*DISK_LIMITS, "IOTHREAD", "VIRTIO_BLK_QUEUES"),
+    "NIC": (*NIC_LIMITS, "VIRTIO_QUEUES", "MTU", "GUEST_MTU", "METRIC", "IP6_METRIC"),
     "FEATURES": ("VIRTIO_SCSI_QUEUES", "VIRTIO_BLK_QUEUES", "IOTHREADS", "PCIHOLE64"),
 }  # fmt: skip
 # Keyboards that QEMU's consoles know; it starts with no other.

@@ -12,7 +12,7 @@ from typing import Any, Union
 from ..dataclass import dataclass, replace
 from . import context, defaults, device_matching
 from .attributes import CONTAINER, NOTES, SILENT, SINGLES, VECTORS
-from .device_matching import DEVICES, HOTPLUG, POWEROFF, RECREATE, MachineDevice, Pairing
+from .device_matching import DEVICES, HOTPLUG, LIVE, POWEROFF, RECREATE, MachineDevice, Pairing
 from .template import Template, Value, is_secret
 
 # What becomes of a changed attribute: at once, when the machine is off, or only in what the catalog remembers.
@@ -120,22 +120,41 @@ def how_to_change(
         return RECREATE
     if name in (*MAXIMA, HOTPLUG_SLOTS):
         return POWEROFF if GROWTH in live else "catalog"
+    if name == "GRAPHICS" and _differs_in_password(old, new) and f"{name}/PASSWD" in live:
+        return LIVE
     if name in CHANGEABLE:
         return CHANGEABLE[name]
     if name in DEVICES:
-        pairing = pair_devices(name, old, new, has)
+        pairing = pair_devices(name, old, new, has, keys_of(name, live))
         at_once = name in live and (not pairing.grown or DISK_SIZE in live)
         return POWEROFF if pairing.how == HOTPLUG and not at_once else pairing.how
     return RECREATE if name in SINGLES or name in VECTORS else "catalog"
 
 
+def keys_of(name: str, live: Collection[str]) -> frozenset[str]:
+    """Return the keys of a vector that are among what changes while a machine runs."""
+    return frozenset(each.partition("/")[2] for each in live if each.startswith(f"{name}/"))
+
+
+def _differs_in_password(old: Template, new: Template) -> bool:
+    """Return whether the console has another password, and nothing else is different of it. One that had none, or is
+    to have none, is started so."""
+    before, after = (dict(normal_vector(template.vector("GRAPHICS"))) for template in (old, new))
+    passwords = before.pop("PASSWD", ""), after.pop("PASSWD", "")
+    return all(passwords) and before == after
+
+
 def pair_devices(
-    name: str, old: Template, new: Template, has: Mapping[str, Sequence[MachineDevice]] = _NOTHING
+    name: str,
+    old: Template,
+    new: Template,
+    has: Mapping[str, Sequence[MachineDevice]] = _NOTHING,
+    live: Collection[str] = (),
 ) -> Pairing:
-    """Return which of the machine's disks or NICs each of `new` is."""
+    """Return which of the machine's disks or NICs each of `new` is. live: keys that change while it runs."""
     known = [replace(each, values=normal_vector(each.values)) for each in has.get(name, ())]
     before, after = ([normal_vector(vector) for vector in template.vectors(name)] for template in (old, new))
-    return device_matching.pair_vectors(name, before, after, known)
+    return device_matching.pair_vectors(name, before, after, known, live)
 
 
 def refuse_sizes(old: Template, new: Template, has: Mapping[str, Sequence[MachineDevice]], where: str) -> None:

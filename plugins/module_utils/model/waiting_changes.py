@@ -14,7 +14,16 @@ from ..dataclass import dataclass, replace
 from . import device_matching
 from .device_matching import CATALOG, DEVICES, DISK, MachineDevice
 from .template import Template
-from .template_changes import DISK_SIZE, Change, Normal, normal_values, normal_vector, pair_devices, values_text
+from .template_changes import (
+    DISK_SIZE,
+    Change,
+    Normal,
+    keys_of,
+    normal_values,
+    normal_vector,
+    pair_devices,
+    values_text,
+)
 from .whole_numbers import whole
 
 AT_ONCE, NEXT_START, RESTARTED = "at once", "at its next start", "restarted now"
@@ -152,9 +161,11 @@ def part_changes(
         keys = device_matching.changed_keys(
             name, normal_vector(olds[index]), normal_vector(news[number]), _device(has, name, index)
         )
-        if keys:
-            vectors = _chosen(olds[index], keys), _chosen(news[number], keys)
-            found.append(PartChange(part, *_texts(name, *vectors), NEXT_START))
+        at_once_keys = keys_of(name, live)
+        for when, some in ((AT_ONCE, at_once_keys.intersection(keys)), (NEXT_START, set(keys) - at_once_keys)):
+            if some:
+                vectors = _chosen(olds[index], some), _chosen(news[number], some)
+                found.append(PartChange(part, *_texts(name, *vectors), when))
         if number in pairing.grown:
             when = AT_ONCE if DISK_SIZE in live else NEXT_START
             sizes = _device(has, name, index).size, pairing.grown[number]
@@ -193,6 +204,7 @@ def _devices_waiting(
             continue
         device = _device(has, name, index)
         had = _vector_of(before[part]) if part in before else _with_place(name, normal_vector(olds[index]), device)
+        had = {**had, **{key: wanted.get(key, "") for key in keys_of(name, live)}}
         keys = set(device_matching.changed_keys(name, had, wanted, device)) - {"TARGET"}
         if name == DISK and _is_elsewhere(had, wanted, device):
             keys.update(("TARGET", "DEV_PREFIX"))

@@ -36,7 +36,7 @@ from ..base import (
     id_in_name,
     label_of,
 )
-from . import domain_xml, guest_agent, live_capacity, live_devices, qemu_logs
+from . import domain_xml, guest_agent, live_capacity, live_devices, live_values, qemu_logs
 from .disk_secrets import LibvirtSecrets
 from .domain_events import DomainEvents
 from .domains import PRESS_AGAIN, LibvirtDomains, runs_of
@@ -57,10 +57,16 @@ TRAY_CLOSED = re.compile(r"Tray of (?:the device|device '[^']*') is not open")
 _NO_PASSWORD = (
     'This host\'s QEMU takes no VNC password (FIPS mode): set RANDOM_PASSWD = "NO" in GRAPHICS, and LISTEN to 127.0.0.1'
 )
+_NO_LIMITS = (
+    "This host's kernel lacks what limits interfaces (modules sch_htb, sch_sfq, sch_ingress, act_police): load these, "
+    "or leave INBOUND_AVG_BW and OUTBOUND_AVG_BW out"
+)
 # What libvirt says, and what to do about it.
 REMEDIES = (
     ("Cannot get interface MTU", "Its network's bridge is not there: run role nebula.provision.network first"),
     ("No such device", "Its network's bridge is not there: run role nebula.provision.network first"),
+    ("qdisc kind is unknown", _NO_LIMITS),
+    ("Failed to load TC action", _NO_LIMITS),
     ("Permission denied", "QEMU's user can't reach a file of it: check the modes of the directories above"),
     ("could not find kernel", "Check OS KERNEL"),
     ("no secret with matching uuid", "Name it in nebula_luks_secrets, and run role nebula.provision.node"),
@@ -210,24 +216,28 @@ class KvmDriver(LibvirtDomains, Driver):
         asked = f"changing {label_of(mark)} while it runs"
         domain = self._found(mark)
         with self._explained(asked):
-            steps = self._steps(domain, vm, site, order)
+            live, wanted = self._both_definitions(domain, vm, site)
+            steps = live_devices.plan_steps(live, wanted, site.directory, vm, order.removes)
+            values = live_values.plan_values(live, wanted)
             work = LiveDeviceChanges(self._libvirt, self._heard, domain, asked, order.detach_timeout)
             grown = work.smaller_than_wanted(vm, site.disks, order.grown)
             doing = [step for step in steps if not step.held and (order.removes or not step.alias)]
-            resizing = live_capacity.plan_resizing(domain.XMLDesc(0), vm, order.removes)
+            resizing = live_capacity.plan_resizing(live, vm, order.removes)
             work.carry_out(doing, grown)
+            work.set_values(values)
             resized = work.resize(resizing, order.removes)
-        return Adjusted(bool(doing or grown or resized), len(doing) < len(steps))
+        return Adjusted(bool(doing or grown or values or resized), len(doing) < len(steps))
 
     def check_adjustment(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> None:
         domain = self._found(mark)
         with self._explained(f"changing {label_of(mark)} while it runs"):
-            self._steps(domain, vm, site, order)
-            live_capacity.plan_resizing(domain.XMLDesc(0), vm, order.removes)
+            live, wanted = self._both_definitions(domain, vm, site)
+            live_devices.plan_steps(live, wanted, site.directory, vm, order.removes)
+            live_capacity.plan_resizing(live, vm, order.removes)
 
-    def _steps(self, domain: Any, vm: Vm, site: Site, order: Adjustment) -> list[live_devices.Step]:
-        live = domain.XMLDesc(self._libvirt.VIR_DOMAIN_XML_SECURE)
-        return live_devices.plan_steps(live, self.render(vm, site).text, site.directory, vm, order.removes)
+    def _both_definitions(self, domain: Any, vm: Vm, site: Site) -> tuple[str, str]:
+        """Return the running definition, with its secrets, and that to which the machine is to come."""
+        return domain.XMLDesc(self._libvirt.VIR_DOMAIN_XML_SECURE), self.render(vm, site).text
 
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
         if vm.context is not None and vm.context.device == "disk":

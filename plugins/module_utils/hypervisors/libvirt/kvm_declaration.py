@@ -38,6 +38,14 @@ KVM = Hypervisor(
     check_disk=libvirt_values.check_shareable,
     check_firmware=libvirt_values.check_acpi,
     fit=boot_image.with_firmware,
-    live=("DISK", "NIC", DISK_SIZE, GROWTH),
+    live=(
+        "DISK",
+        "NIC",
+        DISK_SIZE,
+        GROWTH,
+        "GRAPHICS/PASSWD",
+        *(f"DISK/{key}" for key in libvirt_values.DISK_LIMITS),
+        *(f"NIC/{key}" for key in libvirt_values.NIC_LIMITS),
+    ),
     ends_at_reboot="<on_reboot>destroy</on_reboot>",
 )

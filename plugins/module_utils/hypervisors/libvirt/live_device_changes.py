@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Attaches devices to a running QEMU machine, detaches them from it, makes its disks larger, and changes its memory and
-processors."""
+"""Attaches devices to a running QEMU machine, detaches them from it, makes its disks larger, and changes its memory,
+its processors, and limits of devices."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from .domain_events import DomainEvents, Removal
 from .domains import message_of
 from .live_capacity import Resizing
 from .live_devices import Step
+from .live_values import DISK, NIC, ValueChange
 
 # How often the definition is looked at beside the events: one that came before anybody listened is not told again.
 LOOK_AGAIN = 1.0
@@ -79,6 +80,17 @@ class LiveDeviceChanges:
         self.carry_out(resizing.modules, ())
         changed = resizing.balloon is not None and self._set_balloon(resizing.balloon, removes)
         return changed or bool(resizing.modules) or resizing.vcpu is not None
+
+    def set_values(self, changes: Sequence[ValueChange]) -> None:
+        """Give disks and NICs their limits, and the console its password."""
+        live = self._libvirt.VIR_DOMAIN_AFFECT_LIVE
+        for change in changes:
+            if change.kind == DISK:
+                self._domain.setBlockIoTune(change.target, dict(change.limits), live)
+            elif change.kind == NIC:
+                self._domain.setInterfaceParameters(change.target, dict(change.limits), live)
+            else:
+                self._domain.updateDeviceFlags(change.text, live)
 
     def _set_processors(self, wanted: int) -> None:
         live = self._libvirt.VIR_DOMAIN_AFFECT_LIVE

@@ -41,7 +41,7 @@ def plan_steps(live: str, wanted: str, directory: str, vm: Vm, removes: bool) ->
     directory: of the machine. Devices that are in neither it nor the name of the machine's NICs were attached by
     somebody else, and stay."""
     running, asked = ET.fromstring(live), ET.fromstring(wanted)
-    has, wants = _devices(running), _devices(asked)
+    has, wants = devices_by_identity(running), devices_by_identity(asked)
     own_disk = re.compile(re.escape(directory) + r"/disk\.(\d+)")
     own_nic = re.compile(re.escape(domain_name(vm.vm_id)) + r"-(\d+)")
     context = "" if vm.context is None else f"{directory}/disk.{vm.context.disk_id}"
@@ -76,12 +76,13 @@ def plan_steps(live: str, wanted: str, directory: str, vm: Vm, removes: bool) ->
 
 def targets_by_path(live: str) -> dict[str, str]:
     """Return the targets of a running definition's disks, by their files."""
-    devices = _devices(ET.fromstring(live)).items()
+    devices = devices_by_identity(ET.fromstring(live)).items()
     return {path: attribute_of(device, "target", "dev") for path, device in devices if device.tag == "disk"}
 
 
-def _devices(domain: ET.Element) -> dict[str, ET.Element]:
-    """Return disks by their files, NICs by their MAC addresses; a disk without a file is not among them."""
+def devices_by_identity(domain: ET.Element) -> dict[str, ET.Element]:
+    """Return a definition's disks by their files, and its NICs by their MAC addresses. A disk without a file is not
+    among them."""
     found = {}
     for disk in domain.iterfind("devices/disk"):
         path = attribute_of(disk, "source", "file") or attribute_of(disk, "source", "dev")

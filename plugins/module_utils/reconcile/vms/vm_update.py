@@ -15,7 +15,7 @@ from ...engines.ports import VmRecord
 from ...errors import BeingEnded, Conflict, NebulaError
 from ...model import boot_image, hypervisor_rules
 from ...model import template_changes as model_changes
-from ...model.device_matching import ALIAS, DEVICES, DISK, HOTPLUG, NIC, POWEROFF, RECREATE, MachineDevice
+from ...model.device_matching import ALIAS, DEVICES, DISK, HOTPLUG, LIVE, NIC, POWEROFF, RECREATE, MachineDevice
 from ...model.instantiate import cpu_topology, growth, truncated_host_names
 from ...model.object_ids import id_of
 from ...model.owner import Owner
@@ -170,7 +170,7 @@ def _is_possible(change: Change, off: bool, running: bool) -> bool:
 def _is_at_once(change: Change, live: Collection[str]) -> bool:
     """Return whether the change is made while the machine runs. live: attributes that can change then."""
     if change.attribute in DEVICES:
-        return change.how == HOTPLUG and change.attribute in live
+        return change.how == LIVE or (change.how == HOTPLUG and change.attribute in live)
     return change.how in ("catalog", "live") or change.attribute in live
 
 

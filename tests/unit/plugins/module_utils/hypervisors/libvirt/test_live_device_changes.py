@@ -21,6 +21,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvi
     LiveDeviceChanges,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.live_devices import Step
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.live_values import ValueChange
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 
@@ -46,6 +47,14 @@ class Guest:
         self.processors, self.memory = 2, 512
         # What it comes to instead of what is asked for.
         self.gives: list[int] = []
+
+    def setBlockIoTune(self, target: str, limits: dict[str, int], flags: int) -> None:
+        self.did.append(("limits", target, limits, flags))
+
+    setInterfaceParameters = setBlockIoTune
+
+    def updateDeviceFlags(self, text: str, flags: int) -> None:
+        self.did.append(("update", text, flags))
 
     def vcpusFlags(self, _flags: int) -> int:
         return self.processors
@@ -182,3 +191,17 @@ def test_processors_that_can_not_come_are_libvirts_to_explain() -> None:
     guest.gives = [2]
     with pytest.raises(ValueError, match="no such thing"):
         changes(guest).resize(Resizing(vcpu=3), removes=False)
+
+
+def test_values_are_set_where_they_belong() -> None:
+    guest = Guest()
+    changes(guest).set_values([
+        ValueChange("disk", "vda", {"total_iops_sec": 3}),
+        ValueChange("nic", "one-1-0", {"inbound.average": 4}),
+        ValueChange("console", text="<graphics/>"),
+    ])  # fmt: skip
+    assert guest.did == [
+        ("limits", "vda", {"total_iops_sec": 3}, 1),
+        ("limits", "one-1-0", {"inbound.average": 4}, 1),
+        ("update", "<graphics/>", 1),
+    ]

@@ -726,3 +726,45 @@ def test_elsewhere_no_slots_are_reserved(xen):
     (planned,) = run(xen, item)
     assert planned.vm.hotplug_slots == 0
     assert run(xen, dict(item, attributes={"HYPERVISOR": "xen"})) == []
+
+
+# -- values of devices that change while a machine runs ----------------------------------------------------------------
+def test_limits_change_at_once_and_what_else_changes_of_their_device_waits(engine):
+    disk = {"IMAGE": "demo"}
+    run(engine, dict(VM, disks=[disk], nics=[PUBLIC]))
+    nic = dict(PUBLIC, MODEL="e1000", INBOUND_AVG_BW="100")
+    item = dict(VM, disks=[dict(disk, TOTAL_IOPS_SEC="300", CACHE="writeback")], nics=[nic])
+    (outcome,), (planned,) = want(engine, item)
+    assert outcome.differs == () and planned.waits
+    assert parts_of(outcome) == [
+        ("DISK 0", "nothing of it", "[ TOTAL_IOPS_SEC = 300 ]", "at once"),
+        ("DISK 0", "nothing of it", "[ CACHE = writeback ]", "at its next start"),
+        ("NIC 0", "nothing of it", "[ INBOUND_AVG_BW = 100 ]", "at once"),
+        ("NIC 0", "nothing of it", "[ MODEL = e1000 ]", "at its next start"),
+    ]
+    record(engine, [planned])
+    waiting = [(each["part"], each["wanted"]) for each in engine.vms.pool()[0].waits]
+    assert waiting == [("DISK 0", "[ CACHE = writeback ]"), ("NIC 0", "[ MODEL = e1000 ]")]
+    # Back to what it runs with but for the limits, it waits for nothing.
+    (planned,) = run(engine, dict(VM, disks=[dict(disk, TOTAL_IOPS_SEC="200")], nics=[PUBLIC]))
+    assert engine.vms.pool()[0].waits == [] and not planned.waits
+    (planned,) = run(engine, dict(VM, disks=[disk], nics=[PUBLIC]))
+    assert not planned.refitted and not planned.waits
+    (planned,) = run(engine, dict(VM, disks=[dict(disk, TOTAL_IOPS_SEC="200")], nics=[PUBLIC]))
+    assert want(engine, dict(VM, disks=[dict(disk, TOTAL_IOPS_SEC="200")], nics=[PUBLIC]))[1] == []
+
+
+def test_another_password_of_the_console_is_set_at_once_and_the_first_and_no_more_one_wait(engine):
+    def console(**values):
+        return dict(VM, attributes={"GRAPHICS": {"TYPE": "vnc", **values}})
+
+    run(engine, console(PASSWD="first"))
+    (outcome,), (planned,) = want(engine, console(PASSWD="zweites"))
+    assert [(each.part, each.when) for each in outcome.parts] == [("GRAPHICS", "at once")] and not planned.waits
+    assert "zweites" not in str(outcome.parts)
+    record(engine, [planned])
+    assert engine.vms.pool()[0].waits == []
+    (outcome,), _planned = want(engine, console(PASSWD="zweites", LISTEN="0.0.0.0"))
+    assert [each.when for each in outcome.parts] == ["at its next start"]
+    (outcome,), _planned = want(engine, console())
+    assert [each.when for each in outcome.parts] == ["at its next start"]

@@ -1,0 +1,73 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tells which limits of disks and NICs, and which password of its console, a running QEMU machine has to get. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from xml.etree import ElementTree as ET
+
+from ...dataclass import dataclass
+from ...model.whole_numbers import whole
+from .domain_xml import attribute_of
+from .live_devices import devices_by_identity
+
+DISK, NIC, CONSOLE = "disk", "nic", "console"
+
+
+@dataclass(frozen=True)
+class ValueChange:
+    """Describes what changes of one device.
+    kind: DISK, NIC or CONSOLE.
+    target: its name in the running definition.
+    limits: as libvirt calls them; 0 is no limit.
+    text: of a console its element, with a secret in it."""
+
+    kind: str
+    target: str = ""
+    limits: Mapping[str, int] = field(default_factory=dict)
+    text: str = field(default="", repr=False)
+
+
+def plan_values(live: str, wanted: str) -> list[ValueChange]:
+    """Return what has to be set. live, wanted: the running definition, with its secrets, and that to which the machine
+    is to come. Devices that only one of both has are left out."""
+    running, asked = ET.fromstring(live), ET.fromstring(wanted)
+    has, wants = devices_by_identity(running), devices_by_identity(asked)
+    found = []
+    for key in has.keys() & wants.keys():
+        kind = DISK if has[key].tag == "disk" else NIC
+        read = _limits_of_disk if kind == DISK else _limits_of_nic
+        had, new = read(has[key]), read(wants[key])
+        limits = {name: new.get(name, 0) for name in had.keys() | new.keys() if had.get(name, 0) != new.get(name, 0)}
+        if limits:
+            found.append(ValueChange(kind, attribute_of(has[key], "target", "dev"), limits))
+    return [*sorted(found, key=lambda each: each.target), *_console(running, asked)]
+
+
+def _limits_of_disk(disk: ET.Element) -> dict[str, int]:
+    return {each.tag: number for each in disk.iterfind("iotune/*") if (number := whole((each.text or "").strip()))}
+
+
+def _limits_of_nic(nic: ET.Element) -> dict[str, int]:
+    return {
+        f"{each.tag}.{name}": number
+        for each in nic.iterfind("bandwidth/*")
+        for name in ("average", "peak", "burst")
+        if (number := whole(each.get(name, "")))
+    }
+
+
+def _console(running: ET.Element, asked: ET.Element) -> list[ValueChange]:
+    has, wants = running.find("devices/graphics"), asked.find("devices/graphics")
+    if has is None or wants is None or has.get("type") != wants.get("type"):
+        return []
+    passwords = has.get("passwd", ""), wants.get("passwd", "")
+    # A console that was started without a password takes none.
+    if not all(passwords) or passwords[0] == passwords[1]:
+        return []
+    changed = ET.fromstring(ET.tostring(has))
+    changed.set("passwd", passwords[1])
+    return [ValueChange(CONSOLE, text=ET.tostring(changed, encoding="unicode"))]
