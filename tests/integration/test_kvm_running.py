@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -211,6 +212,58 @@ def test_limits_of_disks_and_the_password_of_the_console_change_at_once() -> Non
             assert graphics is not None and graphics.get("passwd") == password
             assert node.one(changed).changed is False
         assert node.qemu(vm) == pid
+
+
+@in_world
+@pytest.mark.parametrize("machine", ["q35", "pc"])
+def test_a_medium_is_changed_ejected_and_put_in(machine: str) -> None:
+    def with_medium(disk_id: int, name: str) -> Vm:
+        file = Path(node.root) / "datastores/1" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bytes(MIB))
+        target = "hdb" if machine == "pc" else "sdb"
+        disk = Disk(disk_id, target, type="CDROM", source=str(file), clone=False, readonly=True, format="raw")
+        return replace(vm, disks=(*vm.disks, disk))
+
+    def medium() -> str:
+        (found,) = (
+            each
+            for each in ET.fromstring(node.domain(vm).XMLDesc(0)).iterfind("devices/disk")
+            if each.find("target").get("dev") in ("hdb", "sdb")
+        )
+        return Path(found.find("source").get("file", "")).name if found.find("source") is not None else ""
+
+    with a_node() as node:
+        vm = a_machine(node, machine)
+        assert node.one(with_medium(2, "one")).error is None and medium() == "one"
+        pid = node.qemu(vm)
+        kept = node.one(with_medium(3, "two"), refitted=True, detached=(2,))
+        assert (kept.error, kept.fitted, medium()) == (None, False, "one")
+        assert node.one(with_medium(2, "one"), refitted=True, detached=(3,)).fitted
+        changed = node.one(with_medium(3, "two"), refitted=True, detached=(2,), agreed=True)
+        assert (changed.error, changed.fitted, medium()) == (None, True, "two")
+        ejected = node.one(vm, refitted=True, detached=(2, 3), agreed=True)
+        assert (ejected.error, ejected.fitted, medium()) == (None, True, "")
+        back = node.one(with_medium(4, "one"), refitted=True)
+        assert (back.error, back.fitted, medium()) == (None, True, "one")
+        assert node.one(with_medium(4, "one")).changed is False and node.qemu(vm) == pid
+
+
+@in_world
+def test_a_persistent_image_that_goes_is_let_go_by_the_machine() -> None:
+    with a_node() as node:
+        vm = a_machine(node, "q35")
+        file = Path(node.root) / "datastores/1/own"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bytes(MIB))
+        own = Disk(2, "vdb", source=str(file), clone=False, save=True, format="raw")
+        assert node.one(replace(vm, disks=(*vm.disks, own))).error is None
+        # The guest, which has halted, keeps it until the machine is off.
+        node.detach_timeout = 2
+        kept = node.one(vm, refitted=True, detached=(2,), agreed=True)
+        assert kept.error is not None and kept.error["kind"] == "TimedOut" and not kept.fitted, kept
+        off = node.one(vm, "POWEROFF", refitted=True, detached=(2,), hard=True)
+        assert (off.error, off.fitted, file.stat().st_size) == (None, True, MIB)
 
 
 @in_world

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Waits for what only events of libvirt tell: that a guest reboots, and that it lets go of a device or of memory."""
+"""Waits for what only events of libvirt tell: that a guest reboots, and that it lets go of a device, of a medium or of
+memory."""
 
 from __future__ import annotations
 
@@ -50,12 +51,13 @@ class DomainEvents:
         self._libvirt = libvirt
         self._rebooting: dict[str, threading.Event] = {}
         self._removing: dict[tuple[str, str], Removal] = {}
-        self._resizing: dict[str, threading.Event] = {}
+        self._changing: dict[str, threading.Event] = {}
         _Loop.begin(libvirt)
         self._connection = connect()
         for number, heard in (
             (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._note_reboot),
             (libvirt.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, self._note_balloon),
+            (libvirt.VIR_DOMAIN_EVENT_ID_TRAY_CHANGE, self._note_tray),
             (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._note_removed),
             (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, self._note_kept),
         ):
@@ -67,7 +69,13 @@ class DomainEvents:
             event.set()
 
     def _note_balloon(self, _connection: Any, domain: Any, _actual: int, _opaque: Any) -> None:
-        event = self._resizing.get(domain.UUIDString())
+        self._note_change(domain)
+
+    def _note_tray(self, _connection: Any, domain: Any, _alias: str, _reason: int, _opaque: Any) -> None:
+        self._note_change(domain)
+
+    def _note_change(self, domain: Any) -> None:
+        event = self._changing.get(domain.UUIDString())
         if event is not None:
             event.set()
 
@@ -92,13 +100,13 @@ class DomainEvents:
             del self._rebooting[uuid]
 
     @contextlib.contextmanager
-    def balloon_changed(self, uuid: str) -> Iterator[threading.Event]:
-        """Listen for what a guest gives back of its memory, or takes of it."""
-        event = self._resizing[uuid] = threading.Event()
+    def changed(self, uuid: str) -> Iterator[threading.Event]:
+        """Listen for a guest that gives back memory or takes it, and that moves the tray of a drive."""
+        event = self._changing[uuid] = threading.Event()
         try:
             yield event
         finally:
-            del self._resizing[uuid]
+            del self._changing[uuid]
 
     @contextlib.contextmanager
     def removed(self, uuid: str, alias: str) -> Iterator[Removal]:

@@ -1,11 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Attaches devices to a running QEMU machine, detaches them from it, makes its disks larger, and changes its memory,
-its processors, and limits of devices."""
+"""Attaches devices to a running QEMU machine, detaches them from it, makes its disks larger, and changes media, memory,
+processors, and limits of devices."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,7 @@ LOOK_AGAIN = 1.0
 MIB = 1 << 20
 # QEMU's words for a device that was asked for before, by a run that did not wait long enough.
 _ASKED_BEFORE = "in the process of unplug"
+_TRAY_LOCKED = re.compile(r"[Tt]ray|is locked")
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ class LiveDeviceChanges:
 
     def carry_out(self, steps: Sequence[Step], grown: Sequence[DiskGrowth]) -> None:
         for step in steps:
-            if step.alias:
+            if step.medium:
+                self._change_medium(step)
+            elif step.alias:
                 self._detach(step)
             else:
                 self._domain.attachDeviceFlags(step.text, self._libvirt.VIR_DOMAIN_AFFECT_LIVE)
@@ -114,7 +118,7 @@ class LiveDeviceChanges:
         had = self._guest_memory()
         if had == wanted or (wanted < had and not removes):
             return False
-        with self._heard().balloon_changed(self._domain.UUIDString()) as changed:
+        with self._heard().changed(self._domain.UUIDString()) as changed:
             limit = time.monotonic() + self._timeout
             self._domain.setMemoryFlags(wanted * 1024, self._libvirt.VIR_DOMAIN_AFFECT_LIVE)
             while (has := self._guest_memory()) != wanted:
@@ -146,6 +150,27 @@ class LiveDeviceChanges:
                     found = f"its guest has not let it go within {self._timeout} s, and still has it"
                     raise TimedOut(f"{self._asked}: {step.name}", found, _REMEDY)
                 self._wait(removal, left)
+
+    def _change_medium(self, step: Step) -> None:
+        with self._heard().changed(self._domain.UUIDString()) as moved:
+            limit = time.monotonic() + self._timeout
+            while True:
+                try:
+                    self._domain.updateDeviceFlags(step.text, self._libvirt.VIR_DOMAIN_AFFECT_LIVE)
+                except self._libvirt.libvirtError as error:
+                    left = limit - time.monotonic()
+                    if not _TRAY_LOCKED.search(str(error)):
+                        raise
+                    if left <= 0:
+                        raise InUse(
+                            f"{self._asked}: {step.name}",
+                            f"its guest keeps the tray closed ({message_of(error)})",
+                            "Unmount the medium in it, and eject it there, then run again; or power it off first",
+                        ) from error
+                    moved.wait(min(LOOK_AGAIN, left))
+                    moved.clear()
+                else:
+                    return
 
     def _ask(self, step: Step) -> None:
         try:

@@ -26,52 +26,126 @@ class Step:
     name: for people.
     text: its element, as libvirt wants it.
     alias: of a device that goes, its name in the running definition; "" for one that comes.
-    held: another disk has its target, which that one loses at the machine's next start."""
+    held: another disk has its target, which that one loses at the machine's next start.
+    medium: a drive stays, and gets another medium, or none."""
 
     name: str
     text: str
     alias: str = ""
     held: bool = False
+    medium: bool = False
 
 
 def plan_steps(live: str, wanted: str, directory: str, vm: Vm, removes: bool) -> list[Step]:
     """Return what has to be done, what goes before what comes. Raise Unsupported if one of them can't be done.
     live, wanted: the running definition, and that to which the machine is to come.
     removes: what goes is really taken from it, and its slots are free then.
-    directory: of the machine. Devices that are in neither it nor the name of the machine's NICs were attached by
-    somebody else, and stay."""
+    directory: of the machine. Disks that are neither in it nor of an image, and NICs of other names than the machine's
+    have, were attached by somebody else, and stay.
+
+    The drive of a CD-ROM stays while the machine runs: its medium is changed, or ejected."""
     running, asked = ET.fromstring(live), ET.fromstring(wanted)
     has, wants = devices_by_identity(running), devices_by_identity(asked)
-    own_disk = re.compile(re.escape(directory) + r"/disk\.(\d+)")
-    own_nic = re.compile(re.escape(domain_name(vm.vm_id)) + r"-(\d+)")
     context = "" if vm.context is None else f"{directory}/disk.{vm.context.disk_id}"
-    going = []
-    for key, device in has.items():
-        found = own_disk.fullmatch(key) or own_nic.fullmatch(attribute_of(device, "target", "dev"))
-        # An image's own file is not in the directory; a device of RAW is in both definitions.
-        if key not in wants and found is not None and key != context:
-            going.append((f"{_kind(device)} {found[1]}, detached", device))
+    going = [
+        (name, device)
+        for key, device in has.items()
+        # A device of RAW is in both definitions.
+        if key not in wants and key != context and (name := _name_of_own(key, device, directory, vm.vm_id))
+    ]
     names = {**_names_of_disks(vm), **{nic.mac.lower(): f"NIC {nic.nic_id}" for nic in vm.nics}}
     coming = [
-        (f"{names.get(key) or names.get(attribute_of(device, 'target', 'dev')) or key}, attached", device)
+        (names.get(key) or names.get(attribute_of(device, "target", "dev")) or key, device)
         for key, device in wants.items()
         if key not in has and key != context
     ]
+    media, going, coming = _media(running, going, coming, removes)
     staying = [device for key, device in has.items() if not removes or all(device is not each for _name, each in going)]
     targets = {attribute_of(device, "target", "dev") for device in staying if device.tag == "disk"}
     held = [pair for pair in coming if pair[1].tag == "disk" and attribute_of(pair[1], "target", "dev") in targets]
     coming = [pair for pair in coming if pair not in held]
     where = f"virtual machine {vm.name}"
-    for name, device in (*(going if removes else ()), *coming):
-        _refuse_fixed(f"{where}: {name} while it runs", device)
+    for verb, some in (("detached", going if removes else ()), ("attached", coming)):
+        for name, device in some:
+            _refuse_fixed(f"{where}: {name}, {verb} while it runs", device)
     lacking = _lacking(running, [device for _name, device in going if removes], [device for _name, device in coming])
     if lacking:
-        raise Unsupported(f"{where}: {', '.join(name for name, _device in coming)} while it runs", lacking, _NO_MORE)
+        raise Unsupported(
+            f"{where}: {', '.join(f'{name}, attached' for name, _device in coming)} while it runs", lacking, _NO_MORE
+        )
     return [
-        *(Step(name, _text(device), attribute_of(device, "alias", "name")) for name, device in going),
-        *(Step(name, _attachable(device)) for name, device in coming),
-        *(Step(name, _attachable(device), held=True) for name, device in held),
+        *(Step(f"{name}, detached", _text(device), attribute_of(device, "alias", "name")) for name, device in going),
+        *media,
+        *(Step(f"{name}, attached", _attachable(device)) for name, device in coming),
+        *(Step(f"{name}, attached", _attachable(device), held=True) for name, device in held),
     ]
+
+
+def _name_of_own(key: str, device: ET.Element, directory: str, vm_id: int) -> str:
+    """Return what a device of the running machine is called, "" for one that somebody else attached.
+    key: as devices_by_identity() has it."""
+    target = attribute_of(device, "target", "dev")
+    disk = re.fullmatch(re.escape(directory) + r"/disk\.(\d+)", key)
+    if disk is not None:
+        return f"DISK {disk[1]}"
+    nic = re.fullmatch(re.escape(domain_name(vm_id)) + r"-(\d+)", target)
+    if nic is not None:
+        return f"NIC {nic[1]}"
+    # An image's own file: of one that is persistent, or that is read only.
+    machines = directory.rpartition("/")[0]
+    is_image = key.startswith(f"{machines.rpartition('/')[0]}/") and not key.startswith(f"{machines}/")
+    return f"DISK at {target}" if is_image else ""
+
+
+_Named = tuple[str, ET.Element]
+
+
+def _media(
+    running: ET.Element, going: list[_Named], coming: list[_Named], removes: bool
+) -> tuple[list[Step], list[_Named], list[_Named]]:
+    """Return what becomes of media of CD-ROMs, and what else goes and comes."""
+    drives = {attribute_of(each, "target", "dev"): each for each in running.iterfind("devices/disk") if _is_cdrom(each)}
+    # A drive that is to be empty is taken as one already where its medium really goes.
+    free = {
+        target: drive
+        for target, drive in drives.items()
+        if not _file_of(drive) or (removes and any(drive is each for _name, each in going))
+    }
+    steps, left = [], []
+    for name, device in coming:
+        drive = free.pop(attribute_of(device, "target", "dev"), None) if _is_cdrom(device) else None
+        if drive is None:
+            left.append((name, device))
+            continue
+        going = [pair for pair in going if pair[1] is not drive]
+        steps.append(Step(f"{name}, its medium", _with_medium(drive, device), medium=True))
+    ejected = [pair for pair in going if _is_cdrom(pair[1])]
+    steps += [
+        Step(f"{name}, ejected", _with_medium(drive, None), attribute_of(drive, "alias", "name"), medium=True)
+        for name, drive in ejected
+    ]
+    return steps, [pair for pair in going if pair not in ejected], left
+
+
+def _file_of(disk: ET.Element) -> str:
+    return attribute_of(disk, "source", "file") or attribute_of(disk, "source", "dev")
+
+
+def _is_cdrom(device: ET.Element) -> bool:
+    return device.tag == "disk" and device.get("device") == "cdrom"
+
+
+def _with_medium(drive: ET.Element, other: ET.Element | None) -> str:
+    """Return the running machine's drive with the medium of another one, or with none."""
+    changed = ET.fromstring(_text(drive))
+    for tag in ("source", "backingStore"):
+        for each in changed.findall(tag):
+            changed.remove(each)
+    source = None if other is None else other.find("source")
+    if other is not None and source is not None:
+        changed.set("type", other.get("type", "file"))
+        changed.append(source)
+    return _text(changed)
 
 
 def targets_by_path(live: str) -> dict[str, str]:
@@ -85,7 +159,7 @@ def devices_by_identity(domain: ET.Element) -> dict[str, ET.Element]:
     among them."""
     found = {}
     for disk in domain.iterfind("devices/disk"):
-        path = attribute_of(disk, "source", "file") or attribute_of(disk, "source", "dev")
+        path = _file_of(disk)
         if path:
             found[path] = disk
     for nic in domain.iterfind("devices/interface"):
@@ -97,10 +171,6 @@ def devices_by_identity(domain: ET.Element) -> dict[str, ET.Element]:
 
 def _names_of_disks(vm: Vm) -> dict[str, str]:
     return {disk.target: f"DISK {disk.disk_id} ({disk.target})" for disk in vm.disks}
-
-
-def _kind(device: ET.Element) -> str:
-    return "DISK" if device.tag == "disk" else "NIC"
 
 
 def _refuse_fixed(asked: str, device: ET.Element) -> None:

@@ -36,7 +36,7 @@ def connection(monkeypatch: pytest.MonkeyPatch) -> Connection:
 
 @pytest.fixture
 def events(connection: Connection) -> DomainEvents:
-    names = ("REBOOT", "DEVICE_REMOVED", "DEVICE_REMOVAL_FAILED", "BALLOON_CHANGE")
+    names = ("REBOOT", "DEVICE_REMOVED", "DEVICE_REMOVAL_FAILED", "BALLOON_CHANGE", "TRAY_CHANGE")
     numbers = {f"VIR_DOMAIN_EVENT_ID_{name}": number for number, name in enumerate(names)}
     return DomainEvents(SimpleNamespace(libvirtError=ValueError, **numbers), lambda: connection)
 
@@ -61,9 +61,10 @@ def test_what_becomes_of_a_device_is_heard(
 
 def test_what_a_guest_gives_back_is_heard(connection: Connection, events: DomainEvents) -> None:
     connection.heard[3](None, DOMAIN, 1024, None)
-    with events.balloon_changed("other") as other, events.balloon_changed("u") as changed:
-        connection.heard[3](None, DOMAIN, 1024, None)
-        assert changed.is_set() and not other.is_set()
+    for number, said in ((3, (1024,)), (4, ("sata0-0-1", 1))):
+        with events.changed("other") as other, events.changed("u") as changed:
+            connection.heard[number](None, DOMAIN, *said, None)
+            assert changed.is_set() and not other.is_set()
 
 
 def test_the_connection_is_closed(connection: Connection, events: DomainEvents) -> None:

@@ -55,6 +55,8 @@ class Guest:
 
     def updateDeviceFlags(self, text: str, flags: int) -> None:
         self.did.append(("update", text, flags))
+        if self.error:
+            raise LibvirtError(self.error)
 
     def vcpusFlags(self, _flags: int) -> int:
         return self.processors
@@ -73,7 +75,7 @@ class Guest:
         self.memory = self.gives.pop(0) if self.gives else kib // 1024
 
     @contextlib.contextmanager
-    def balloon_changed(self, uuid: str) -> Iterator[threading.Event]:
+    def changed(self, uuid: str) -> Iterator[threading.Event]:
         assert uuid == "u"
         yield threading.Event()
 
@@ -205,3 +207,14 @@ def test_values_are_set_where_they_belong() -> None:
         ("limits", "one-1-0", {"inbound.average": 4}, 1),
         ("update", "<graphics/>", 1),
     ]
+
+
+def test_a_medium_is_changed_and_a_guest_that_keeps_it_is_told() -> None:
+    step = Step("DISK 3, its medium", "<disk/>", medium=True)
+    guest = Guest()
+    changes(guest).carry_out([step], [])
+    assert guest.did == [("update", "<disk/>", 1)]
+    with pytest.raises(InUse, match="DISK 3, its medium: its guest keeps the tray closed"):
+        changes(Guest(error="Device 'sdb' is locked and force was not specified")).carry_out([step], [])
+    with pytest.raises(ValueError, match="no such file"):
+        changes(Guest(error="no such file")).carry_out([step], [])

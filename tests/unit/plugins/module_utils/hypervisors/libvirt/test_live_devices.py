@@ -107,3 +107,42 @@ def test_slots_are_counted_with_those_that_become_free() -> None:
     assert len(steps(definition(disk(0, "scsi"), used, old), wanted)) == 2
     with pytest.raises(Unsupported, match=r"1 slots of PCI Express are needed, and 0 of this machine's are free"):
         steps(definition(disk(0, "scsi"), used, old), wanted, removes=False)
+
+
+def cdrom(source: str, target: str = "sdb") -> str:
+    held = f"<source file='{source}'/>" if source else ""
+    return (
+        f"<disk type='file' device='cdrom'>{held}<target dev='{target}' bus='sata'/><alias name='of-{target}'/></disk>"
+    )
+
+
+IMAGES = "/var/lib/nebula/datastores/1"
+
+
+def test_an_images_own_file_goes_too() -> None:
+    """Of a persistent image: whoever gets it next would write it together with this machine."""
+    (step,) = steps(definition(disk(0), disk(4, place=IMAGES)), definition(disk(0)))
+    assert (step.name, step.alias) == ("DISK at d4, detached", "of-disk-4")
+    # The directory of another machine is no image's.
+    assert steps(definition(disk(0), disk(4, place="/var/lib/nebula/datastores/0/8")), definition(disk(0))) == []
+
+
+def test_the_medium_of_a_cd_rom_is_changed_and_ejected() -> None:
+    one, two = cdrom(f"{IMAGES}/one"), cdrom(f"{IMAGES}/two")
+    (changed,) = steps(definition(one), definition(two))
+    assert changed.medium and not changed.alias and f"{IMAGES}/two" in changed.text and "of-sdb" in changed.text
+    (ejected,) = steps(definition(one), definition())
+    assert (ejected.name, ejected.medium, ejected.alias) == ("DISK at sdb, ejected", True, "of-sdb")
+    assert "source" not in ejected.text
+    # The empty drive takes another one, and no second.
+    (inserted,) = steps(definition(cdrom("")), definition(two))
+    assert inserted.medium and not inserted.alias
+    assert steps(definition(cdrom("")), definition()) == []
+    with pytest.raises(Unsupported, match="no drive on bus sata"):
+        steps(definition(cdrom("")), definition(two, cdrom(f"{IMAGES}/three", "sdc")))
+
+
+def test_a_medium_that_is_not_to_be_taken_stays() -> None:
+    found = steps(definition(cdrom(f"{IMAGES}/one")), definition(cdrom(f"{IMAGES}/two")), removes=False)
+    # What goes is left out by who carries the steps out.
+    assert [(bool(step.alias), step.held) for step in found] == [(True, False), (False, True)]
