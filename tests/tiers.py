@@ -124,6 +124,17 @@ SUITES = {
         ),
         minutes=18,
     ),
+    "living": Suite(
+        subjects=(
+            *(f"{UTILS}/hypervisors/libvirt/{name}" for name in ("live_capacity.py", "live_device_changes.py")),
+            *(f"{UTILS}/hypervisors/libvirt/{name}" for name in ("live_devices.py", "live_values.py", "kvm.py")),
+            *(f"{UTILS}/hypervisors/libvirt/{name}" for name in ("domain_events.py", "hotplug_slots.py")),
+            *(f"{UTILS}/model/{name}" for name in ("waiting_changes.py", "template_changes.py", "device_matching.py")),
+            *(f"{UTILS}/model/instantiate/{name}" for name in ("growth.py", "reserved_slots.py")),
+        ),
+        files=("test_kvm_living",),
+        minutes=2,
+    ),
     "disks": Suite(
         subjects=(
             *(f"{UTILS}/storage/{name}.py" for name in ("machine_disks", "disk_saving")),
@@ -302,6 +313,7 @@ NEEDS = {
         *(
             "test_kvm_ended",
             "test_kvm_firmware",
+            "test_kvm_living",
             "test_kvm_modules",
             "test_kvm_running",
             "test_late_runs",
