@@ -83,6 +83,11 @@ def test_memory_and_processors_come_and_go(image: str, slots: int) -> None:
         assert kept.error is not None and kept.error["kind"] == "InUse", kept.error
         assert "it runs with 2 processors" in kept.error["found"]
         assert has(node, vm) == (256, 2) and node.qemu(vm) == pid
+        # With all that it may come to it is started, too.
+        whole = replace(vm, memory=512, vcpu=2)
+        assert (node.one(whole).error, has(node, vm)) == (None, (512, 2))
+        restarted = node.one(whole, waits=True, operation="reboot", hard=True)
+        assert (restarted.error, restarted.state, has(node, vm)) == (None, "RUNNING", (512, 2))
 
 
 @in_world
@@ -155,7 +160,9 @@ def test_limits_of_disks_and_the_password_of_the_console_change_at_once() -> Non
         pid = node.qemu(vm)
         for limits, password in (
             ({"TOTAL_IOPS_SEC": "300", "TOTAL_IOPS_SEC_MAX": "600", "TOTAL_IOPS_SEC_MAX_LENGTH": "5"}, "second"),
-            ({"READ_BYTES_SEC": "1048576"}, "second"),
+            ({"READ_BYTES_SEC": "1048576", "WRITE_BYTES_SEC": "2097152", "WRITE_BYTES_SEC_MAX": "4194304"}, "second"),
+            # libvirt would take away what it is not told again.
+            ({"READ_BYTES_SEC": "3145728", "WRITE_BYTES_SEC": "2097152", "WRITE_BYTES_SEC_MAX": "4194304"}, "second"),
             ({}, "third"),
         ):
             changed = with_values(limits, password)

@@ -120,7 +120,8 @@ def how_to_change(
         return RECREATE
     if name in (*MAXIMA, HOTPLUG_SLOTS):
         return POWEROFF if GROWTH in live else "catalog"
-    if name == "GRAPHICS" and _differs_in_password(old, new) and f"{name}/PASSWD" in live:
+    values = normal_values(old, name), normal_values(new, name)
+    if f"{name}/PASSWD" in live and is_another_password(*values):
         return LIVE
     if name in CHANGEABLE:
         return CHANGEABLE[name]
@@ -131,17 +132,23 @@ def how_to_change(
     return RECREATE if name in SINGLES or name in VECTORS else "catalog"
 
 
+def live_while(live: Collection[str], waiting: Collection[str]) -> tuple[str, ...]:
+    """Return what changes while a machine runs that waits for other changes: of a console that is to be another one
+    nothing."""
+    return tuple(each for each in live if "GRAPHICS" not in waiting or not each.startswith("GRAPHICS/"))
+
+
+def is_another_password(before: Sequence[Normal], after: Sequence[Normal]) -> bool:
+    """Return whether a console has another password, and nothing else is different of it. One that had none, or is to
+    have none, is started so."""
+    vectors = [dict(each[0]) if each and not isinstance(each[0], str) else {} for each in (before, after)]
+    passwords = [vector.pop("PASSWD", "") for vector in vectors]
+    return all(passwords) and passwords[0] != passwords[1] and vectors[0] == vectors[1]
+
+
 def keys_of(name: str, live: Collection[str]) -> frozenset[str]:
     """Return the keys of a vector that are among what changes while a machine runs."""
     return frozenset(each.partition("/")[2] for each in live if each.startswith(f"{name}/"))
-
-
-def _differs_in_password(old: Template, new: Template) -> bool:
-    """Return whether the console has another password, and nothing else is different of it. One that had none, or is
-    to have none, is started so."""
-    before, after = (dict(normal_vector(template.vector("GRAPHICS"))) for template in (old, new))
-    passwords = before.pop("PASSWD", ""), after.pop("PASSWD", "")
-    return all(passwords) and before == after
 
 
 def pair_devices(

@@ -27,6 +27,7 @@ from .transfer_methods import is_drive, path_of_shared
 MIB = 1024 * 1024
 # Bytes that a new file system takes at most.
 FILE_SYSTEM = 128 * MIB
+_DISK = re.compile(r"disk\.(\d+)", re.ASCII)
 _OURS = re.compile(r"disk\.\d+|\.disk\.\d+\.tmp(\.raw)?")
 
 
@@ -92,6 +93,18 @@ def remove(directory: str, ids: Collection[int] | None = None) -> bool:
 def locate(vm: Vm, directory: str, find: Find = path_of_shared) -> dict[int, DiskFiles]:
     """Return the paths at which prepare() would put each of the disks, by disk id; nothing is made."""
     return {disk.disk_id: _locate(disk, directory, find(disk) if disk.source else "") for disk in vm.disks}
+
+
+def linked_files(directory: str) -> dict[str, int]:
+    """Return the disks of a machine whose files are images' own, by these files: links in its directory lead to
+    them."""
+    found = {}
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+        for entry in entries:
+            number = _DISK.fullmatch(entry.name)
+            if number is not None and entry.is_symlink():
+                found[os.readlink(entry.path)] = int(number[1])
+    return found
 
 
 def grow(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int], whole: bool = False) -> bool:

@@ -38,6 +38,8 @@ SLOTS_OF_BUS = 31
 # What a machine has besides disks and NICs: the SCSI controller, the balloon and the channel of the agent; on q35 that
 # of USB and the bridge to conventional PCI, on i440fx the chipset and the video.
 TAKEN_OF_Q35, TAKEN_OF_I440FX = 5, 5
+# MiB of the smallest module of memory.
+MODULE = 128
 HYPERV = (
     ("relaxed", "on"), ("vapic", "on"), ("spinlocks", "on"), ("vpindex", "on"), ("runtime", "on"), ("synic", "on"),
     ("stimer", "on"), ("reset", "off"), ("frequencies", "on"), ("reenlightenment", "off"), ("tlbflush", "on"),
@@ -96,9 +98,10 @@ def _growth(domain: ET.Element, vm: Vm) -> None:
     vcpu, growth = vm.vcpu or 1, vm.growth or Growth()
     current = {"current": str(vcpu)} if vm.most_vcpus > vcpu else {}
     memory = domain.find("memory")
-    if memory is not None and growth.slots:
+    if memory is not None and _has_modules(vm):
         most = ET.Element("maxMemory", {"slots": str(growth.slots), "unit": "KiB"})
-        most.text = str(growth.memory * 1024)
+        # QEMU starts no machine with slots for modules that has room for none.
+        most.text = str(max(growth.memory, vm.memory + MODULE) * 1024)
         domain.insert(list(domain).index(memory), most)
     elif memory is not None and growth.memory > vm.memory:
         memory.text = str(growth.memory * 1024)
@@ -118,6 +121,12 @@ def growth_of(domain: ET.Element) -> Growth | None:
     if most is None and (current is None or _kib(current) == _kib(memory)):
         growth = Growth(vcpu=growth.vcpu)
     return None if growth == Growth() else growth
+
+
+def memory_of(domain: ET.Element) -> int:
+    """Return the MiB that a machine is started with, by its definition."""
+    current = domain.find("currentMemory")
+    return _kib(current if current is not None else domain.find("memory")) // 1024
 
 
 def _kib(element: ET.Element | None) -> int:
@@ -394,7 +403,8 @@ def _controllers(devices: ET.Element, vm: Vm, iothread: str) -> None:
         hole = _number(vm.features, "PCIHOLE64", "FEATURES")
         if hole:
             add_text_element(root, "pcihole64", str(hole), unit="KiB")
-        ports = max(ROOT_PORTS, _taken_slots(vm) + vm.hotplug_slots)
+        # A machine that asks for none has as many as ever, whatever it has.
+        ports = max(ROOT_PORTS, _taken_slots(vm) + vm.hotplug_slots if vm.hotplug_slots else 0)
         for index in range(1, ports + 1):
             ET.SubElement(devices, "controller", {"type": "pci", "index": str(index), "model": "pcie-root-port"})
         bridge = {"type": "pci", "index": str(ports + 1), "model": "pcie-to-pci-bridge"}
@@ -422,9 +432,9 @@ def hotplug_slots_of(domain: ET.Element) -> int:
     taken = len(disks) + len(domain.findall("devices/interface"))
     if "pcie-root" in models:
         ports = models.count("pcie-root-port")
-        return ports - taken - TAKEN_OF_Q35 if ports > ROOT_PORTS else 0
+        return max(0, ports - taken - TAKEN_OF_Q35) if ports > ROOT_PORTS else 0
     bridges = models.count("pci-bridge")
-    return SLOTS_OF_BUS + bridges * (SLOTS_OF_BUS - 1) - taken - TAKEN_OF_I440FX if bridges else 0
+    return max(0, SLOTS_OF_BUS + bridges * (SLOTS_OF_BUS - 1) - taken - TAKEN_OF_I440FX) if bridges else 0
 
 
 def _queues(value: str, vm: Vm) -> str:

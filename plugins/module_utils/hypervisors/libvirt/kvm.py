@@ -22,6 +22,7 @@ from ...model.host import Overhead
 from ...model.network_drivers import OVN, OVSWITCH
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
+from ...storage import machine_disks
 from ..base import (
     Adjusted,
     Adjustment,
@@ -217,7 +218,8 @@ class KvmDriver(LibvirtDomains, Driver):
         domain = self._found(mark)
         with self._explained(asked):
             live, wanted = self._both_definitions(domain, vm, site)
-            steps = live_devices.plan_steps(live, wanted, site.directory, vm, order.removes)
+            links = machine_disks.linked_files(site.directory)
+            steps = live_devices.plan_steps(live, wanted, site.directory, vm, order.removes, links)
             values = live_values.plan_values(live, wanted)
             work = LiveDeviceChanges(self._libvirt, self._heard, domain, asked, order.detach_timeout)
             grown = work.smaller_than_wanted(vm, site.disks, order.grown)
@@ -225,14 +227,17 @@ class KvmDriver(LibvirtDomains, Driver):
             resizing = live_capacity.plan_resizing(live, vm, order.removes)
             work.carry_out(doing, grown)
             work.set_values(values)
-            resized = work.resize(resizing, order.removes)
+            # A guest may have more than it is to have, for it has no driver: nothing is asked of it again and again.
+            stored = ET.fromstring(domain.XMLDesc(self._libvirt.VIR_DOMAIN_XML_INACTIVE))
+            resized = work.resize(resizing, order.removes and domain_xml.memory_of(stored) > vm.memory)
         return Adjusted(bool(doing or grown or values or resized), len(doing) < len(steps))
 
     def check_adjustment(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> None:
         domain = self._found(mark)
         with self._explained(f"changing {label_of(mark)} while it runs"):
             live, wanted = self._both_definitions(domain, vm, site)
-            live_devices.plan_steps(live, wanted, site.directory, vm, order.removes)
+            links = machine_disks.linked_files(site.directory)
+            live_devices.plan_steps(live, wanted, site.directory, vm, order.removes, links)
             live_capacity.plan_resizing(live, vm, order.removes)
 
     def _both_definitions(self, domain: Any, vm: Vm, site: Site) -> tuple[str, str]:

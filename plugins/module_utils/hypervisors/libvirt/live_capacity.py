@@ -32,31 +32,37 @@ class Resizing:
 
 def plan_resizing(live: str, vm: Vm, removes: bool) -> Resizing:
     """Return what has to be done. Raise Unsupported for a size that it can't come to while it runs.
-    live: the running definition, beyond whose maxima nothing is done: the rest is for its next start.
+    live: the running definition. If it has other maxima than the machine is to have, these wait for its next start,
+    and so does what they say how far it goes.
     removes: memory and processors may be taken from it."""
     running = ET.fromstring(live)
-    growth = domain_xml.growth_of(running)
-    vcpu = _vcpu(running, vm, removes)
-    if vm.growth is None or not vm.growth.memory:
-        return Resizing(vcpu=vcpu)
-    if running.find("maxMemory") is None:
-        # Of a machine that has all it may come to, its definition says no more than that.
-        most = _kib(running, "memory")
-        fits = not vm.growth.slots and vm.memory * _MIB <= most
-        return Resizing(vcpu=vcpu, balloon=vm.memory if fits else None)
-    fits = growth is not None and bool(growth.slots and vm.growth.slots) and vm.memory <= growth.memory
-    return Resizing(vcpu=vcpu, modules=_modules(running, vm, removes) if fits else ())
+    if vm.growth is None:
+        return Resizing()
+    return Resizing(
+        vcpu=_vcpu(running, vm, removes) if vm.growth.vcpu else None,
+        balloon=vm.memory if vm.growth.memory and not vm.growth.slots and _has_balloon(running, vm) else None,
+        modules=_modules(running, vm, removes) if vm.growth.slots and _has_slots(running, vm) else (),
+    )
+
+
+def _has_balloon(running: ET.Element, vm: Vm) -> bool:
+    return running.find("maxMemory") is None and _kib(running, "memory") == vm.most_memory * _MIB
+
+
+def _has_slots(running: ET.Element, vm: Vm) -> bool:
+    # One that was started with all of its memory has a slot besides.
+    return vm.memory * _MIB <= _kib(running, "maxMemory") <= (vm.most_memory + domain_xml.MODULE) * _MIB
 
 
 def _vcpu(running: ET.Element, vm: Vm, removes: bool) -> int | None:
     """Return how many processors it is to have, None where that is how many it has or can have."""
     element = running.find("vcpu")
     most = whole((element.text or "").strip()) if element is not None else None
-    if element is None or most is None or vm.growth is None or not vm.growth.vcpu:
+    if element is None or most != vm.most_vcpus:
         return None
     has = whole(element.get("current", "")) or most
     wanted = vm.vcpu or 1
-    return wanted if has < wanted <= most or (removes and wanted < has) else None
+    return wanted if has < wanted or (removes and wanted < has) else None
 
 
 def _modules(running: ET.Element, vm: Vm, removes: bool) -> tuple[Step, ...]:

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from xml.etree import ElementTree as ET
 
 from ...dataclass import dataclass
@@ -36,12 +38,15 @@ class Step:
     medium: bool = False
 
 
-def plan_steps(live: str, wanted: str, directory: str, vm: Vm, removes: bool) -> list[Step]:
+def plan_steps(
+    live: str, wanted: str, directory: str, vm: Vm, removes: bool, links: Mapping[str, int] = MappingProxyType({})
+) -> list[Step]:
     """Return what has to be done, what goes before what comes. Raise Unsupported if one of them can't be done.
     live, wanted: the running definition, and that to which the machine is to come.
     removes: what goes is really taken from it, and its slots are free then.
-    directory: of the machine. Disks that are neither in it nor of an image, and NICs of other names than the machine's
-    have, were attached by somebody else, and stay.
+    directory: of the machine.
+    links: the disks whose files are images' own, by these files: links in the directory lead to them. All other disks
+    outside the directory, and NICs of other names than the machine's have, were attached by somebody else, and stay.
 
     The drive of a CD-ROM stays while the machine runs: its medium is changed, or ejected."""
     running, asked = ET.fromstring(live), ET.fromstring(wanted)
@@ -51,7 +56,7 @@ def plan_steps(live: str, wanted: str, directory: str, vm: Vm, removes: bool) ->
         (name, device)
         for key, device in has.items()
         # A device of RAW is in both definitions.
-        if key not in wants and key != context and (name := _name_of_own(key, device, directory, vm.vm_id))
+        if key not in wants and key != context and (name := _name_of_own(key, device, directory, vm.vm_id, links))
     ]
     names = {**_names_of_disks(vm), **{nic.mac.lower(): f"NIC {nic.nic_id}" for nic in vm.nics}}
     coming = [
@@ -81,7 +86,7 @@ def plan_steps(live: str, wanted: str, directory: str, vm: Vm, removes: bool) ->
     ]
 
 
-def _name_of_own(key: str, device: ET.Element, directory: str, vm_id: int) -> str:
+def _name_of_own(key: str, device: ET.Element, directory: str, vm_id: int, links: Mapping[str, int]) -> str:
     """Return what a device of the running machine is called, "" for one that somebody else attached.
     key: as devices_by_identity() has it."""
     target = attribute_of(device, "target", "dev")
@@ -91,10 +96,8 @@ def _name_of_own(key: str, device: ET.Element, directory: str, vm_id: int) -> st
     nic = re.fullmatch(re.escape(domain_name(vm_id)) + r"-(\d+)", target)
     if nic is not None:
         return f"NIC {nic[1]}"
-    # An image's own file: of one that is persistent, or that is read only.
-    machines = directory.rpartition("/")[0]
-    is_image = key.startswith(f"{machines.rpartition('/')[0]}/") and not key.startswith(f"{machines}/")
-    return f"DISK at {target}" if is_image else ""
+    number = links.get(key)
+    return "" if number is None else f"DISK {number}"
 
 
 _Named = tuple[str, ET.Element]

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import field
 from xml.etree import ElementTree as ET
 
@@ -15,6 +15,7 @@ from .domain_xml import attribute_of
 from .live_devices import devices_by_identity
 
 DISK, NIC, CONSOLE = "disk", "nic", "console"
+_OF_A_DIRECTION = ("average", "peak", "burst")
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,10 @@ def plan_values(live: str, wanted: str) -> list[ValueChange]:
         kind = DISK if has[key].tag == "disk" else NIC
         read = _limits_of_disk if kind == DISK else _limits_of_nic
         had, new = read(has[key]), read(wants[key])
-        limits = {name: new.get(name, 0) for name in had.keys() | new.keys() if had.get(name, 0) != new.get(name, 0)}
-        if limits:
+        if had != new:
+            # libvirt takes limits of one family together: those that it is not told are lost, or nothing is set.
+            names = had.keys() | new.keys() if kind == DISK else _whole_directions(had.keys() | new.keys())
+            limits = {name: new.get(name, 0) for name in sorted(names)}
             found.append(ValueChange(kind, attribute_of(has[key], "target", "dev"), limits))
     return [*sorted(found, key=lambda each: each.target), *_console(running, asked)]
 
@@ -55,14 +58,22 @@ def _limits_of_nic(nic: ET.Element) -> dict[str, int]:
     return {
         f"{each.tag}.{name}": number
         for each in nic.iterfind("bandwidth/*")
-        for name in ("average", "peak", "burst")
+        for name in _OF_A_DIRECTION
         if (number := whole(each.get(name, "")))
     }
 
 
+def _whole_directions(names: Collection[str]) -> set[str]:
+    directions = {name.partition(".")[0] for name in names}
+    return {f"{direction}.{name}" for direction in directions for name in _OF_A_DIRECTION}
+
+
 def _console(running: ET.Element, asked: ET.Element) -> list[ValueChange]:
     has, wants = running.find("devices/graphics"), asked.find("devices/graphics")
-    if has is None or wants is None or has.get("type") != wants.get("type"):
+    if has is None or wants is None:
+        return []
+    # One that is to be another console has its password from its next start.
+    if any(has.get(name, "") != wants.get(name, "") for name in ("type", "keymap", "listen")):
         return []
     passwords = has.get("passwd", ""), wants.get("passwd", "")
     # A console that was started without a password takes none.

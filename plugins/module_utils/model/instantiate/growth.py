@@ -23,6 +23,7 @@ BALLOON, MODULES = "ballooning", "hotplug"
 BLOCK = 128
 # Modules that QEMU has on any board.
 MOST_SLOTS = 256
+_UNSAID = {"MEMORY_RESIZE_MODE": BALLOON, "MEMORY_SLOTS": str(defaults.MEMORY_SLOTS)}
 
 
 def growth_of(template: Template, hypervisor: str, where: str, former: FormerMachine | None = None) -> Growth | None:
@@ -86,18 +87,26 @@ def maxima_differ(before: Template, after: Template) -> bool:
     return any(_stated(before, name) != _stated(after, name) for name in MAXIMA)
 
 
+# What says how far each of both may grow, and how.
+_MAXIMA_OF = {"MEMORY": ("MEMORY_MAX", "MEMORY_RESIZE_MODE", "MEMORY_SLOTS"), "VCPU": ("VCPU_MAX",)}
+
+
 def changed_at_once(growth: Growth | None, before: Template, after: Template, waiting: Collection[str]) -> list[str]:
-    """Return which of MEMORY and VCPU become what the new template says while the machine runs.
+    """Return which of MEMORY and VCPU become what the new template says while the machine runs: those whose maxima
+    neither change nor wait.
     growth: with which it was made.
     waiting: the attributes that it has otherwise until its next start."""
-    if growth is None or any(name in waiting for name in MAXIMA):
+    if growth is None:
         return []
     most = {"MEMORY": growth.memory, "VCPU": growth.vcpu}
     return [
         name
         for name, number in most.items()
+        if number
         # What waits already was too much for it.
-        if number and name not in waiting and all(0 < _number(each, name) <= number for each in (before, after))
+        and name not in waiting
+        and all(each not in waiting and _stated(before, each) == _stated(after, each) for each in _MAXIMA_OF[name])
+        and all(0 < _number(each, name) <= number for each in (before, after))
     ]
 
 
@@ -176,5 +185,5 @@ def _number(template: Template, name: str) -> int:
 
 
 def _stated(template: Template, name: str) -> str:
-    text = template.get(name).strip()
+    text = template.get(name).strip() or _UNSAID.get(name, "")
     return str(whole(text)) if whole(text) is not None else text.lower()

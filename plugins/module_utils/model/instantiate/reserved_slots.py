@@ -22,7 +22,7 @@ def slots_of(template: Template, hypervisor: str, where: str, former: FormerMach
     unsaid: of a machine that is made, where its template says nothing."""
     if not hypervisor_rules.rules_of(hypervisor).grows:
         return 0
-    if former is not None and _stated(former.growth_template) == _stated(template):
+    if former is not None and _stated(former.slots_template) == _stated(template):
         return former.hotplug_slots
     if _stated(template):
         return read_slots(_stated(template), f"{where}: {HOTPLUG_SLOTS}")

@@ -57,7 +57,7 @@ KEYS: dict[str, Key] = {
     "hard": Key(type="bool", default=False),
     "shutdown_timeout": Key(type="int", default=120, unit="seconds", least=0, most=86400),
     "detach": Key(type="bool", default=False),
-    "hotplug_slots": Key(type="int"),
+    "hotplug_slots": Key(type="int", least=0, most=64),
     "restart": Key(choices=("never", "rolling", "all")),
     "strict": Key(type="bool", default=False),
 }

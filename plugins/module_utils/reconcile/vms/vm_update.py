@@ -47,18 +47,19 @@ def change_as_listed(
         outcome.left(record, "host", record.host, spec.host, what, remedy)
     rule = hypervisor_rules.rules_of(record.hypervisor)
     wanted = renames.by_former_images(engine, record, spec.template)
-    changes = model_changes.changes(record.request, wanted, rule.live)
+    always = model_changes.live_while(rule.live, [each["part"] for each in record.waits])
+    changes = model_changes.changes(record.request, wanted, always)
     has: Mapping[str, Sequence[MachineDevice]] = {}
     if any(change.attribute in DEVICES for change in changes):
         has = engine.vms.devices(id_of(record))
-        changes = model_changes.changes(record.request, wanted, rule.live, has)
+        changes = model_changes.changes(record.request, wanted, always, has)
     owner = _another_owner(spec, record)
     if owner is not None:
         changes.append(
             Change(OWNER, record.owner.name, owner.name, how_to_change("CONTEXT", record.request, record.request))
         )
     off = record.state == "POWEROFF" or record.state in NOT_STARTED or spec.state == "poweroff"
-    live = (*rule.live, *_growing(record, wanted)) if record.state == "RUNNING" else ()
+    live = (*always, *_growing(record, wanted)) if record.state == "RUNNING" else ()
     agreed = live_removal or spec.detach
     fits = off or (set(DEVICES) <= set(rule.live) and (agreed or not record.loses))
     if record.recreates and changes and not spec.recreate:

@@ -20,6 +20,7 @@ from ....model.object_names import check_name
 from ....model.plan import ADOPT
 from ....model.states import VmState
 from ....model.template import Template
+from ....model.template_changes import MAXIMA
 from ...ports import VmRecord, VmRequest
 from . import plan_guards, unknown_vms, vm_records
 from .assemble import Blueprint
@@ -45,8 +46,9 @@ def adopt(
     former = FormerMachine(
         request.template if found.topology is None else Template(),
         request.template if found.growth is None else Template(),
+        Template(),
         found.topology,
-        found.growth,
+        found.growth if any(request.template.get(name).strip() for name in MAXIMA) else None,
         found.hotplug_slots,
     )
     growth = growth_of(request.template, host.hypervisor, f"VM {request.name}", former)

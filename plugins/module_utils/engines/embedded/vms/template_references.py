@@ -51,7 +51,11 @@ class References(NetworkValues):
     def growths(self, name: str, template: Template, hypervisors: Iterable[str]) -> dict[str, Growth | None]:
         """Return by hypervisor how far a new machine of the template may grow there."""
         if id(template) not in self._growths:
-            self._growths[id(template)] = {each: growth_of(template, each, f"VM {name}") for each in hypervisors}
+            found = self._growths[id(template)] = {}
+            for each in hypervisors:
+                # What no machine there can have is told with what else refuses it.
+                with contextlib.suppress(InvalidValue):
+                    found[each] = growth_of(template, each, f"VM {name}")
         return self._growths[id(template)]
 
     def refusals(self, name: str, template: Template, hypervisors: Iterable[str]) -> dict[str, NebulaError]:
@@ -68,6 +72,7 @@ class References(NetworkValues):
         images = self.images_of(name, template, demands)
         for hypervisor in hypervisors:
             try:
+                growth_of(template, hypervisor, f"VM {name}")
                 for index, image in images.items():
                     refuse_format(image, hypervisor, f"VM {name}: DISK {index}")
             except NebulaError as error:

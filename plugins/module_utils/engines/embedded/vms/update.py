@@ -53,14 +53,14 @@ def update(
 ) -> VmRecord:
     row = parts.rows.get(vm_id)
     vm = vm_of(row)
-    changes = model_changes.changes(
-        request_of(row), template, hypervisor_rules.rules_of(vm.hypervisor).live, has_of(to_plain(vm))
-    )
+    live = model_changes.live_while(hypervisor_rules.rules_of(vm.hypervisor).live, waiting.waiting_of(row))
+    changes = model_changes.changes(request_of(row), template, live, has_of(to_plain(vm)))
     host = parts.hosts.by_id()[row["host_id"]]
     references = References(parts.images, parts.networks)
     devices = compare(vm, request_of(row), template, next_disk(parts.store, vm))
     parts.tasks.refuse_tasked(row, devices.gone_disks)
-    former = FormerMachine(request_of(row), request_of(row), vm.topology, vm.growth, vm.hotplug_slots)
+    known = request_of(row)
+    former = FormerMachine(known, known, known, vm.topology, vm.growth, vm.hotplug_slots)
     growth = growth_of(template, host.hypervisor, f"VM {row['name']}", former)
     asked = _with_image_ids(references.demands(row["name"], template), devices.kept)
     demands = counted(asked, growth)
@@ -71,7 +71,7 @@ def update(
         port = parts.ports.choose([(vm_id, row["name"], demands, host)])[vm_id]
     elif not demands.graphics:
         parts.port_rows.hold(vm_id)
-    waits = _waiting(parts, row, template, changes, devices, agreed)
+    waits = _waiting(parts, row, template, changes, devices, growth, agreed)
     read_at_start = model_changes.how_to_change("CONTEXT", template, template) == POWEROFF
     if owner is not None and read_at_start and parts.tasks.found_state(row) == "RUNNING":
         waits = with_owner(waits, vm.owner.name, owner.name)
@@ -128,6 +128,7 @@ def _waiting(
     template: Template,
     changes: Sequence[Change],
     devices: Devices,
+    growth: Growth | None,
     agreed: bool,
 ) -> dict[str, Waiting]:
     """Return what the machine waits for once it is as the template says."""
@@ -138,9 +139,17 @@ def _waiting(
         {DISK: [disk.disk_id for disk in vm.disks], NIC: [nic.nic_id for nic in vm.nics]},
         {DISK: devices.new_disks, NIC: devices.interfaces.new_nics},
     )
+    before = request_of(row)
+    if vm.growth is None and not any(name in waiting.waiting_of(row) for name in model_changes.MAXIMA):
+        # It was made before they acted, whatever its template says, or has none.
+        for name in model_changes.MAXIMA:
+            before = before.without(name)
+        if growth is not None:
+            known = {change.attribute for change in changes}
+            changes = [*changes, *(Change(n, "", "", POWEROFF) for n in model_changes.MAXIMA if n not in known)]
     return waiting_after(
         waiting.waiting_of(row),
-        (request_of(row), template),
+        (before, template),
         changes,
         has_of(to_plain(vm)),
         ids,

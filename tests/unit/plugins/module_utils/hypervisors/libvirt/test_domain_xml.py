@@ -19,6 +19,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Inv
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domain_xml
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Growth, Os, Vm
 
 FIXTURES = deployment_files.FIXTURES / "kvm"
@@ -58,6 +59,23 @@ def test_how_far_a_machine_may_grow_is_read_back(case: str) -> None:
 def test_one_that_has_all_it_may_come_to_is_defined_as_one_that_stays_so() -> None:
     plain, growing = machine(memory=512, vcpu=2), machine(memory=512, vcpu=2, growth=Growth(memory=512, vcpu=2))
     assert domain_xml.render(*growing) == domain_xml.render(*plain)
+
+
+def test_one_with_slots_for_modules_has_room_for_one() -> None:
+    """QEMU starts no other."""
+    domain = bare(*machine(memory=512, growth=Growth(memory=512, slots=4)))
+    assert domain.findtext("maxMemory") == str(640 * 1024)
+
+
+def test_a_machine_of_many_devices_that_asks_for_no_slots_is_as_it_was() -> None:
+    nics = tuple(Nic(number, 0, "net", "br0", f"02:00:00:00:00:{number:02x}") for number in range(20))
+    domain = bare(*machine(nics=nics))
+    models = [each.get("model") for each in domain.iterfind("devices/controller")]
+    assert models.count("pcie-root-port") == domain_xml.ROOT_PORTS
+    more = ET.fromstring(
+        ET.tostring(domain).replace(b"</devices>", b"<controller type='pci' model='pcie-root-port'/></devices>")
+    )
+    assert domain_xml.hotplug_slots_of(more) == 0
 
 
 def bare(vm: Vm, site: Site) -> ET.Element:

@@ -55,6 +55,9 @@ def running(
         (a_vm(512, 2, MODULES), running(), True, Resizing()),
         (a_vm(512, 2, BALLOON), running(slots=2), True, Resizing()),
         (a_vm(512, 2, Growth(vcpu=4)), running(), True, Resizing()),
+        # While it is to have other maxima, of which the running one knows nothing.
+        (a_vm(768, 3, Growth(memory=2048, vcpu=8)), running(), True, Resizing()),
+        (a_vm(768, 3, Growth(memory=2048, vcpu=4)), running(), True, Resizing(vcpu=3)),
     ],
 )  # fmt: skip
 def test_what_it_gets_and_loses(vm: Vm, live: str, removes: bool, wanted: Resizing) -> None:

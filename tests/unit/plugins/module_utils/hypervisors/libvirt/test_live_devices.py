@@ -48,8 +48,12 @@ def machine() -> Vm:
     )  # fmt: skip
 
 
+# An image's own file, wherever it is.
+LINKS = {"/srv/images/disk.4": 4, **{f"/srv/images/{name}": 5 for name in ("one", "two")}}
+
+
 def steps(live: str, wanted: str, removes: bool = True) -> list[Step]:
-    return plan_steps(live, wanted, PLACE, machine(), removes)
+    return plan_steps(live, wanted, PLACE, machine(), removes, LINKS)
 
 
 def test_what_a_machine_has_is_left_alone() -> None:
@@ -116,14 +120,14 @@ def cdrom(source: str, target: str = "sdb") -> str:
     )
 
 
-IMAGES = "/var/lib/nebula/datastores/1"
+IMAGES = "/srv/images"
 
 
 def test_an_images_own_file_goes_too() -> None:
     """Of a persistent image: whoever gets it next would write it together with this machine."""
     (step,) = steps(definition(disk(0), disk(4, place=IMAGES)), definition(disk(0)))
-    assert (step.name, step.alias) == ("DISK at d4, detached", "of-disk-4")
-    # The directory of another machine is no image's.
+    assert (step.name, step.alias) == ("DISK 4, detached", "of-disk-4")
+    # One that somebody else has attached, of another machine.
     assert steps(definition(disk(0), disk(4, place="/var/lib/nebula/datastores/0/8")), definition(disk(0))) == []
 
 
@@ -132,7 +136,7 @@ def test_the_medium_of_a_cd_rom_is_changed_and_ejected() -> None:
     (changed,) = steps(definition(one), definition(two))
     assert changed.medium and not changed.alias and f"{IMAGES}/two" in changed.text and "of-sdb" in changed.text
     (ejected,) = steps(definition(one), definition())
-    assert (ejected.name, ejected.medium, ejected.alias) == ("DISK at sdb, ejected", True, "of-sdb")
+    assert (ejected.name, ejected.medium, ejected.alias) == ("DISK 5, ejected", True, "of-sdb")
     assert "source" not in ejected.text
     # The empty drive takes another one, and no second.
     (inserted,) = steps(definition(cdrom("")), definition(two))

@@ -37,26 +37,37 @@ def test_limits_of_disks_come_change_and_go() -> None:
     live = domain(disk("<total_iops_sec>500</total_iops_sec><total_iops_sec_max>900</total_iops_sec_max>"))
     wanted = domain(disk("<total_iops_sec>500</total_iops_sec><read_bytes_sec>9</read_bytes_sec>", target="vdb"))
     # At the target that it has as it runs.
-    assert plan_values(live, wanted) == [ValueChange(DISK, "vda", {"total_iops_sec_max": 0, "read_bytes_sec": 9})]
+    assert plan_values(live, wanted) == [
+        # All of them: those that libvirt is not told it takes away.
+        ValueChange(DISK, "vda", {"read_bytes_sec": 9, "total_iops_sec": 500, "total_iops_sec_max": 0})
+    ]
     assert plan_values(live, live) == plan_values(domain(), wanted) == plan_values(live, domain()) == []
 
 
 def test_limits_of_nics_come_change_and_go() -> None:
     live = domain(nic("<inbound average='10' peak='20'/>"))
     wanted = domain(nic("<inbound average='10'/><outbound average='5' burst='7'/>"))
-    limits = {"inbound.peak": 0, "outbound.average": 5, "outbound.burst": 7}
+    inbound = {"inbound.average": 10, "inbound.peak": 0, "inbound.burst": 0}
+    limits = {**inbound, "outbound.average": 5, "outbound.peak": 0, "outbound.burst": 7}
     assert plan_values(live, wanted) == [ValueChange(NIC, "one-1-0", limits)]
 
 
 def test_a_console_gets_another_password_and_stays_as_it_runs_otherwise() -> None:
-    live, wanted = domain(console("old", " port='5901' listen='::1'")), domain(console("new", " port='-1'"))
+    live, wanted = domain(console("old", " port='5901' keymap='de'")), domain(console("new", " port='-1' keymap='de'"))
     (change,) = plan_values(live, wanted)
-    assert (change.kind, change.text) == (CONSOLE, '<graphics type="vnc" passwd="new" port="5901" listen="::1" />')
+    assert (change.kind, change.text) == (CONSOLE, '<graphics type="vnc" passwd="new" port="5901" keymap="de" />')
     assert "new" not in repr(change)
 
 
 @pytest.mark.parametrize(
-    "wanted", [domain(), domain(console("old")), domain(console("")), domain(console("new", kind="spice"))]
+    "wanted",
+    [
+        domain(),
+        domain(console("old")),
+        domain(console("")),
+        domain(console("new", kind="spice")),
+        domain(console("new", " keymap='de'")),
+    ],
 )
 def test_no_console_gets_what_it_was_not_started_for(wanted: str) -> None:
     assert plan_values(domain(console("old")), wanted) == []

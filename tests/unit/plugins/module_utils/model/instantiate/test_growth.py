@@ -86,7 +86,7 @@ def test_a_template_may_leave_memory_to_its_machines() -> None:
 def test_a_machine_keeps_what_it_was_made_with_until_its_maxima_change() -> None:
     had = parse(f"{SMALL} MEMORY_MAX = 1024")
     for known in (None, Growth(1024)):
-        former = FormerMachine(had, had, growth=known)
+        former = FormerMachine(had, had, had, growth=known)
         same = parse("MEMORY = 768 VCPU = 2 memory_max = 01024")
         assert growth.growth_of(same, "kvm", "VM web", former) == known
         assert growth.growth_of(parse(f"{SMALL} MEMORY_MAX = 2048"), "kvm", "VM web", former) == Growth(2048)
@@ -110,7 +110,12 @@ def test_what_its_host_has_to_have_for_it() -> None:
         (Growth(1024, 4), "MEMORY = 1025 VCPU = 5", (), []),
         (Growth(1024, 4), "MEMORY = 768", (), ["MEMORY", "VCPU"]),
         (Growth(1024, 4), "MEMORY = 768", ("VCPU",), ["MEMORY"]),
-        (Growth(1024, 4), "MEMORY = 768", ("MEMORY_MAX",), []),
+        # What each depends on changes, or waits.
+        (Growth(1024, 4), "MEMORY = 768", ("MEMORY_MAX",), ["VCPU"]),
+        (Growth(1024, 4), "MEMORY = 768 VCPU_MAX = 8", (), ["MEMORY"]),
+        (Growth(1024, 4), "MEMORY = 768 MEMORY_RESIZE_MODE = HOTPLUG", (), ["VCPU"]),
+        # A default that is said is none.
+        (Growth(1024), "MEMORY = 768 MEMORY_RESIZE_MODE = BALLOONING MEMORY_SLOTS = 16", (), ["MEMORY"]),
         (None, "MEMORY = 768", (), []),
     ],
 )  # fmt: skip

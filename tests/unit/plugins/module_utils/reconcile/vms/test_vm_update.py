@@ -643,9 +643,13 @@ def test_more_than_it_may_come_to_is_refused_and_a_larger_most_waits(engine):
     ]
     assert planned.waits and engine.hosts.info("node1").memory_used == 2048
     record(engine, [planned])
-    # While that waits its processors do, too.
-    (outcome,), _planned = want(engine, dict(larger, vcpu=3))
-    assert parts_of(outcome) == [("VCPU", "2", "3", "at its next start")]
+    # While that waits its memory does, too, and its processors don't.
+    (outcome,), (planned,) = want(engine, dict(larger, vcpu=3, memory=300))
+    assert sorted(parts_of(outcome)) == [("MEMORY", "1024", "300", "at its next start"), ("VCPU", "2", "3", "at once")]
+    record(engine, [planned])
+    # Back to what it runs with, it waits for nothing.
+    run(engine, dict(GROWING, vcpu=3))
+    assert engine.vms.pool()[0].waits == []
 
 
 def test_a_smaller_most_is_kept_until_the_next_start(engine):
@@ -675,10 +679,37 @@ def test_a_machine_that_was_made_before_stays_as_it_is_and_is_told(engine):
     assert parts_of(outcome) == [("MEMORY", "256", "300", "at its next start")]
     assert planned.vm.growth is None and engine.hosts.info("node1").memory_used == 300
     record(engine, [planned])
-    # What the warning says has it mended.
+    # What the warning says has it mended, at its next start: it has no room before.
     run(engine, dict(GROWING, memory=300, attributes={}))
+    assert [each["part"] for each in engine.vms.pool()[0].waits] == ["MEMORY"]
     (planned,) = run(engine, dict(GROWING, memory=300))
     assert planned.vm.growth == Growth(512, 4) and said(dict(GROWING, memory=300))[1] == []
+    waits = {each["part"]: (each["found"], each["wanted"]) for each in engine.vms.pool()[0].waits}
+    assert waits == {"MEMORY": ("256", "300"), "MEMORY_MAX": ("nothing", "512"), "VCPU_MAX": ("nothing", "4")}
+    (outcome,), _planned = want(engine, dict(GROWING, memory=400))
+    assert parts_of(outcome) == [("MEMORY", "300", "400", "at its next start")]
+
+
+def test_one_that_was_made_before_waits_for_all_maxima_once_one_of_them_comes(engine):
+    item = dict(VM, memory=256, attributes={"MEMORY_MAX": "512"})
+    run(engine, item)
+    without_growth(engine)
+    (planned,) = run(engine, dict(item, attributes={"MEMORY_MAX": "512", "VCPU_MAX": "4"}))
+    assert planned.vm.growth == Growth(512, 4)
+    assert [each["part"] for each in engine.vms.pool()[0].waits] == ["VCPU_MAX", "MEMORY_MAX"]
+
+
+def test_memory_and_its_most_are_lowered_together_at_the_next_start(engine):
+    run(engine, dict(GROWING, memory=400))
+    item = dict(GROWING, memory=256, attributes={"MEMORY_MAX": "256", "VCPU_MAX": "4"})
+    (outcome,), (planned,) = want(engine, item)
+    assert outcome.differs == () and outcome.error is None and planned.waits
+    assert {each.when for each in outcome.parts} == {"at its next start"}
+
+
+def test_a_bad_most_refuses_only_where_it_acts(xen):
+    item = dict(VM, name="db", attributes={"HYPERVISOR": "xen", "MEMORY_MAX": "1"})
+    assert run(xen, item)[0].vm.growth is None
 
 
 def test_two_that_grow_never_have_more_than_their_host(engine):
@@ -719,6 +750,11 @@ def test_slots_are_reserved_in_machines_that_are_made_and_stay_in_those_that_are
     record(engine, [planned])
     (planned,) = run(engine, dict(item, recreate=True, attributes={}))
     assert planned.vm.hotplug_slots == 32
+
+
+@pytest.mark.parametrize("number", [-1, 65])
+def test_slots_that_no_machine_can_have_are_refused(engine, number):
+    assert "hotplug_slots" in refusal(engine, dict(VM, hotplug_slots=number))
 
 
 def test_elsewhere_no_slots_are_reserved(xen):
@@ -768,3 +804,11 @@ def test_another_password_of_the_console_is_set_at_once_and_the_first_and_no_mor
     assert [each.when for each in outcome.parts] == ["at its next start"]
     (outcome,), _planned = want(engine, console())
     assert [each.when for each in outcome.parts] == ["at its next start"]
+    # While it is to be another console, its password waits with the rest.
+    run(engine, console(PASSWD="zweites", KEYMAP="de"))
+    (outcome,), (planned,) = want(engine, console(PASSWD="drittes", KEYMAP="de"))
+    assert [each.when for each in outcome.parts] == ["at its next start"] and planned.waits
+    record(engine, [planned])
+    # Nothing else of it waits any more: the node sets the password.
+    (planned,) = run(engine, console(PASSWD="drittes"))
+    assert engine.vms.pool()[0].waits == [] and not planned.waits
