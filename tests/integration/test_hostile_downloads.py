@@ -202,6 +202,26 @@ def test_what_is_no_answer(what, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_chunk_below_zero_is_refused_at_once():
+    """Nothing of what follows is taken for the file, however much comes."""
+    with answering(HEADERS["less than a chunk"]) as (url, heads), pytest.raises(DownloadFailed, match="below zero"):
+        fetch(url + "/image", retries=3)
+    assert len(heads) == 1
+
+
+def test_a_chunk_below_zero_where_a_file_is_sent_all_again():
+    def answer(connection, head):
+        first = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+        if "bytes=" in head:
+            connection.sendall(first)
+            again_and_again(connection, b"-5\r\n\r\n")
+        connection.sendall(first + b"5\r\nabcde\r\n")
+
+    with answering(answer) as (url, heads), pytest.raises(DownloadFailed, match="below zero"):
+        fetch(url + "/image", retries=3)
+    assert len(heads) == 2
+
+
 REDIRECTS = {
     "one with an endless body": fast(b"HTTP/1.1 302 Found\r\nLocation: /other\r\n\r\n", bytes(MIB)),
     "a port beyond all": fast(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:99999999/\r\n\r\n", b""),

@@ -136,7 +136,7 @@ class Download:
         self._pace.begin()
         while True:
             try:
-                block = self._response.read1(CHUNK)
+                block = self._read(self._response, CHUNK)
                 if not block and self.size is not None and offset < self.size:
                     raise http.client.IncompleteRead(b"", self.size - offset)
             except (OSError, http.client.HTTPException) as error:
@@ -158,6 +158,18 @@ class Download:
             began = time.monotonic()
             yield block
             self._pace.leave_out(time.monotonic() - began)
+
+    def _read(self, response: Any, most: int) -> bytes:
+        block: bytes = response.read1(most)
+        left = response.chunk_left
+        if isinstance(left, int) and left < 0:
+            # http.client takes such a number, and then all that comes for the file.
+            response.close()
+            raise self._refusal(
+                "the server tells a size of a chunk that is below zero",
+                "Download it by other means and give its path",
+            )
+        return block
 
     def close(self) -> None:
         if self._response is not None:
@@ -240,7 +252,7 @@ class Download:
             # A server without ranges sends it all again.
             left = offset
             while left:
-                block = response.read1(min(CHUNK, left))
+                block = self._read(response, min(CHUNK, left))
                 if not block:
                     raise http.client.IncompleteRead(b"", left)
                 left -= len(block)
