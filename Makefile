@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PLAYBOOK := $(BIN)/ansible-playbook -i '$(INVENTORY)'
 
 .PHONY: help site teardown status machine topology audit quick test test-all bench venv run-venv floor-venv newest-venv mutants-venv bench-venv \
-	packages constraints hooks lint ruff format mypy yamllint ansible-lint sanity importer docs specifications variables attributes floor newest forged matrix \
+	packages constraints hooks lint ruff format mypy yamllint ansible-lint sanity importer docs specifications variables attributes changes floor newest forged matrix \
 	changelog artifact unit integration molecule suites touched coverage mutants \
 	test-awx test-openvz installer torture clean
 
@@ -146,6 +146,7 @@ docs: venv  ## lint the documentation of plugins and roles, and the changelog's 
 	$(BIN)/python tests/tools/specifications.py --check
 	$(BIN)/python tests/tools/variables.py --check
 	$(BIN)/python tests/tools/attributes.py --check
+	$(BIN)/python tests/tools/changes_of_machines.py --check
 
 specifications: venv  ## the forms of what an item of a list may say, out of plugins/module_utils/model/specifications/*.yml
 	$(BIN)/python tests/tools/specifications.py
@@ -156,6 +157,9 @@ variables: venv  ## docs/variables.md out of the roles' argument_specs
 
 attributes: venv  ## docs/attributes.md out of the table of templates' attributes
 	$(BIN)/python tests/tools/attributes.py
+
+changes: venv  ## docs/changes.md out of what the catalog decides by the hypervisors' declarations
+	$(BIN)/python tests/tools/changes_of_machines.py
 
 # Of the cheap tests those that know Ansible, and what every playbook goes through. Guests' consoles and pictures do not.
 OF_ANSIBLE := --ignore tests/unit/plugins/plugin_utils/guest --ignore tests/unit/plugins/plugin_utils/topology tests/unit/test_modules.py $(addprefix tests/unit/plugins/,action connection filter inventory lookup modules plugin_utils test module_utils/test_runner.py)

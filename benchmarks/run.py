@@ -36,6 +36,7 @@ import northbound
 import ovn_again
 import planning
 import provisioning
+import running_machines
 import xen
 from measure import MeasurementFailed, Row, run, table, tell
 from setting import CHECKOUT, HERE
@@ -51,6 +52,7 @@ def context_iso(rounds: int) -> Iterator[Row]:
 BENCHMARKS: dict[str, Callable[[int], Iterator[Row]]] = {
     "provisioning": provisioning.rows,
     "again": again.rows,
+    "running_machines": running_machines.rows,
     "idle_hosts": idle_hosts.rows,
     "containers": containers.rows,
     "planning": planning.rows,

@@ -130,10 +130,11 @@ SUITES = {
             *(f"{UTILS}/hypervisors/libvirt/{name}" for name in ("live_devices.py", "live_values.py", "kvm.py")),
             *(f"{UTILS}/hypervisors/libvirt/{name}" for name in ("domain_events.py", "hotplug_slots.py")),
             *(f"{UTILS}/model/{name}" for name in ("waiting_changes.py", "template_changes.py", "device_matching.py")),
-            *(f"{UTILS}/model/instantiate/{name}" for name in ("growth.py", "reserved_slots.py")),
+            *(f"{UTILS}/model/instantiate/{name}" for name in ("growth.py", "reserved_slots.py", "pc_hardware.py")),
+            f"{UTILS}/hypervisors/libvirt/domain_hardware.py",
         ),
-        files=("test_kvm_living",),
-        minutes=2,
+        files=("test_kvm_living", "test_kvm_hardware"),
+        minutes=3,
     ),
     "disks": Suite(
         subjects=(
@@ -313,6 +314,7 @@ NEEDS = {
         *(
             "test_kvm_ended",
             "test_kvm_firmware",
+            "test_kvm_hardware",
             "test_kvm_living",
             "test_kvm_modules",
             "test_kvm_running",

@@ -50,6 +50,8 @@ class Node:
         self.catalog = str(uuid.uuid4())
         self.number = 0
         self.size = 1
+        # The UUIDs of networks on Open vSwitch, by their ids.
+        self.switches: dict[str, str] = {}
         self.driver = KvmDriver()
         # What a catalog would hold by now, by machine.
         self.ledger: dict[int, LedgerVm] = {}
@@ -97,7 +99,8 @@ class Node:
 
     def plan(self, *vms: Vm, wanted: str = "RUNNING", **orders: Any) -> Plan:
         self.number += 1
-        return Plan(self.catalog, self.number, "node", tuple(self.planned(vm, wanted, **orders) for vm in vms))
+        planned = tuple(self.planned(vm, wanted, **orders) for vm in vms)
+        return Plan(self.catalog, self.number, "node", planned, switches=self.switches)
 
     def apply(self, plan: Plan) -> list[VmOutcome]:
         """What check mode forecasts has to be what comes, wherever nothing fails."""

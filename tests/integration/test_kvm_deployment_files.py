@@ -105,6 +105,17 @@ WORDS = {
     "GRAPHICS/LISTEN": "0.0.0.0 ::1",
     "GRAPHICS/PASSWD": "secret",
     "GRAPHICS/KEYMAP": "de",
+    "VIDEO/TYPE": "none vga cirrus virtio qxl bochs ramfb vmvga auto",
+    "VIDEO/VRAM": "16 1024 16384 30000 1048576",
+    "VIDEO/RESOLUTION": "800x600 16384x16384",
+    "VIDEO/IOMMU": "YES",
+    "VIDEO/ATS": "YES",
+    "IOMMU/MODEL": "intel virtio",
+    "IOMMU/MODE": "single",
+    "IOMMU/OPTIONS": "caching_mode=on iotlb=on eim=on intremap=on aw_bits=48 intremap=on,eim=on",
+    "DISK/ORDER": "1 2",
+    "NIC/ORDER": "1",
+    "/CPULIMIT": "1 50 800",
     "INPUT/TYPE": "tablet mouse keyboard",
     "INPUT/BUS": "usb ps2 virtio",
     "TPM/MODEL": "tpm-crb tpm-tis",
@@ -152,6 +163,10 @@ def rendered(chosen: dict[str, str]) -> str:
     if chosen.get("OS/BOOT") == "nic0":
         vectors.setdefault("NIC", {"NETWORK": "n"})
     kind = ImageType[vectors.pop("image", {}).get("type", "OS")]
+    if "IOMMU" in vectors:
+        vectors["IOMMU"].setdefault("MODEL", "intel")
+    if "VIDEO" in vectors:
+        vectors["VIDEO"].setdefault("TYPE", "virtio")
     template = Template(tuple(vectors.pop("").items()))
     for vector, keys in vectors.items():
         template = template.with_vector(vector, keys)

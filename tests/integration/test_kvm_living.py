@@ -6,17 +6,21 @@ agree to it."""
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from frames import Cable
 from in_world import in_world
 
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.hotplug_slots import free_slots
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Growth, Vm
 from ansible_collections.nebula.provision.tests.integration.kvm_node import a_node, wait_for
+from ansible_collections.nebula.provision.tests.integration.node_namespaces import CATALOG
 from ansible_collections.nebula.provision.tests.integration.running_machines import (
     MIB,
     a_bridge,
@@ -27,6 +31,7 @@ from ansible_collections.nebula.provision.tests.integration.running_machines imp
     running,
     volatile,
 )
+from ansible_collections.nebula.provision.tests.integration.test_switches import BRIDGE, host, network
 
 
 @in_world
@@ -116,7 +121,7 @@ def test_a_guest_that_keeps_a_device_costs_nothing_but_an_error() -> None:
         node.detach_timeout = 2
         kept = node.one(vm, refitted=True, detached=(2,), agreed=True)
         assert kept.error is not None and kept.error["kind"] == "TimedOut", kept.error
-        assert (kept.state, kept.fitted) == ("RUNNING", False)
+        assert (kept.state, kept.fitted, kept.stays) == ("RUNNING", False, ("DISK 2", "NIC 0"))
         assert "still has it" in kept.error["found"] and "power it off" in kept.error["remedy"]
         assert running(node, vm)[1] == {a_nic(0).mac}
         assert (node.directory(vm) / "disk.2").exists()
@@ -139,6 +144,12 @@ def test_what_a_running_machine_cannot_have_is_refused_before_anything_is_done()
         sata = node.one(replace(vm, nics=nics[:1], disks=(*vm.disks, volatile(2, "sdb", "sata"))), refitted=True)
         assert sata.error is not None and "on bus sata" in sata.error["found"]
         assert running(node, vm) == before
+        # So is taking what can't be taken; nothing else of that plan is done either.
+        other = replace(vm, vm_id=2, uuid=node.vm(2).uuid)
+        assert node.one(replace(other, disks=(*vm.disks, volatile(2, "sdb", "sata")))).error is None
+        fixed = node.one(other, refitted=True, detached=(2,), agreed=True)
+        assert fixed.error is not None and "on bus sata" in fixed.error["found"] and fixed.stays == ("DISK 2",)
+        assert node.one(other, "DONE", hard=True).error is None
         # What somebody has attached by hand stays.
         own = "<interface type='bridge'><source bridge='br-live'/><mac address='52:54:00:00:00:01'/></interface>"
         node.domain(vm).attachDeviceFlags(own, 1)
@@ -245,3 +256,67 @@ def test_reserved_slots_are_there_and_no_more(machine: str) -> None:
         came = node.one(many, refitted=True)
         assert (came.error, came.fitted) == (None, True)
         assert len(running(node, vm)[1]) == 32
+
+
+@in_world
+def test_the_link_of_a_nic_goes_down_and_up_at_once() -> None:
+    with a_node() as node, a_bridge("br-live"):
+        vm = replace(a_machine(node, "q35"), nics=(a_nic(0),), hardware_version=1)
+        assert node.one(vm).error is None
+        pid = node.qemu(vm)
+        for state in ("down", "up", "DOWN", ""):
+            wanted = replace(vm, nics=(replace(vm.nics[0], options={"LINK": state} if state else {}),))
+            assert node.one(wanted).error is None
+            link = ET.fromstring(node.domain(vm).XMLDesc(0)).find("devices/interface/link")
+            assert (link is not None and link.get("state") == "down") is (state.lower() == "down")
+            again = node.one(wanted)
+            assert (again.error, again.changed) == (None, False)
+        assert node.qemu(vm) == pid
+
+
+@in_world
+def test_vlans_of_a_port_of_open_vswitch_change_at_once() -> None:
+    with host() as switch, a_node() as node, contextlib.closing(Cable("eth1")):
+        # Of the same site as the bridge.
+        node.catalog, net = CATALOG, network(1, 10)
+        node.switches = {"1": net["uuid"]}
+        switch.ok(net)
+        values = {"VN_MAD": "ovswitch", "VLAN_ID": "10"}
+        nic = replace(a_nic(0), network_id=1, network="Net1", bridge=BRIDGE, network_values=values)
+        vm = replace(a_machine(node, "q35"), nics=(nic,))
+        started = node.one(vm)
+        assert started.error is None, started.error
+        pid = node.qemu(vm)
+        for options, tag, trunks in (
+            ({"VLAN_TAGGED_ID": "20,30"}, "10", "[10, 20, 30]"),
+            ({"VLAN_TAGGED_ID": "40"}, "10", "[10, 40]"),
+            ({}, "10", "[]"),
+        ):
+            wanted = replace(vm, nics=(replace(nic, options=options),))
+            outcome = node.one(wanted)
+            assert (outcome.error, outcome.changed) == (None, True)
+            assert switch.vsctl("get", "Port", nic.target, "tag") == tag
+            assert switch.vsctl("get", "Port", nic.target, "trunks") == trunks
+            assert node.one(wanted).changed is False
+        assert node.qemu(vm) == pid
+        assert node.one(vm, "DONE", hard=True).error is None
+        switch.ok(state="absent")
+
+
+@in_world
+def test_a_guest_that_keeps_a_device_holds_up_no_other_machine() -> None:
+    with a_node() as node, a_bridge("br-live"):
+        deaf = replace(a_machine(node, "q35"), nics=(a_nic(0),))
+        other = replace(node.vm(2), context=deaf.context)
+        node.bring(deaf, other)
+        plan = node.plan(replace(deaf, nics=()), replace(other, disks=(*other.disks, volatile(2, "vdb"))))
+        orders = {"refitted": True, "agreed": True}
+        plan = replace(plan, vms=tuple(replace(each, **orders) for each in plan.vms))
+        told: list[tuple[int, int]] = []
+        # One machine is changed at a time.
+        batch = Batch(plan, node.driver, node.root, threads=1, detach_timeout=8)
+        kept, came = batch.apply(lambda done, failed, _total: told.append((done, failed)))
+        assert kept.error is not None and kept.error["kind"] == "TimedOut" and came.error is None
+        assert told == [(1, 0), (1, 1)]
+        node.bring(deaf, wanted="DONE", hard=True)
+        node.bring(other, wanted="DONE", hard=True)

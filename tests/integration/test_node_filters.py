@@ -957,7 +957,10 @@ def test_rules_are_there_before_a_machine_is_and_until_it_is_gone() -> None:
         second = work(2, guarded(ONE))
         second.begin()
         assert ports() == {"one-1-0", "one-2-0"}
-        second.end([outcome(ONE, "RUNNING")])
+        # Its guest has not let it go.
+        second.end([outcome(ONE, "RUNNING"), outcome(TWO, "RUNNING", {"kind": "TimedOut"})])
+        assert ports() == {"one-1-0", "one-2-0"}
+        second.end([outcome(ONE, "RUNNING"), outcome(TWO, "RUNNING")])
         assert ports() == {"one-1-0"}
         # An older plan changes nothing of it; a machine that could not be ended keeps its rules, and takes them along.
         first.begin()

@@ -149,6 +149,18 @@ def end_domains(defined: bool = True) -> None:
             subprocess.run(["virsh", "undefine", domain], check=False, capture_output=True)
 
 
+# What a running machine gets: an empty disk and a NIC more, and a larger disk.
+MORE = {
+    "disks": [
+        {"IMAGE": "base", "DEV_PREFIX": "vd"},
+        {"TYPE": "FS", "FORMAT": "qcow2", "FS": "ext4", "SIZE": 12, "DEV_PREFIX": "vd"},
+        {"TYPE": "SWAP", "SIZE": 4, "DEV_PREFIX": "vd"},
+        {"TYPE": "FS", "SIZE": 4, "DEV_PREFIX": "vd"},
+    ],
+    "nics": [{"NETWORK": "Public"}, {"NETWORK": "Public"}],
+}
+
+
 def scenes(flow: Flow) -> Iterator[tuple[str, Any]]:
     """What is done, one after the other; each is a module that reports its end."""
     for step in flow.begin():
@@ -157,14 +169,18 @@ def scenes(flow: Flow) -> Iterator[tuple[str, Any]]:
     yield "nebula_vm", lambda: flow.decide(web)
     yield "nebula_deploy", lambda: flow.run("nebula_deploy", **(flow.plan() or {}))
     yield "nebula_vm_record", flow.record
+    more = {**web, **MORE}
+    yield "nebula_vm, attach", lambda: flow.decide(more)
+    yield "nebula_deploy, attach", lambda: flow.run("nebula_deploy", **(flow.plan() or {}))
+    yield "nebula_vm_record, attach", flow.record
     suspended = {"name": "web-1", "state": "suspended"}
     yield "nebula_vm, suspend", lambda: flow.decide(suspended)
     yield "nebula_deploy, suspend", lambda: flow.run("nebula_deploy", **(flow.plan() or {}))
     yield "nebula_vm_record, suspend", flow.record
-    yield "nebula_vm, resume", lambda: flow.decide(web)
+    yield "nebula_vm, resume", lambda: flow.decide(more)
     yield "nebula_deploy, resume", lambda: flow.run("nebula_deploy", **(flow.plan() or {}))
     yield "nebula_vm_record, resume", flow.record
-    gone = {**web, "state": "absent", "hard": True}
+    gone = {**more, "state": "absent", "hard": True}
     yield "nebula_vm, end", lambda: flow.decide(gone)
     yield "nebula_deploy, end", lambda: flow.run("nebula_deploy", **(flow.plan() or {}))
     yield "nebula_vm_record, end", flow.record
@@ -243,21 +259,27 @@ def test_power_cut_anywhere() -> None:
         for step in flow.begin():
             flow.take(step)
         for number in range(CUTS):
-            machine = number % 2 == 1
-            wanted = {"name": f"cut-{number}", "template": "web"}
+            machine, runs = number % 3 != 0, number % 3 == 2
+            wanted: dict[str, Any] = {"name": f"cut-{number}", "template": "web"}
             images = {
                 "images": json.dumps([{**image, "name": f"{image['name']}-{number}"} for image in flow.images()[1:]])
             }
             module, arguments = "nebula_image", images
+            if runs:
+                flow.bring(wanted)
+                wanted |= MORE
             if machine:
                 flow.decide(wanted)
                 module, arguments = "nebula_deploy", flow.plan() or {}
-            at = chance.randrange(1, CALLS[module])
+            at = chance.randrange(1, CALLS["attach" if runs else module])
             try:
                 disk.go_on_with(cut_at(flow, disk, faults, at, module, arguments))
                 flow.check_catalog()
                 if machine:
-                    assert [vm["state"] for vm in flow.bring(wanted)["vms"]] == ["RUNNING"]
+                    (vm,) = flow.bring(wanted)["vms"]
+                    assert vm["state"] == "RUNNING"
+                    if runs:
+                        assert (len(vm["disks"]), len(vm["nics"])) == (4, 2), vm
                     flow.bring({**wanted, "state": "absent", "hard": True})
                 else:
                     flow.run("nebula_image", **images)
@@ -271,7 +293,7 @@ def test_power_cut_anywhere() -> None:
 
 
 # How many calls of its own each makes, at least.
-CALLS = {"nebula_image": 130, "nebula_deploy": 160}
+CALLS = {"nebula_image": 130, "nebula_deploy": 160, "attach": 60}
 
 
 def cut_at(flow: Flow, disk: Disk, faults: Faults, at: int, module: str, arguments: dict[str, Any]) -> Path:

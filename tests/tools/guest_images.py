@@ -25,6 +25,7 @@ def main() -> None:
         fitness.image()
         XenHost.image()
         demo.parts()
+        demo.image()
         return
     place.mkdir(parents=True, exist_ok=True)
     files = {f"{name}.qcow2": path for name, path in guests.disks.items()}

@@ -295,6 +295,12 @@ def _domain(problems: Problems, domain: Any, row: sqlite3.Row, body: Any, want: 
                      for disk in root.findall("devices/disk"))  # fmt: skip
     problems.same(f"{what}: media", len(sources), len(body["disks"]) + 1)
     problems.none(f"{what}: media that are not there", [path for path in sources if not os.path.exists(path)])
+    if want is not None and want.disks:
+        problems.same(f"{what}: disks", len(body["disks"]), want.disks)
+        problems.same(f"{what}: NICs", len(macs), want.nics)
+        volatile = [path for path in sources if path.endswith(tuple(f"disk.{d['disk_id']}" for d in body["disks"][1:]))]
+        sizes = {os.path.getsize(path) >> 20 for path in volatile}
+        problems.none(f"{what}: sizes of its disks, of which each has {want.size} MB", sizes - {want.size})
     graphics = root.find("devices/graphics")
     if graphics is not None:
         problems.same(f"{what}: port", int(graphics.get("port")), body["graphics"]["port"])

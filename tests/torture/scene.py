@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The site that is tortured: up to ten machines that halt with their first instruction, some with a console, volatile
-or persistent disks; what its lists say, and how they are changed by chance."""
+or persistent disks, and one that gets disks, NICs and a processor while it runs; what its lists say, and how they are
+changed by chance."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ NETWORK = {
     "gateway": "10.66.0.1",
     "nat": True,
     # Enough for all machines and those of a teardown that was killed, and little more: what is lost is missed soon.
-    "address_ranges": [{"type": "IP4", "ip": "10.66.0.10", "size": 28}],
+    "address_ranges": [{"type": "IP4", "ip": "10.66.0.10", "size": 34}],
 }
 BODY = """
 CPU = 0.05
@@ -40,6 +41,7 @@ CONSOLE = f'GRAPHICS = [ TYPE = "VNC", LISTEN = "127.0.0.1", PASSWD = "{PASSWORD
 TEMPLATES = {
     "web": BODY,
     "vnc": BODY + CONSOLE + 'DISK = [ TYPE = "fs", SIZE = 8, FORMAT = "qcow2", DEV_PREFIX = "vd" ]\n',
+    "grower": BODY + "VCPU_MAX = 2\n",
     "keeper": BODY + CONSOLE + 'DISK = [ IMAGE = "kept", DEV_PREFIX = "vd" ]\n',
 }
 PLAYBOOKS = {
@@ -47,6 +49,51 @@ PLAYBOOKS = {
     "vm": "tests/torture/vm.yml",
     "teardown": "playbooks/teardown.yml",
 }
+
+
+@dataclass(frozen=True)
+class Grower:
+    """A machine that is changed while it runs. disks: volatile ones, each of so many MB. anew: it is started anew
+    instead where something of it comes with a start only.
+
+    A guest that halts lets nothing go: what it loses it loses while it is off."""
+
+    state: str = "running"
+    disks: int = 0
+    size: int = 8
+    nics: int = 1
+    vcpu: int = 1
+    model: str = "virtio"
+    anew: bool = False
+
+    def changed(self, chance: random.Random) -> Grower:
+        if self.state == "poweroff":
+            return replace(self, state="running")
+        what = chance.choice(("disks", "size", "nics", "vcpu", "model", "off"))
+        if what == "disks" and self.disks < 3:
+            return replace(self, disks=self.disks + 1)
+        if what == "size" and self.disks and self.size < 32:
+            return replace(self, size=self.size + 8)
+        if what == "nics" and self.nics < 3:
+            return replace(self, nics=self.nics + 1)
+        if what == "vcpu" and self.vcpu < 2:
+            return replace(self, vcpu=2)
+        if what == "model":
+            return replace(self, model="e1000" if self.model == "virtio" else "virtio", anew=True)
+        return replace(self, state="poweroff", disks=0, size=8, nics=1, vcpu=1)
+
+    def item(self) -> dict[str, Any]:
+        disks = [{"TYPE": "fs", "SIZE": self.size, "DEV_PREFIX": "vd"}] * self.disks
+        return {
+            "name": "grower",
+            "template": "grower",
+            "state": self.state,
+            "vcpu": self.vcpu,
+            "disks": [{"IMAGE": "halt", "DEV_PREFIX": "vd"}, *disks],
+            "nics": [{"NETWORK": "Public", "MODEL": self.model}] * self.nics,
+            "detach": self.state == "poweroff",
+            "restart": "all" if self.anew else "never",
+        }
 
 
 @dataclass(frozen=True)
@@ -60,12 +107,13 @@ class Lists:
     memory: int = 32
     keeper: str = "running"
     solo: str = "running"
+    grower: Grower = Grower()
 
     def changed(self, chance: random.Random) -> Lists:
         """The next lists: one to three things of them are different."""
         changes: dict[str, Any] = {}
         for what in chance.sample(
-            ("web", "token", "web_state", "vnc", "memory", "keeper", "solo"), chance.randint(1, 3)
+            ("web", "token", "web_state", "vnc", "memory", "keeper", "solo", "grower", "grower"), chance.randint(1, 3)
         ):
             if what == "web":
                 changes["web"] = chance.choice([n for n in range(3, 8) if n != self.web])
@@ -77,6 +125,8 @@ class Lists:
                 changes["web_state"] = "poweroff" if off else "running"
             elif what == "vnc":
                 changes["vnc"] = chance.choice([n for n in range(4) if n != self.vnc])
+            elif what == "grower":
+                changes["grower"] = self.grower.changed(chance)
             elif what == "memory":
                 changes["memory"] = 40 if self.memory == 32 else 32
             else:
@@ -100,6 +150,7 @@ class Lists:
                 {"name": "vnc-%i", "count": self.vnc, "template": "vnc", "memory": self.memory, "recreate": True},
                 {"name": "keeper", "template": "keeper", "state": self.keeper},
                 {"name": "solo", "template": "web", "state": self.solo},
+                self.grower.item(),
             )
         ]
 
@@ -108,6 +159,9 @@ class Lists:
         web = Expected(self.web_state, 32, self.token)
         found = {f"web-{i}": web for i in range(self.web)}
         found |= {f"vnc-{i}": Expected("running", self.memory, console=True) for i in range(self.vnc)}
+        found["grower"] = Expected(
+            self.grower.state, 32, disks=self.grower.disks + 1, nics=self.grower.nics, size=self.grower.size
+        )
         for name in ("keeper", "solo"):
             if getattr(self, name) != "absent":
                 found[name] = Expected(getattr(self, name), 32, console=name == "keeper")
@@ -120,6 +174,9 @@ class Expected:
     memory: int
     token: str = ""
     console: bool = False
+    disks: int = 0
+    nics: int = 1
+    size: int = 0
 
 
 @dataclass

@@ -31,7 +31,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.network imp
 from ansible_collections.nebula.provision.plugins.module_utils.model.owner import Owner
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, Plan, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import StoredTemplate, Template
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Tpm, Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Iommu, Tpm, Video, Vm
 
 WORDS = corpus("word")
 # Refused where a deployment file is written, whatever field holds it.
@@ -63,6 +63,9 @@ WRITTEN: dict[str, Put] = {
     "Disk.options": lambda text: first("disks", options={"SERIAL": text}),
     "Tpm.model": lambda text: vm(tpm=Tpm(model=text)),
     "Tpm.version": lambda text: vm(tpm=Tpm(version=text)),
+    "Video.type": lambda text: vm(video=Video(text)),
+    "Iommu.model": lambda text: vm(iommu=Iommu(text)),
+    "Iommu.options": lambda text: vm(iommu=Iommu("intel", {"eim": text})),
     "Nic.bridge": lambda text: first("nics", bridge=text),
     "Nic.mac": lambda text: first("nics", mac=text),
     "Nic.ip": lambda text: first("nics", ip=text, options={"FILTER": "clean-traffic"}),
@@ -167,7 +170,7 @@ HIDDEN: dict[str, Put] = {
     "Context.variables": lambda text: of("context", variables={"A": text}),
 }
 # XML by its nature: it is tested to be well-formed, and is an administrator's power (docs/security.md).
-ADMINISTRATORS = {"Vm.raw"}
+ADMINISTRATORS = {"Vm.raw", "Vm.fragments"}
 # Objects that no file is made of: the catalog keeps them, results show them, and what `ip`, nft and paths are made of
 # is held to an alphabet first. tests/integration/test_injection.py has each of these.
 KEPT = (Host, Image, Lease, Network, AddressRange, StoredTemplate, Plan, VmOutcome, Observed)

@@ -90,6 +90,8 @@ class VmRecord:
     has_topology: bool = False
     # How far it may grow while it runs; None for one that has what it has.
     growth: Growth | None = None
+    # Which attributes of its template act on it (model/instantiate/hardware_version.py).
+    hardware_version: int = 0
 
 
 @dataclass(frozen=True)

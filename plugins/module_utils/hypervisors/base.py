@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import abc
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import field
 from pathlib import Path
 from typing import BinaryIO, ClassVar
@@ -140,11 +141,13 @@ class Adjustment:
     """Says how a running machine is to be changed.
     grown: ids of the disks that are to be larger.
     removes: it may lose what it is to have no more.
-    detach_timeout: seconds that a guest has to let go of a device."""
+    detach_timeout: seconds that a guest has to let go of a device.
+    waiting: what is entered while the guest is waited for, so that other machines are changed meanwhile."""
 
     grown: tuple[int, ...] = ()
     removes: bool = False
     detach_timeout: int = defaults.DETACH_SECONDS
+    waiting: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 @dataclass(frozen=True)
@@ -383,6 +386,11 @@ class Driver(abc.ABC):
         self, vm: Vm, site: Site, mark: Mark, order: Adjustment
     ) -> None:
         """Raise what adjust() would raise now because of what the running machine is, before its new disks are made."""
+
+    def devices_left(self, vm: Vm, directory: str, mark: Mark) -> tuple[str, ...]:
+        """Return which disks and NICs of its own the running machine has that it is to have no more: DISK or NIC, with
+        the id. Nothing where that is not told. directory: of its files."""
+        return ()
 
     def migrate(self, mark: Mark, login: str) -> None:
         """Move the running machine, live, to another host of the same hypervisor that sees the same files and where it

@@ -83,6 +83,7 @@ _OF_NETWORKS = "the network says it"
 _BY_ONED = "a real oned writes it itself"
 _BY_ITEM = "a machine goes to the host that its item names, else to the one with most memory left"
 _NO_CONTAINERS = "no machine here is a container of LXC"
+_BY_BOOT = "where OS has no BOOT: a real oned takes it from there alone"
 _OF_OPENVZ = "it is for containers of OpenVZ (openvz.md)"
 _OF_VCENTER = "it is for vCenter"
 _NO_ONEGATE = "there is no OneGate here: the guest gets it, and has nobody to report to"
@@ -101,7 +102,7 @@ TABLE = (
     _everywhere("", "NAME CPU VCPU MEMORY HYPERVISOR", ACTS),
     _everywhere("", "CONTEXT_FORMAT CONTEXT_DEVICE INJECT_VIA", ACTS, "ours: context.md and disks.md say what"),
     _entry("", "EMULATOR", ACTS, NO_EFFECT, "it names another QEMU; Xen's tools choose theirs themselves"),
-    _entry("", "CPULIMIT", NO_EFFECT, ACTS, "percents of one processor; on KVM the weight of CPU is all there is"),
+    _everywhere("", "CPULIMIT", ACTS, "percents of one processor that a machine gets at most; 100 is a whole one"),
     _everywhere(
         "",
         "DESCRIPTION LOGO LABELS INFO ERROR LOCK TEMPLATE_ID SCHED_MESSAGE CREATED_BY SUNSTONE_CAPACITY_SELECT"
@@ -128,7 +129,7 @@ TABLE = (
     _everywhere("", "MEMORY_COST CPU_COST DISK_COST", NO_EFFECT, "nothing is billed"),
     _everywhere("", "PUBLIC AS_GROUP AS_UID AS_GID", NO_EFFECT, "there are no users who would have rights"),
     _everywhere("", "SUBMIT_ON_HOLD", NO_EFFECT, "an item with state: poweroff is made and not started"),
-    _everywhere("", "HYPERV_OPTIONS HYPERV_TIMERS SPICE_OPTIONS", NO_EFFECT, "RAW says what else libvirt is to have"),
+    _entry("", "HYPERV_OPTIONS HYPERV_TIMERS SPICE_OPTIONS", ACTS, NO_EFFECT, "libvirt's XML, in place of our own"),
     _everywhere(
         "",
         "AUTOMATIC_REQUIREMENTS AUTOMATIC_DS_REQUIREMENTS AUTOMATIC_NIC_REQUIREMENTS CLUSTER_ID DEPLOY_ID"
@@ -165,7 +166,7 @@ TABLE = (
         "a disk of Xen is its kernel's, and not QEMU's",
     ),
     _entry("DISK", "FORCE_BUS", ACTS, NO_EFFECT, "ours: the system is known to start from another bus"),
-    _everywhere("DISK", "LUKS_SECRET", NO_EFFECT, "the secret of the image opens it (nebula_luks_secrets)"),
+    _entry("DISK", "LUKS_SECRET", ACTS, NO_EFFECT, "where the image is encrypted, in place of the image's own secret"),
     _everywhere("DISK", "MOUNT_TAG MOUNT_POINT UID_MAP GID_MAP", NO_EFFECT, "no directory is shared with guests"),
     _everywhere(
         "DISK",
@@ -174,7 +175,7 @@ TABLE = (
         "nothing runs between runs; disk_snapshots of an item makes snapshots",
     ),
     _everywhere("DISK", "IMAGE_UID IMAGE_UNAME", NO_EFFECT, "names of images are there once"),
-    _everywhere("DISK", "ORDER", NO_EFFECT, "BOOT in OS says it"),
+    _entry("DISK", "ORDER", ACTS, NO_EFFECT, _BY_BOOT),
     _everywhere(
         "DISK",
         "CLONE SAVE PERSISTENT SOURCE IMAGE_STATE DATASTORE DATASTORE_ID DISK_TYPE ORIGINAL_SIZE SIZE_PREV DISK_ID"
@@ -214,6 +215,7 @@ TABLE = (
         NO_EFFECT,
         "an interface of Xen is its kernel's, and not QEMU's",
     ),
+    _entry("NIC", "LINK", ACTS, NO_EFFECT, "ours: down is a cable that is pulled out"),
     _entry("NIC", "SCRIPT", REFUSED, ACTS, "libvirt runs none for interfaces of a bridge"),
     _everywhere(
         "NIC",
@@ -258,7 +260,7 @@ TABLE = (
     ),
     _everywhere("NIC", "VCENTER_INSTANCE_ID VCENTER_NET_REF VCENTER_PORTGROUP_TYPE", NO_EFFECT, _OF_VCENTER),
     _everywhere("NIC", "NAME", ACTS, "PARENT of a NIC_ALIAS names the NIC by it"),
-    _everywhere("NIC", "ORDER", NO_EFFECT, "BOOT in OS says it"),
+    _entry("NIC", "ORDER", ACTS, NO_EFFECT, _BY_BOOT),
     _everywhere("NIC_DEFAULT", ". *", ACTS, "what each NIC has that does not say it itself"),
     _everywhere(
         "NIC_DEFAULT",
@@ -332,7 +334,7 @@ TABLE = (
     # -- its hardware
     _everywhere("GRAPHICS", "TYPE LISTEN PORT PASSWD RANDOM_PASSWD KEYMAP", ACTS),
     _everywhere("GRAPHICS", "COMMAND WEBSOCKET_PORT TLSPORT", NO_EFFECT, "RAW says what else libvirt is to have"),
-    _everywhere("VIDEO", ". TYPE VRAM RESOLUTION IOMMU ATS", NO_EFFECT, "RAW says which video device there is"),
+    _entry("VIDEO", "TYPE VRAM RESOLUTION IOMMU ATS", ACTS, NO_EFFECT, "Xen's tools have no such word for it"),
     _everywhere("INPUT", "TYPE BUS", ACTS),
     _everywhere("FEATURES", "ACPI APIC PAE HYPERV LOCALTIME", ACTS),
     _entry(
@@ -347,7 +349,7 @@ TABLE = (
     _everywhere("FEATURES", "PCIBRIDGE", NO_EFFECT, _OF_VCENTER),
     _everywhere("FEATURES", "GIC RAS", NO_EFFECT, "they are for machines of ARM"),
     _everywhere("FEATURES", "MIGRATE_AUTO_CONVERGE MIGRATE_COMPRESSED", NO_EFFECT, "no machine is migrated"),
-    _everywhere("FEATURES", "HYPERV_OPTIONS", NO_EFFECT, "RAW says what else libvirt is to have"),
+    _everywhere("FEATURES", "HYPERV_OPTIONS", NO_EFFECT, "HYPERV_OPTIONS of the machine itself says it"),
     _entry("CPU_MODEL", "MODEL FEATURES", ACTS, NO_EFFECT, "a machine of Xen sees the processor of its host"),
     _entry("TOPOLOGY", "SOCKETS CORES THREADS", ACTS, NO_EFFECT, "Xen's tools have no word for it"),
     _everywhere(
@@ -365,7 +367,7 @@ TABLE = (
         NO_EFFECT,
         "no device of a host is handed to a machine",
     ),
-    _everywhere("IOMMU", ". MODEL MODE OPTIONS", NO_EFFECT, "RAW says what else libvirt is to have"),
+    _entry("IOMMU", "MODEL MODE OPTIONS", ACTS, NO_EFFECT, "it is for machines of type q35"),
     _everywhere("RAW", "TYPE DATA", ACTS),
     _everywhere("RAW", "DATA_VMX VALIDATE", NO_EFFECT, "they are for vCenter, and for a check that is always made"),
     # -- what others do with it
@@ -532,6 +534,24 @@ def without_effect(template: Template, column: str = KVM, own: Mapping[str, OwnE
             place = "on this hypervisor" if name in own else where
             found.append(f"{name} is kept, and nothing acts on it {place}: {effect.why}")
     return found
+
+
+def silent(column: str, own: Mapping[str, OwnEffect] = _NONE) -> tuple[str, ...]:
+    """Return the attributes that nothing acts on, on hosts of such a hypervisor, and of disks and NICs the keys."""
+    effects: dict[str, list[str]] = {}
+    for entry in TABLE:
+        for text in entry.texts():
+            effect = own[text].effect if text in own else entry.on(column)
+            effects.setdefault(text, []).append(effect)
+            if entry.vector:
+                effects.setdefault(entry.vector, []).append(effect)
+    # A target says which disk it is, whatever becomes of it.
+    keys = {f"{vector}/{key}" for vector in ("DISK", "NIC") for key in named_in(vector) - {"TARGET", "DEV_PREFIX"}}
+    return tuple(
+        sorted(
+            text for text, found in effects.items() if set(found) == {NO_EFFECT} and ("/" not in text or text in keys)
+        )
+    )
 
 
 def refuse_attributes(template: Template, where: str, column: str = KVM, own: Mapping[str, OwnEffect] = _NONE) -> None:

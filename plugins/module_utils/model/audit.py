@@ -32,6 +32,7 @@ class Domain:
     port: the port of its graphics, 0 for none.
     topology, growth: as its definition has them, None if it says nothing.
     hotplug_slots: reserved in it for devices that come while it runs.
+    hardware_version: as its mark says it, 0 where that says nothing.
     undefine, forget: the commands that end it and remove its definition, in forget with all that is kept of it.
     unmark: the command that takes the mark out of it, "" if there is none."""
 
@@ -49,6 +50,7 @@ class Domain:
     topology: Optional[Topology] = None
     growth: Optional[Growth] = None
     hotplug_slots: int = 0
+    hardware_version: int = 0
     disks: tuple[str, ...] = ()
     turn: str = ""
     undefine: str = ""

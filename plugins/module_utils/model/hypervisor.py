@@ -60,7 +60,9 @@ class Hypervisor:
     container: returns what only containers have, as Vm.container; raises InvalidValue for what can't be meant.
     column: the column of model/attributes.py that says what acts.
     own: what differs from that column, by VECTOR/KEY or NAME.
-    live: attributes that are changed on a running machine, beside those that always are.
+    live: attributes that are changed on a running machine, beside those that always are; those too on which nothing
+    acts, for which no machine has to be started anew.
+    hardware_version: the newest of its machines; 0 where no attribute depends on when a machine was made.
     ends_at_reboot: RAW by which a machine that reboots ends instead.
     judges_context: whether it judges values of CONTEXT beside host names."""
 
@@ -94,6 +96,7 @@ class Hypervisor:
     column: str = attributes.KVM
     own: Mapping[str, attributes.OwnEffect] = field(default_factory=dict)
     live: tuple[str, ...] = ()
+    hardware_version: int = 0
     ends_at_reboot: str = ""
     judges_context: bool = False
 

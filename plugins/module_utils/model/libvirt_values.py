@@ -45,6 +45,8 @@ DISK_LIMITS = (*(limit + suffix for limit in IO_LIMITS for suffix in IO_SUFFIXES
 NIC_LIMITS = (
     "INBOUND_AVG_BW", "INBOUND_PEAK_BW", "INBOUND_PEAK_KB", "OUTBOUND_AVG_BW", "OUTBOUND_PEAK_BW", "OUTBOUND_PEAK_KB",
 )  # fmt: skip
+# What a bridge or switch of the host does with an interface, changed likewise.
+NIC_VALUES = ("LINK", "VLAN_TAGGED_ID")
 _NUMBERS = {
     "DISK": (*DISK_LIMITS, "IOTHREAD", "VIRTIO_BLK_QUEUES"),
     "NIC": (*NIC_LIMITS, "VIRTIO_QUEUES", "MTU", "GUEST_MTU", "METRIC", "IP6_METRIC"),
@@ -328,24 +330,25 @@ def is_address(text: str, version: int = 0) -> bool:
 def raw_fragment(data: str, where: str, kind: str = "kvm") -> ET.Element | None:
     """Return RAW/DATA as the children of an element, None if it holds nothing; raise InvalidValue if it is not XML.
     kind: its TYPE."""
-    if not data.strip():
-        return None
+    return fragment(data, f"{where} of type {kind}", "DATA") if data.strip() else None
+
+
+def fragment(data: str, where: str, name: str = "text") -> ET.Element:
+    """Return XML as the children of an element; raise InvalidValue if it is none. name: what it is called."""
     from xml.etree import ElementTree as ET
 
     parser = ET.XMLParser()
     try:
         for part in (_RAW_BEGIN, data, _RAW_END):
             parser.feed(part)
-        fragment: ET.Element = parser.close()
-        return fragment
+        found: ET.Element = parser.close()
+        return found
     except UnicodeEncodeError:
-        raise InvalidValue(
-            f"{where} of type {kind}", "its DATA holds half a surrogate pair, which no file can", "Correct it"
-        ) from None
+        raise InvalidValue(where, f"its {name} holds half a surrogate pair, which no file can", "Correct it") from None
     except ET.ParseError as error:
         line, column = error.position
         raise InvalidValue(
-            f"{where} of type {kind}",
-            f"its DATA is not well-formed XML (line {line}, column {column}: {error.msg})",
+            where,
+            f"its {name} is not well-formed XML (line {line}, column {column}: {error.msg})",
             "Give elements as they stand below <domain>, each closed, with & and < written as &amp; and &lt;",
         ) from None

@@ -177,10 +177,13 @@ def is_done(before: Orders, failed: bool, fitted: bool | None) -> bool:
     return not failed if fitted is None else fitted
 
 
-def after_outcome(before: Orders, generation: int, failed: bool, done: bool) -> Orders:
-    """Return the orders of a machine whose node has reported. done: as is_done() has it. A recreation that failed is
-    still to be carried out."""
-    lasting = DONE if done else before.lasting
+def after_outcome(
+    before: Orders, generation: int, failed: bool, done: bool, lasting: LastingOrders | None = None
+) -> Orders:
+    """Return the orders of a machine whose node has reported. A recreation that failed is still to be carried out.
+    done: as is_done() has it.
+    lasting: what is left of them where the machine keeps what it was to lose; None where it does not."""
+    lasting = DONE if done else lasting or before.lasting
     left = replace(NONE, **_fields(lasting))
     if failed and before.recreates:
         left = replace(left, operation=RECREATE, hard=True, decided=before.decided or generation)

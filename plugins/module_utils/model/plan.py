@@ -202,7 +202,8 @@ class VmOutcome:
     error: also where all that went wrong is one of its tasks.
     fitted: whether it has the disks and NICs that it is to have; None where nothing of them was to change, and where
     that is not told: then it has them if there is no error.
-    waits: it runs, and gets some of what it is to be at its next start; None where that is not told."""
+    waits: it runs, and gets some of what it is to be at its next start; None where that is not told.
+    stays: DISK or NIC with the id, of those that it was to lose while it ran and still has, after an error."""
 
     vm_id: int
     generation: int
@@ -213,6 +214,7 @@ class VmOutcome:
     tasks: tuple[TaskOutcome, ...] = ()
     fitted: Optional[bool] = None
     waits: Optional[bool] = None
+    stays: tuple[str, ...] = ()
 
     @property
     def is_of_given_up(self) -> bool:

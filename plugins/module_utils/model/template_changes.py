@@ -24,7 +24,8 @@ CHANGEABLE = {
     # No interface of the node, but what its guest and the filters of its NIC are told.
     "NIC_ALIAS": "live",
     **dict.fromkeys(("VCPU", "MEMORY", "OS", "GRAPHICS", "INPUT", "FEATURES", "CPU_MODEL"), "poweroff"),
-    **dict.fromkeys(("RAW", "TPM", "TOPOLOGY"), "poweroff"),
+    **dict.fromkeys(("RAW", "TPM", "TOPOLOGY", "VIDEO", "IOMMU"), "poweroff"),
+    **dict.fromkeys(("HYPERV_OPTIONS", "HYPERV_TIMERS", "SPICE_OPTIONS"), "poweroff"),
     # It is for the next time that the disk is made.
     "INJECT_VIA": "catalog",
     **dict.fromkeys(NOTES, "catalog"),
@@ -47,7 +48,7 @@ _DEFAULTS = {"CPU": f"{defaults.CPU:g}", "CONTEXT_FORMAT": context.FORMATS[0], "
 _CASELESS = frozenset((
     "TYPE", "MODEL", "TPM", "BUS", "MAC", "TARGET", "DEV_PREFIX", "DRIVER", "FORMAT", "FS", "CACHE", "IO", "DISCARD",
     "ARCH", "MACHINE", "BOOT", "UUID", "SD_DISK_BUS", "KEYMAP", "LISTEN", "HYPERVISOR", "IP", "IP6",
-    "CONTEXT_FORMAT", "CONTEXT_DEVICE",
+    "CONTEXT_FORMAT", "CONTEXT_DEVICE", "LINK",
 ))  # fmt: skip
 _WORDS = {"YES": "YES", "TRUE": "YES", "ON": "YES", "NO": "NO", "FALSE": "NO", "OFF": "NO"}
 # In a context, and in files for the guest, each letter is the guest's.
@@ -56,6 +57,8 @@ _GUESTS = ("CONTEXT", "INJECT")
 # Among what is changed on a running machine: disks that become larger, and memory and processors up to the most that
 # the machine was started with.
 DISK_SIZE, GROWTH = "DISK/SIZE", "GROWTH"
+# What nodes and OVN let through a NIC: they act on that whatever the machine does.
+FILTERS_OF_NICS = tuple(f"NIC/{key}" for key in ("SECURITY_GROUPS", "FILTER_IP_SPOOFING", "FILTER_MAC_SPOOFING"))
 # What says how far a machine may grow while it runs, where its hypervisor has GROWTH.
 MAXIMA = ("MEMORY_MAX", "VCPU_MAX", "MEMORY_RESIZE_MODE", "MEMORY_SLOTS")
 # What says how many disks and NICs have room to come while it runs, likewise.

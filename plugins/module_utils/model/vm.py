@@ -21,7 +21,8 @@ from .owner import Owner
 class Os:
     """Describes OS = [ … ].
     kernel, initrd: paths on the node.
-    boot: names of devices: disk0, nic0 …"""
+    boot: names of devices: disk0, nic0 …
+    suspends: whether its guest may put it to sleep."""
 
     arch: str = defaults.ARCH
     machine: str = ""
@@ -34,6 +35,7 @@ class Os:
     firmware: str = ""
     firmware_secure: bool = False
     sd_disk_bus: str = ""
+    suspends: bool = True
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Graphics:
     """Describes GRAPHICS = [ … ].
     type: VNC or SPICE, in lower case.
     password: cut by the hypervisor's rule, not here.
-    made_up: the template leaves the password to the catalog, which makes one up and keeps it."""
+    made_up: the template leaves the password to the catalog, which makes one up and keeps it.
+    companions: the console brings a sound card, ports for USB devices and a channel with it, as that of SPICE does."""
 
     type: str = defaults.GRAPHICS_TYPE
     listen: str = defaults.GRAPHICS_LISTEN
@@ -49,6 +52,30 @@ class Graphics:
     password: str = field(default="", repr=False)
     keymap: str = ""
     made_up: bool = False
+    companions: bool = False
+
+
+@dataclass(frozen=True)
+class Video:
+    """Describes VIDEO = [ … ].
+    type: as libvirt calls it; none for no video device.
+    vram: KiB, 0 for the hypervisor's default.
+    resolution: pixels across and down, None for the guest's own.
+    iommu, ats: whether its memory is reached through an IOMMU, and whether it keeps what that told it."""
+
+    type: str
+    vram: int = 0
+    resolution: Optional[tuple[int, int]] = None
+    iommu: bool = False
+    ats: bool = False
+
+
+@dataclass(frozen=True)
+class Iommu:
+    """Describes IOMMU = [ … ]. options: as libvirt calls them, on or off, or a number."""
+
+    model: str
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,6 +131,9 @@ class Vm:
     topology: how it shows its virtual processors, None where each is a socket.
     growth: None for one that has what it has until its next start.
     hotplug_slots: for disks and NICs that come while it runs; 0 for those that it has by itself.
+    hardware_version: which attributes of its template act on it (model/instantiate/hardware_version.py).
+    video: None for the one that its hypervisor gives it.
+    fragments: what stands in place of the hypervisor's own in its file, by attribute (HYPERV_OPTIONS …).
     former: the host name that its guest was started with, where its context has another by now."""
 
     vm_id: int
@@ -135,6 +165,10 @@ class Vm:
     topology: Optional[Topology] = None
     growth: Optional[Growth] = None
     hotplug_slots: int = 0
+    hardware_version: int = 0
+    video: Optional[Video] = None
+    iommu: Optional[Iommu] = None
+    fragments: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def most_memory(self) -> int:

@@ -13,6 +13,7 @@ from typing import Any, Optional
 from ..dataclass import dataclass, replace
 from . import device_matching
 from .device_matching import CATALOG, DEVICES, DISK, MachineDevice
+from .flags import TRUE
 from .template import Template
 from .template_changes import (
     DISK_SIZE,
@@ -25,12 +26,15 @@ from .template_changes import (
     pair_devices,
     values_text,
 )
+from .vm import Vm
 from .whole_numbers import whole
 
 AT_ONCE, NEXT_START, RESTARTED = "at once", "at its next start", "restarted now"
 NOTHING = "nothing"
 # The part of a machine of which nobody noted which of its disks and NICs wait.
 UNTOLD = "/".join(DEVICES)
+# The part of a machine that no attribute of its own says: what is brought by a newer hardware version.
+HARDWARE = "hardware"
 # The name of a change of the owner, which is no attribute of a template.
 OWNER = "owner"
 # What tells people which device it is, by the first that it has.
@@ -103,7 +107,10 @@ def waiting_after(
         if name in DEVICES:
             found.update(_devices_waiting(name, before, templates, has, ids, live))
             found.update(_devices_going(name, before, templates, has, ids, live, removes))
-        elif change.how == "poweroff" and name not in live:
+        elif change.how == "poweroff" and name in live:
+            # A former release may have had it wait.
+            found[name] = None
+        elif change.how == "poweroff":
             had = _values_of(before[name]) if name in before else normal_values(old, name)
             wanted = normal_values(new, name)
             # The node sets another password as soon as nothing else of the console waits.
@@ -119,6 +126,19 @@ def with_owner(before: Mapping[str, Waiting], had: str, wanted: str) -> dict[str
     if kept == _as_json([wanted]):
         return {part: each for part, each in before.items() if part != OWNER}
     return {**before, OWNER: Waiting(had, wanted, kept)}
+
+
+def hardware_brought(had: Vm, wanted: Vm, template: Template) -> dict[str, Waiting]:
+    """Return what else a machine gets at its next start, if from then on more attributes of its template act on it.
+    had, wanted: as it runs, and as it is to be."""
+    if had.hardware_version == wanted.hardware_version:
+        return {}
+    consoles = [each.graphics is not None and each.graphics.companions for each in (had, wanted)]
+    timed = template.vector("FEATURES").get("HYPERV", "").strip().upper() in TRUE
+    same = (had.os.suspends, had.os.boot) == (wanted.os.suspends, wanted.os.boot)
+    if same and not timed and consoles[0] == consoles[1]:
+        return {}
+    return {HARDWARE: Waiting("as it was made", "as machines are made now", _as_json([]))}
 
 
 def running_number(waiting: Mapping[str, Waiting], name: str, wanted: Optional[int]) -> Optional[int]:
@@ -208,7 +228,7 @@ def _devices_waiting(
             continue
         device = _device(has, name, index)
         had = _vector_of(before[part]) if part in before else _with_place(name, normal_vector(olds[index]), device)
-        had = {**had, **{key: wanted.get(key, "") for key in keys_of(name, live)}}
+        had = {**had, **{key: wanted.get(key, "") for key in keys_of(name, live) & {*had, *wanted}}}
         keys = set(device_matching.changed_keys(name, had, wanted, device)) - {"TARGET"}
         if name == DISK and _is_elsewhere(had, wanted, device):
             keys.update(("TARGET", "DEV_PREFIX"))

@@ -12,7 +12,7 @@ from ..engines.base import Engine
 from ..engines.hypervisors_of_hosts import hypervisors_of
 from ..engines.template_items import template_of
 from ..errors import NebulaError
-from ..model.instantiate import cpu_topology, growth, reserved_slots, truncated_values
+from ..model.instantiate import cpu_topology, growth, pc_hardware, reserved_slots, truncated_values
 from ..model.instantiate.validate import validate
 from ..model.item_reader import duplicate_error, read_item
 from ..model.object_ids import id_of
@@ -79,6 +79,7 @@ def _apply(
     cpu_topology.refuse_in_template(template, known, f"template {name}")
     growth.refuse_in_template(template, known, f"template {name}")
     reserved_slots.refuse_in_template(template, known, f"template {name}")
+    pc_hardware.refuse_in_template(template, known, f"template {name}", hypervisors)
     if before is None:
         return None, engine.templates.allocate(name, template)
     return before, engine.templates.update(id_of(before), template)

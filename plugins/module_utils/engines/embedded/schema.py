@@ -186,6 +186,10 @@ MIGRATIONS = (
     ALTER TABLE vms ADD COLUMN waits TEXT NOT NULL DEFAULT '{}';
     ALTER TABLE vms ADD COLUMN kept_memory INTEGER NOT NULL DEFAULT 0;
     """,
+    # What is taken from a running machine, until its node says that it is gone (vms/leaving_devices.py).
+    """
+    ALTER TABLE vms ADD COLUMN leaving TEXT NOT NULL DEFAULT '{}';
+    """,
 )
 VERSION = len(MIGRATIONS)
 

@@ -114,6 +114,7 @@ class Batch:
             bridges=Bridges(self.plan),
             filled=files_on_node.keep_contents(self.root, self.plan),
             building=threading.BoundedSemaphore(self._threads),
+            changing=threading.BoundedSemaphore(max(self._threads // 2, 1)),
             detach_timeout=self._detach_timeout,
         )
 
@@ -182,7 +183,18 @@ def _carry_out(common: Common, planned: PlannedVm) -> VmOutcome:
     if job.owned and os.path.isdir(directory):
         job.log.save()
     failed = VmOutcome(vm.vm_id, planned.generation, state, job.changed, error.as_dict(), job.log.last())
-    return replace(failed, tasks=tuple(job.task_outcomes), fitted=job.is_fitted)
+    return replace(failed, tasks=tuple(job.task_outcomes), fitted=job.is_fitted, stays=_stays(job, state))
+
+
+def _stays(job: Job, state: str) -> tuple[str, ...]:
+    """Return what the machine was to lose while it ran, and still has."""
+    if state != "RUNNING" or not (job.planned.refitted and job.planned.agreed):
+        return ()
+    try:
+        return job.common.driver.devices_left(job.vm, job.directory, job.mark)
+    except Exception:
+        # Whatever it is, the first error is the one to be told.
+        return ()
 
 
 def _state_after(job: Job, error: NebulaError) -> str:

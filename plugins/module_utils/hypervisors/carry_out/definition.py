@@ -135,7 +135,7 @@ def _check_adjustment(job: Job) -> None:
 
 
 def _adjustment(job: Job) -> Adjustment:
-    return Adjustment(job.planned.grown, job.planned.agreed, job.common.detach_timeout)
+    return Adjustment(job.planned.grown, job.planned.agreed, job.common.detach_timeout, job.waiting)
 
 
 def _adjust(job: Job) -> bool:

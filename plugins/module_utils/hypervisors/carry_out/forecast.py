@@ -22,6 +22,7 @@ from ...storage.datastore_layout import disk_path, vm_directory
 from ..base import Deployment, Driver, Mark
 from ..machine_record import read_record, was_started
 from . import disk_saves_and_snapshots, named_files, power_off_given_up
+from .bridges import Bridges
 from .definition import site_with
 from .unsupported import check_supported
 
@@ -38,6 +39,7 @@ class Forecast:
         self.plan = replace(plan, vms=tuple(map(self._transfer.localized, plan.vms)))
         self.driver = driver
         self.root = root
+        self._bridges = Bridges(self.plan)
 
     def would_change(self, planned: PlannedVm) -> bool:
         """Return whether something is to be done to a machine that already is in the state wanted. Nothing is made:
@@ -98,7 +100,12 @@ class Forecast:
             )
             with iso9660.build_iso(vm.context.variables, sources, format=vm.context.format, identity=vm.uuid) as iso:
                 context = iso.digest
-        site = replace(site_with(self.driver, self.plan.catalog, known.accelerator), directory=directory, disks=files)
+        site = replace(
+            site_with(self.driver, self.plan.catalog, known.accelerator),
+            directory=directory,
+            disks=files,
+            userspace_switch=self._bridges.is_userspace(vm),
+        )
         return self.driver.render(vm, site), context, files
 
     def has_wrong_autostart(self, planned: PlannedVm) -> bool:

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections.abc import Iterator
 from dataclasses import field
 
 from ...context import files_on_node
@@ -31,6 +33,7 @@ class Common:
     site: of the node, without any machine.
     filled: the files of contexts that this node has by now.
     building: it is held while a machine is built, so that processors and disks are kept busy and no more.
+    changing: the same while a machine is changed that runs, which is work without a pause for fewer threads at once.
     detach_timeout: seconds that a guest has to let go of a disk or NIC."""
 
     plan: Plan
@@ -43,6 +46,7 @@ class Common:
     bridges: Bridges
     filled: files_on_node.KeptContents
     building: threading.BoundedSemaphore
+    changing: threading.BoundedSemaphore
     detach_timeout: int = defaults.DETACH_SECONDS
 
 
@@ -85,6 +89,15 @@ class Job:
 
     def path(self, name: str) -> str:
         return os.path.join(self.directory, name)
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Let others be changed while this one waits for its guest."""
+        self.common.changing.release()
+        try:
+            yield
+        finally:
+            self.common.changing.acquire()
 
     def keep_record(self) -> None:
         """Write the record as it is now: what was done must not be done again, whatever fails later."""

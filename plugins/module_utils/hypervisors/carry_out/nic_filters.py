@@ -64,10 +64,11 @@ class NicFilters:
             )
 
     def end(self, outcomes: Sequence[VmOutcome]) -> None:
-        """Remove the rules of machines that are gone and of NICs that were detached."""
+        """Remove the rules of machines that are gone and of NICs that were detached. A machine that failed may still
+        have each of its NICs."""
         gone = {outcome.vm_id for outcome in outcomes if outcome.state == "DONE" and outcome.error is None}
-
-        planned = {*self._plan.machines, *gone}
+        failed = {outcome.vm_id for outcome in outcomes if outcome.error is not None}
+        planned = {*self._plan.machines, *gone} - failed
         others = self._plan.guards_since is not None
 
         def staying(table: nic_filter.Table) -> Collection[str]:

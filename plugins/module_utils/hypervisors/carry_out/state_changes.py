@@ -50,7 +50,7 @@ def _to_running(job: Job, state: str | None) -> str:
         suspension.thaw(job)
         state = "RUNNING"
     if state == "RUNNING":
-        with job.common.building:
+        with job.common.changing:
             definition.prepare_machine(job, running=True)
         job.common.driver.attend(job.mark)
         if MARK in job.vm.attributes:
@@ -62,6 +62,7 @@ def _to_running(job: Job, state: str | None) -> str:
         take_room(job)
         with job.common.building:
             suspension.resume(job)
+        with job.common.changing:
             # What was decided about it while it was saved.
             definition.prepare_machine(job, running=True)
         autostart.set_autostart(job)

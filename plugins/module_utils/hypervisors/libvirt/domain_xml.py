@@ -22,6 +22,7 @@ from ...model.nic import Nic, interface_id
 from ...model.vm import Graphics, Growth, Topology, Vm
 from ...model.whole_numbers import whole
 from ..base import Deployment, Site, domain_name
+from . import domain_hardware
 
 NAMESPACE = "urn:nebula:provision:vm:1"
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
@@ -64,11 +65,14 @@ def render(vm: Vm, site: Site) -> Deployment:
     if threads:
         add_text_element(domain, "iothreads", str(threads))
     if site.cpu_shares:
-        add_text_element(ET.SubElement(domain, "cputune"), "shares", str(cpu_shares(vm.cpu, site.cpu_shares)))
+        tuned = ET.SubElement(domain, "cputune")
+        add_text_element(tuned, "shares", str(cpu_shares(vm.cpu, site.cpu_shares)))
+        domain_hardware.add_cpu_limit(tuned, vm)
     _os(domain, vm, site)
+    domain_hardware.add_power_management(domain, vm)
     _features(domain, vm, site)
     _cpu(domain, vm, site)
-    _clock(domain, vm, site)
+    _clock(domain, vm, site, raw)
     devices = ET.SubElement(domain, "devices")
     add_text_element(devices, "emulator", vm.emulator or site.emulator)
     iothreads = _iothreads(vm)
@@ -83,11 +87,13 @@ def render(vm: Vm, site: Site) -> Deployment:
         ET.SubElement(channel, "target", {"type": "virtio", "name": "org.qemu.guest_agent.0"})
     for device in vm.inputs:
         ET.SubElement(devices, "input", without_empty(type=device.type.lower(), bus=device.bus.lower()))
+    domain_hardware.add_iommu(devices, vm, raw)
     if vm.tpm is not None:
         tpm = ET.SubElement(devices, "tpm", {"model": vm.tpm.model})
         ET.SubElement(tpm, "backend", {"type": "emulator", "version": vm.tpm.version})
     if vm.graphics is not None:
         add_graphics(devices, vm.graphics, vm.graphics.type.lower())
+    domain_hardware.add_video(devices, vm, raw)
     if raw is not None:
         merge(domain, raw)
     return deployment_of(domain, mark, vm, site)
@@ -123,6 +129,12 @@ def growth_of(domain: ET.Element) -> Growth | None:
     return None if growth == Growth() else growth
 
 
+def hardware_version_of(domain: ET.Element) -> int:
+    """Return the hardware version of the machine that a definition is of."""
+    mark = domain.find(MARK_PATH)
+    return (whole(mark.get("hardware_version", "")) or 0) if mark is not None else 0
+
+
 def memory_of(domain: ET.Element) -> int:
     """Return the MiB that a machine is started with, by its definition."""
     current = domain.find("currentMemory")
@@ -140,6 +152,8 @@ def begin_domain(kind: str, vm: Vm, site: Site) -> tuple[ET.Element, ET.Element]
     add_text_element(domain, "uuid", vm.uuid)
     add_text_element(domain, "title", vm.name)
     values = {"catalog": site.catalog, "id": str(vm.vm_id), "generation": "0", "directory": site.directory}
+    if vm.hardware_version:
+        values["hardware_version"] = str(vm.hardware_version)
     mark = ET.SubElement(ET.SubElement(domain, "metadata"), f"{{{NAMESPACE}}}vm", values)
     add_text_element(domain, "memory", str(vm.memory * 1024), unit="KiB")
     return domain, mark
@@ -212,6 +226,7 @@ def _features(domain: ET.Element, vm: Vm, site: Site) -> None:
             ET.SubElement(features, name.lower())
     if vm.os.firmware_secure and vm.os.firmware:
         ET.SubElement(features, "smm", {"state": "on"})
+    domain_hardware.add_interrupt_controller(features, vm)
     if site.accelerator == "qemu":
         # Translated code would take up to 1 GiB of each machine's host.
         cache = ET.SubElement(ET.SubElement(features, "tcg"), "tb-cache", {"unit": "MiB"})
@@ -219,7 +234,7 @@ def _features(domain: ET.Element, vm: Vm, site: Site) -> None:
     # Emulation has none of these, and libvirt refuses a domain that asks for them there.
     if flag(vm.features, "HYPERV") and site.accelerator == "kvm":
         hyperv = ET.SubElement(features, "hyperv")
-        for name, state in HYPERV:
+        for name, state in () if domain_hardware.add_fragment(hyperv, vm, "HYPERV_OPTIONS") else HYPERV:
             ET.SubElement(hyperv, name, {"state": state, **({"retries": "8191"} if name == "spinlocks" else {})})
 
 
@@ -265,10 +280,14 @@ def topology_of(cpu: ET.Element | None) -> Topology | None:
     return None if None in numbers else Topology(*(number or 0 for number in numbers))
 
 
-def _clock(domain: ET.Element, vm: Vm, site: Site) -> None:
-    if not flag(vm.features, "LOCALTIME"):
+def _clock(domain: ET.Element, vm: Vm, site: Site, raw: ET.Element | None) -> None:
+    local = flag(vm.features, "LOCALTIME")
+    timed = vm.hardware_version and flag(vm.features, "HYPERV") and not domain_hardware.brings(raw, "clock")
+    if not (local or timed):
         return
-    clock = ET.SubElement(domain, "clock", {"offset": "localtime"})
+    clock = ET.SubElement(domain, "clock", {"offset": "localtime" if local else "utc"})
+    if domain_hardware.add_fragment(clock, vm, "HYPERV_TIMERS"):
+        return
     for timer in TIMERS:
         ET.SubElement(clock, "timer", dict(timer))
     if site.accelerator == "kvm":
@@ -420,7 +439,8 @@ def _controllers(devices: ET.Element, vm: Vm, iothread: str) -> None:
 
 def _taken_slots(vm: Vm) -> int:
     """Return how many slots of PCI the machine's devices take at most: of q35 those of PCI Express behind ports."""
-    taken = TAKEN_OF_Q35 if "q35" in machine_type(vm) else TAKEN_OF_I440FX
+    # The sound card of SPICE is a device of conventional PCI.
+    taken = TAKEN_OF_Q35 if "q35" in machine_type(vm) else TAKEN_OF_I440FX + domain_hardware.sound_cards_of_spice(vm)
     return taken + len(vm.nics) + sum(1 for disk in vm.disks if bus_of(disk, vm) == "virtio")
 
 
@@ -434,6 +454,7 @@ def hotplug_slots_of(domain: ET.Element) -> int:
         ports = models.count("pcie-root-port")
         return max(0, ports - taken - TAKEN_OF_Q35) if ports > ROOT_PORTS else 0
     bridges = models.count("pci-bridge")
+    taken += len(domain.findall("devices/sound"))
     return max(0, SLOTS_OF_BUS + bridges * (SLOTS_OF_BUS - 1) - taken - TAKEN_OF_I440FX) if bridges else 0
 
 
@@ -489,6 +510,8 @@ def _interface(devices: ET.Element, nic: Nic, vm: Vm, site: Site) -> None:
         reference = ET.SubElement(element, "filterref", {"filter": values["FILTER"]})
         if nic.ip:
             ET.SubElement(reference, "parameter", {"name": "IP", "value": nic.ip})
+    if vm.hardware_version and nic.options.get("LINK", "").strip().lower() == "down":
+        ET.SubElement(element, "link", {"state": "down"})
     if nic.boot_order:
         ET.SubElement(element, "boot", {"order": str(nic.boot_order)})
 

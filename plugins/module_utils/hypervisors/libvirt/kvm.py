@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,7 +39,7 @@ from ..base import (
     id_in_name,
     label_of,
 )
-from . import domain_xml, guest_agent, live_capacity, live_devices, live_values, qemu_logs
+from . import domain_hardware, domain_xml, guest_agent, live_capacity, live_devices, live_values, qemu_logs
 from .disk_secrets import LibvirtSecrets
 from .domain_events import DomainEvents
 from .domains import PRESS_AGAIN, LibvirtDomains, runs_of
@@ -83,6 +85,7 @@ REMEDIES = (
     ("VNC password auth disabled", _NO_PASSWORD),
     ("does not support DES", _NO_PASSWORD),
     ("could not read keymap file", "Check GRAPHICS KEYMAP: /usr/share/qemu/keymaps has what there is"),
+    ("eim=on requires accel=kvm", "Leave eim out of OPTIONS in IOMMU: an emulated machine has none"),
     ("CPU model", "Check CPU_MODEL: virsh domcapabilities lists what there is"),
 )
 
@@ -103,6 +106,7 @@ class KvmDriver(LibvirtDomains, Driver):
     def __init__(self, uri: str = "") -> None:
         super().__init__(uri)
         self._events: DomainEvents | None = None
+        self._rendered = threading.local()
 
     def close(self) -> None:
         with self._lock:
@@ -140,7 +144,11 @@ class KvmDriver(LibvirtDomains, Driver):
 
     # -- what is there --------------------------------------------------------------------------------------------
     def render(self, vm: Vm, site: Site) -> Deployment:
-        return domain_xml.render(vm, site)
+        # One thread works on one machine, and asks for the same several times.
+        known: tuple[Vm, Site, Deployment] | None = getattr(self._rendered, "last", None)
+        if known is None or known[0] is not vm or known[1] != site:
+            known = self._rendered.last = vm, site, domain_xml.render(vm, site)
+        return known[2]
 
     def survey(self, catalog: str) -> Survey:
         lv = self._libvirt
@@ -208,10 +216,12 @@ class KvmDriver(LibvirtDomains, Driver):
         lv = self._libvirt
         with self._explained(f"defining {label_of(mark)}"):
             domain = self._connection().defineXML(deployment.text)
-            if domain.isActive():
-                shares = ET.fromstring(deployment.text).findtext("./cputune/shares")
-                if shares:
-                    domain.setSchedulerParametersFlags({"cpu_shares": int(shares)}, lv.VIR_DOMAIN_AFFECT_LIVE)
+            # Without cgroups there is nothing that could be asked.
+            if "<cputune>" in deployment.text and domain.isActive():
+                running = domain.schedulerParameters()
+                parameters = domain_hardware.scheduler_parameters(deployment.text, running)
+                if any(running.get(name) != value for name, value in parameters.items()):
+                    domain.setSchedulerParametersFlags(parameters, lv.VIR_DOMAIN_AFFECT_LIVE)
 
     def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> Adjusted:
         asked = f"changing {label_of(mark)} while it runs"
@@ -221,16 +231,19 @@ class KvmDriver(LibvirtDomains, Driver):
             links = machine_disks.linked_files(site.directory)
             steps = live_devices.plan_steps(live, wanted, site.directory, vm, order.removes, links)
             values = live_values.plan_values(live, wanted)
-            work = LiveDeviceChanges(self._libvirt, self._heard, domain, asked, order.detach_timeout)
+            work = LiveDeviceChanges(self._libvirt, self._heard, domain, asked, order.detach_timeout, order.waiting)
             grown = work.smaller_than_wanted(vm, site.disks, order.grown)
             doing = [step for step in steps if not step.held and (order.removes or not step.alias)]
             resizing = live_capacity.plan_resizing(live, vm, order.removes)
             work.carry_out(doing, grown)
             work.set_values(values)
             # A guest may have more than it is to have, for it has no driver: nothing is asked of it again and again.
-            stored = ET.fromstring(domain.XMLDesc(self._libvirt.VIR_DOMAIN_XML_INACTIVE))
-            resized = work.resize(resizing, order.removes and domain_xml.memory_of(stored) > vm.memory)
+            lowers = resizing.balloon is not None and order.removes and self._stored_memory(domain) > vm.memory
+            resized = work.resize(resizing, lowers)
         return Adjusted(bool(doing or grown or values or resized), len(doing) < len(steps))
+
+    def _stored_memory(self, domain: Any) -> int:
+        return domain_xml.memory_of(ET.fromstring(domain.XMLDesc(self._libvirt.VIR_DOMAIN_XML_INACTIVE)))
 
     def check_adjustment(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> None:
         domain = self._found(mark)
@@ -239,6 +252,11 @@ class KvmDriver(LibvirtDomains, Driver):
             links = machine_disks.linked_files(site.directory)
             live_devices.plan_steps(live, wanted, site.directory, vm, order.removes, links)
             live_capacity.plan_resizing(live, vm, order.removes)
+
+    def devices_left(self, vm: Vm, directory: str, mark: Mark) -> tuple[str, ...]:
+        domain = self._found(mark)
+        with self._explained(f"looking at {label_of(mark)}"):
+            return live_devices.names_left(domain.XMLDesc(0), directory, vm, machine_disks.linked_files(directory))
 
     def _both_definitions(self, domain: Any, vm: Vm, site: Site) -> tuple[str, str]:
         """Return the running definition, with its secrets, and that to which the machine is to come."""
@@ -254,9 +272,14 @@ class KvmDriver(LibvirtDomains, Driver):
         flags = lv.VIR_DOMAIN_AFFECT_LIVE | lv.VIR_DOMAIN_DEVICE_MODIFY_FORCE
         asked = f"changing the context of {label_of(mark)}"
         with self._explained(asked):
+            with contextlib.suppress(lv.libvirtError):
+                # To libvirt, and to QEMU, a new file of the same name is no change.
+                other = live_devices.another_name(domain.XMLDesc(0), path)
+                domain.updateDeviceFlags(domain_xml.context_medium(vm, other), flags)
+                return True
             for left in range(TRAY_TRIES, 0, -1):
                 try:
-                    # Out and in again: to libvirt, and to QEMU, a new file of the same name is no change.
+                    # Out and in again, which takes twice as long.
                     domain.updateDeviceFlags(domain_xml.context_medium(vm, None), flags)
                     domain.updateDeviceFlags(domain_xml.context_medium(vm, path), flags)
                     break

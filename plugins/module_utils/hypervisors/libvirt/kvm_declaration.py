@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from ...model import boot_image, defaults, libvirt_values
+from ...model import attributes, boot_image, defaults, libvirt_values
 from ...model.disk_targets import DiskDevices
 from ...model.hypervisor import DROPPED_BY_LIBVIRT, LIBVIRT_PACKAGES, Hypervisor
-from ...model.template_changes import DISK_SIZE, GROWTH
+from ...model.template_changes import DISK_SIZE, FILTERS_OF_NICS, GROWTH
 
 KVM = Hypervisor(
     name="kvm",
@@ -45,7 +45,10 @@ KVM = Hypervisor(
         GROWTH,
         "GRAPHICS/PASSWD",
         *(f"DISK/{key}" for key in libvirt_values.DISK_LIMITS),
-        *(f"NIC/{key}" for key in libvirt_values.NIC_LIMITS),
+        *(f"NIC/{key}" for key in (*libvirt_values.NIC_LIMITS, *libvirt_values.NIC_VALUES)),
+        *FILTERS_OF_NICS,
+        *attributes.silent(attributes.KVM),
     ),
+    hardware_version=1,
     ends_at_reboot="<on_reboot>destroy</on_reboot>",
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -43,14 +44,24 @@ class DiskGrowth:
 class LiveDeviceChanges:
     """Changes one running domain. Whoever uses it explains what libvirt says.
     heard: gives the events, which are only needed where a device goes.
-    timeout: seconds that the guest has to let go of a device."""
+    timeout: seconds that the guest has to let go of a device.
+    waiting: what is entered while it is waited for."""
 
-    def __init__(self, libvirt: Any, heard: Callable[[], DomainEvents], domain: Any, asked: str, timeout: int) -> None:
+    def __init__(
+        self,
+        libvirt: Any,
+        heard: Callable[[], DomainEvents],
+        domain: Any,
+        asked: str,
+        timeout: int,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._libvirt = libvirt
         self._heard = heard
         self._domain = domain
         self._asked = asked
         self._timeout = timeout
+        self._waiting = waiting
 
     def smaller_than_wanted(self, vm: Vm, files: Mapping[int, DiskFiles], grown: Collection[int]) -> list[DiskGrowth]:
         """Return those of these disks that are smaller than they are to be. files: by disk id."""
@@ -86,7 +97,7 @@ class LiveDeviceChanges:
         return changed or bool(resizing.modules) or resizing.vcpu is not None
 
     def set_values(self, changes: Sequence[ValueChange]) -> None:
-        """Give disks and NICs their limits, and the console its password."""
+        """Give disks and NICs their limits, NICs their VLANs and links, and the console its password."""
         live = self._libvirt.VIR_DOMAIN_AFFECT_LIVE
         for change in changes:
             if change.kind == DISK:
@@ -130,7 +141,8 @@ class LiveDeviceChanges:
                         "A guest that boots, is halted or has no driver of virtio-balloon answers nothing, and one "
                         "that needs its memory keeps it: look at its console, then run again; or power it off first",
                     )
-                changed.wait(min(LOOK_AGAIN, left))
+                with self._waiting():
+                    changed.wait(min(LOOK_AGAIN, left))
                 changed.clear()
         return True
 
@@ -167,21 +179,25 @@ class LiveDeviceChanges:
                             f"its guest keeps the tray closed ({message_of(error)})",
                             "Unmount the medium in it, and eject it there, then run again; or power it off first",
                         ) from error
-                    moved.wait(min(LOOK_AGAIN, left))
+                    with self._waiting():
+                        moved.wait(min(LOOK_AGAIN, left))
                     moved.clear()
                 else:
                     return
 
     def _ask(self, step: Step) -> None:
         try:
-            self._domain.detachDeviceFlags(step.text, self._libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            # It waits itself for some seconds.
+            with self._waiting():
+                self._domain.detachDeviceFlags(step.text, self._libvirt.VIR_DOMAIN_AFFECT_LIVE)
         except self._libvirt.libvirtError as error:
             if _ASKED_BEFORE not in str(error) and self._has(step.alias):
                 raise
 
-    @staticmethod
-    def _wait(removal: Removal, left: float) -> None:
-        if removal.reported.wait(min(LOOK_AGAIN, left)) and not removal.refused:
+    def _wait(self, removal: Removal, left: float) -> None:
+        with self._waiting():
+            reported = removal.reported.wait(min(LOOK_AGAIN, left))
+        if reported and not removal.refused:
             # libvirt tells it before its definition says it.
             removal.reported.clear()
 

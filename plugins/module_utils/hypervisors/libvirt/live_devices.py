@@ -131,6 +131,17 @@ def _media(
 
 
 def _file_of(disk: ET.Element) -> str:
+    """Return the path of a disk's file, by whatever name it has it; "" for none."""
+    return usual_name(_source_of(disk))
+
+
+def usual_name(path: str) -> str:
+    """Return a path without what another_name() puts into it."""
+    directory, slash, name = path.rpartition("/")
+    return f"{directory.rstrip('/')}{slash}{name}" if directory.endswith("/") else path
+
+
+def _source_of(disk: ET.Element) -> str:
     return attribute_of(disk, "source", "file") or attribute_of(disk, "source", "dev")
 
 
@@ -149,6 +160,23 @@ def _with_medium(drive: ET.Element, other: ET.Element | None) -> str:
         changed.set("type", other.get("type", "file"))
         changed.append(source)
     return _text(changed)
+
+
+def another_name(live: str, path: str) -> str:
+    """Return a name of the file that no disk of the running machine has: its path, or that with a second slash."""
+    used = {_source_of(disk) for disk in ET.fromstring(live).iterfind("devices/disk")}
+    directory, _slash, name = path.rpartition("/")
+    return path if path not in used else f"{directory}//{name}"
+
+
+def names_left(live: str, directory: str, vm: Vm, links: Mapping[str, int] = MappingProxyType({})) -> tuple[str, ...]:
+    """Return which disks and NICs of its own a running machine has that it is to have no more, each as DISK or NIC with
+    its id. directory, links: as plan_steps() has them."""
+    context = () if vm.context is None else (f"DISK {vm.context.disk_id}",)
+    wants = {*context, *(f"DISK {disk.disk_id}" for disk in vm.disks), *(f"NIC {nic.nic_id}" for nic in vm.nics)}
+    devices = devices_by_identity(ET.fromstring(live)).items()
+    names = [_name_of_own(key, device, directory, vm.vm_id, links) for key, device in devices]
+    return tuple(sorted(name for name in names if name and name not in wants))
 
 
 def targets_by_path(live: str) -> dict[str, str]:

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tells which limits of disks and NICs, and which password of its console, a running QEMU machine has to get. Pure."""
+"""Tells which limits of disks and NICs, which VLANs and links of NICs, and which password of its console a running QEMU
+machine has to get. Pure."""
 
 from __future__ import annotations
 
@@ -14,17 +15,17 @@ from ...model.whole_numbers import whole
 from .domain_xml import attribute_of
 from .live_devices import devices_by_identity
 
-DISK, NIC, CONSOLE = "disk", "nic", "console"
+DISK, NIC, ELEMENT = "disk", "nic", "element"
 _OF_A_DIRECTION = ("average", "peak", "burst")
 
 
 @dataclass(frozen=True)
 class ValueChange:
     """Describes what changes of one device.
-    kind: DISK, NIC or CONSOLE.
+    kind: DISK or NIC for its limits, ELEMENT for another of its values.
     target: its name in the running definition.
     limits: as libvirt calls them; 0 is no limit.
-    text: of a console its element, with a secret in it."""
+    text: the whole element as it is to be, which may hold a secret."""
 
     kind: str
     target: str = ""
@@ -47,6 +48,10 @@ def plan_values(live: str, wanted: str) -> list[ValueChange]:
             names = had.keys() | new.keys() if kind == DISK else _whole_directions(had.keys() | new.keys())
             limits = {name: new.get(name, 0) for name in sorted(names)}
             found.append(ValueChange(kind, attribute_of(has[key], "target", "dev"), limits))
+        if kind == NIC and (_vlans(has[key]), _link(has[key])) != (_vlans(wants[key]), _link(wants[key])):
+            found.append(
+                ValueChange(ELEMENT, attribute_of(has[key], "target", "dev"), text=_joined(has[key], wants[key]))
+            )
     return [*sorted(found, key=lambda each: each.target), *_console(running, asked)]
 
 
@@ -68,6 +73,28 @@ def _whole_directions(names: Collection[str]) -> set[str]:
     return {f"{direction}.{name}" for direction in directions for name in _OF_A_DIRECTION}
 
 
+def _vlans(nic: ET.Element) -> set[tuple[str, str]]:
+    return {(each.get("id", ""), each.get("nativeMode", "")) for each in nic.iterfind("vlan/tag")}
+
+
+def _link(nic: ET.Element) -> str:
+    return attribute_of(nic, "link", "state") or "up"
+
+
+def _joined(running: ET.Element, asked: ET.Element) -> str:
+    """Return the running NIC with the VLANs, the link and the limits that are asked for: libvirt wants the rest as it
+    is."""
+    changed = ET.fromstring(ET.tostring(running))
+    # Its limits, too: libvirt would set those that it is told here, after others were set.
+    for name in ("vlan", "link", "bandwidth"):
+        for element in changed.findall(name):
+            changed.remove(element)
+        changed.extend(asked.findall(name))
+    if changed.find("link") is None:
+        ET.SubElement(changed, "link", {"state": "up"})
+    return ET.tostring(changed, encoding="unicode")
+
+
 def _console(running: ET.Element, asked: ET.Element) -> list[ValueChange]:
     has, wants = running.find("devices/graphics"), asked.find("devices/graphics")
     if has is None or wants is None:
@@ -81,4 +108,4 @@ def _console(running: ET.Element, asked: ET.Element) -> list[ValueChange]:
         return []
     changed = ET.fromstring(ET.tostring(has))
     changed.set("passwd", passwords[1])
-    return [ValueChange(CONSOLE, text=ET.tostring(changed, encoding="unicode"))]
+    return [ValueChange(ELEMENT, text=ET.tostring(changed, encoding="unicode"))]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from ...errors import InvalidValue
 from ...model import libvirt_values
-from ...model.attributes import ACTS, KVM, NO_EFFECT, REFUSED, TABLE, OwnEffect
+from ...model.attributes import ACTS, KVM, NO_EFFECT, REFUSED, TABLE, OwnEffect, silent
 from ...model.device_matching import kind_of_empty
 from ...model.disk import RAW, TAR
 from ...model.disk_targets import DiskDevices, is_path
@@ -18,6 +18,7 @@ from ...model.image import TRUSTED, Image
 from ...model.instantiate.container_mount_points import refuse_hidden_system
 from ...model.states import ImageType
 from ...model.template import Template
+from ...model.template_changes import FILTERS_OF_NICS
 from ...model.vm import Os
 from ...model.whole_numbers import whole
 
@@ -32,7 +33,7 @@ _ACTS = frozenset((
     *("NIC_DEFAULT/NETWORK_UID", "NIC_DEFAULT/NETWORK_UNAME"),
     *("INBOUND_AVG_BW", "OUTBOUND_AVG_BW"),
 ))  # fmt: skip
-_NIC_LACKS = frozenset(("NIC/MODEL", "NIC/FILTER", "NIC/VIRTIO_QUEUES"))
+_NIC_LACKS = frozenset(("NIC/MODEL", "NIC/FILTER", "NIC/VIRTIO_QUEUES", "NIC/LINK", "NIC/ORDER"))
 _REFUSED = {
     "TPM": "a container has none",
     "OS/TPM": "a container has none",
@@ -199,5 +200,5 @@ LXC = Hypervisor(
     container=container,
     column=KVM,
     own=_own_attributes(),
-    live=("DISK", "NIC", "MEMORY", "LXC_SWAP"),
+    live=("DISK", "NIC", "MEMORY", "LXC_SWAP", *FILTERS_OF_NICS, *silent(KVM, _own_attributes())),
 )

@@ -68,6 +68,7 @@ _NIC_ACTS = frozenset((
     "GATEWAY", "GATEWAY6", "NETWORK_ADDRESS", "NETWORK_MASK", "METHOD", "METRIC", "ROUTES", "GUEST_MTU", "IP6_GATEWAY",
     "IP6_METHOD", "IP6_METRIC", "VROUTER_IP", "VROUTER_IP6", "VROUTER_MANAGEMENT", "VLAN_ID",
 ))  # fmt: skip
+_HARDWARE = ("VIDEO", "IOMMU", "HYPERV_OPTIONS", "HYPERV_TIMERS", "SPICE_OPTIONS")
 _WHY = {
     "DISK": "a container has no devices of disks: its root file system is unpacked",
     "NIC": "an interface of a container is its host's kernel's",
@@ -115,7 +116,7 @@ def _own_attributes() -> dict[str, OwnEffect]:
                 )
             elif vector in ("DISK", "NIC", "OS", "FEATURES", "CPU_MODEL") and entry.kvm in (ACTS, REFUSED):
                 found[text] = OwnEffect(NO_EFFECT, _WHY[vector])
-            elif text in ("EMULATOR", "CONTEXT_DEVICE", "INJECT_VIA"):
+            elif vector in _HARDWARE or text in ("EMULATOR", "CONTEXT_DEVICE", "INJECT_VIA", *_HARDWARE):
                 found[text] = OwnEffect(NO_EFFECT, _WHY[""])
     # A container has what is in its image.
     found["OS/ARCH"] = OwnEffect(KEPT)
@@ -484,4 +485,5 @@ OPENVZ = Hypervisor(
     sources=True,
     container=container,
     own=_own_attributes(),
+    live=attributes.silent(attributes.KVM, _own_attributes()),
 )

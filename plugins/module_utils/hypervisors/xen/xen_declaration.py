@@ -15,6 +15,7 @@ from ...model.flags import TRUE
 from ...model.hypervisor import DROPPED_BY_LIBVIRT, LIBVIRT_PACKAGES, PACKAGES, Hypervisor
 from ...model.image import TRUSTED, Image
 from ...model.template import Template
+from ...model.template_changes import FILTERS_OF_NICS
 from ...model.vm import Os, Vm
 
 PV, PVH, HVM = "pv", "pvh", "hvm"
@@ -206,7 +207,7 @@ XEN = Hypervisor(
     # MAX_GUEST_CMDLINE of Xen's start page, and COMMAND_LINE_SIZE of x86, less the byte that ends each.
     command_line=lambda os: 1023 if kind(os) == PV else 2047,
     column=attributes.XEN,
-    live=("DISK", "NIC", "MEMORY"),
+    live=("DISK", "NIC", "MEMORY", *FILTERS_OF_NICS, *attributes.silent(attributes.XEN)),
     ends_at_reboot="on_reboot = 'destroy'",
 )
 # The same machines, made by libvirt.

@@ -166,6 +166,7 @@ def _check_inventory(inventory: Inventory, what: str) -> None:
         answer_bounds.check_number(domain.generation, 0, MOST_NUMBER, what, "the generation of a domain")
         answer_bounds.check_number(domain.port, 0, MOST_PORT, what, "the port of a domain's graphics")
         answer_bounds.check_number(domain.hotplug_slots, 0, MOST_NUMBER, what, "the slots of a domain")
+        answer_bounds.check_number(domain.hardware_version, 0, MOST_NUMBER, what, "the hardware version of a domain")
         for number in to_plain(domain.topology).values() if domain.topology is not None else ():
             answer_bounds.check_number(
                 number, 1, MOST_NUMBER, what, "a number of a domain's sockets, cores and threads"

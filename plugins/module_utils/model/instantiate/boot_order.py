@@ -16,7 +16,7 @@ from ..image import Image
 from ..states import ImageType
 from ..template import Template
 from ..vm import Os, Tpm
-from .template_values import Ref, read_flag, read_whole
+from .template_values import Ref, is_uuid, read_flag, read_whole
 
 TPM_MODELS = (defaults.TPM_MODEL, "tpm-tis")
 _BOOT = re.compile(r"(disk|nic)([0-9]{1,4})")
@@ -24,14 +24,13 @@ _BOOT = re.compile(r"(disk|nic)([0-9]{1,4})")
 # has a floppy drive (fd), neither there nor here.
 _OLD_BOOT = {"hd": "the first hard disk", "cdrom": "the first CDROM", "network": "the first NIC"}
 _FILE = re.compile(r"""\$FILE\[\s*(IMAGE|IMAGE_ID)\s*=\s*("?)([^"\]]+)\2\s*\]""")
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def os_of(template: Template, where: str, kinds: Sequence[str], hypervisor: str) -> Os:
     """Return OS with the hypervisor's defaults. kinds: the disks' kinds in the template's order, as far as known."""
     vector = template.vector("OS")
     where = f"{where}: OS"
-    if vector.get("UUID") and not _UUID.fullmatch(vector["UUID"].lower()):
+    if vector.get("UUID") and not is_uuid(vector["UUID"]):
         raise InvalidValue(f"{where}/UUID = {vector['UUID']}", "it is no UUID", "Write 8-4-4-4-12 hexadecimal digits")
     if vector.get("SD_DISK_BUS", "").lower() not in ("", "scsi", "sata"):
         raise InvalidValue(f"{where}/SD_DISK_BUS = {vector['SD_DISK_BUS']}", "no such bus", "Use scsi or sata")
@@ -80,6 +79,25 @@ def _boot_devices(text: str, kinds: Sequence[str], nics: int, where: str) -> tup
     if lacking and not devices:
         raise _no_such_device(shown, lacking, kinds, nics)
     return tuple(devices)
+
+
+def devices_by_order(template: Template, where: str) -> tuple[str, ...]:
+    """Return the names of the devices that have an ORDER, the first first; raise InvalidValue if two have the same."""
+    found: dict[int, str] = {}
+    for name in ("DISK", "NIC"):
+        for index, vector in enumerate(template.vectors(name)):
+            text = vector.get("ORDER", "").strip()
+            if not text:
+                continue
+            here = f"{where}: {name} {index}"
+            order = read_whole(text, f"{here}: ORDER", "Give a whole number: 1 is tried first", lowest=1)
+            device = f"{name.lower()}{index}"
+            if order in found:
+                raise InvalidValue(
+                    f"{here}: ORDER = {text}", f"{found[order]} has it too", "Give each device a number of its own"
+                )
+            found[order] = device
+    return tuple(device for _order, device in sorted(found.items()))
 
 
 def _no_such_device(shown: str, word: str, kinds: Sequence[str], nics: int) -> InvalidValue:

@@ -21,7 +21,7 @@ from ..states import ImageType
 from ..template import Template
 from ..vm import Input, Os, Vm
 from .aliases import aliases_of, doubts_of_aliases
-from .boot_order import check_boots, doubts_of_boot, file_of, os_of, tpm_of
+from .boot_order import check_boots, devices_by_order, doubts_of_boot, file_of, os_of, tpm_of
 from .capacity import cpu_limit_of, cpu_of, memory_of, vcpu_of
 from .container_mount_points import with_mount_points
 from .cpu_topology import topology_of
@@ -30,8 +30,10 @@ from .disk_vectors import disk_of, kind_of, with_image_name
 from .former_machine import FormerMachine
 from .graphics import graphics_of
 from .growth import growth_of
+from .hardware_version import hardware_version_of
 from .injections import with_files
 from .nic_vectors import doubts_of_nics, nic_of, with_nic_defaults
+from .pc_hardware import check_links, fragments_of, iommu_of, video_of
 from .reserved_slots import slots_of
 
 
@@ -81,7 +83,10 @@ def build(
     kinds = [
         kind_of(vector, images.get(index), hypervisor, f"{where}: DISK {index}") for index, vector in enumerate(vectors)
     ]
-    os = _os_of(template, where, kinds, hypervisor, images)
+    version = hardware_version_of(template, hypervisor, former)
+    if version:
+        check_links(template, where)
+    os = _os_of(template, where, kinds, hypervisor, images, version)
     places = [
         place_of(vector, f"{where}: {with_image_name(f'DISK {index}', vector)}", kinds[index], images.get(index))
         for index, vector in enumerate(vectors)
@@ -98,6 +103,7 @@ def build(
     if board.devices.paths:
         places = with_mount_points(places, ids, images)
     assigned = disk_targets.assign(places, board)
+    named = [f"{where}: DISK {index}" for index in range(len(vectors))]
     stay = [disk is not None for disk in kept.disks] if kept is not None else [False] * len(vectors)
     order = {device: number for number, device in enumerate(os.boot, 1)}
     growth = growth_of(template, hypervisor, where, former)
@@ -113,11 +119,15 @@ def build(
         topology=topology_of(template, hypervisor, windows, where, former, growth),
         growth=growth,
         hotplug_slots=slots_of(template, hypervisor, where, former, hotplug_slots),
+        hardware_version=version,
+        video=video_of(template, where) if version else None,
+        iommu=iommu_of(template, where) if version else None,
+        fragments=fragments_of(template, where) if version else {},
         os=os,
         disks=with_files(
             tuple(
                 replace(
-                    disk_of(ids[index], vector, images.get(index), hypervisor, f"{where}: DISK {index}", stays),
+                    disk_of(ids[index], vector, images.get(index), hypervisor, named[index], stays, version),
                     target=assigned[index][0],
                     bus=assigned[index][1],
                     boot_order=order.get(f"disk{index}", 0),
@@ -134,7 +144,7 @@ def build(
         ),
         aliases=aliases_of(aliases, template, nics, where),
         context=context_of(template, context_id, assigned[-1], where, had) if contexts else None,
-        graphics=graphics_of(template, where, vnc_port),
+        graphics=graphics_of(template, where, vnc_port, companions=bool(version)),
         inputs=tuple(Input(v.get("TYPE", "").lower(), v.get("BUS", "").lower()) for v in template.vectors("INPUT")),
         tpm=tpm_of(template, where),
         features=template.vector("FEATURES"),
@@ -150,17 +160,26 @@ def build(
     )
 
 
-def _os_of(template: Template, where: str, kinds: Sequence[str], hypervisor: str, images: Mapping[int, Image]) -> Os:
+def _os_of(
+    template: Template,
+    where: str,
+    kinds: Sequence[str],
+    hypervisor: str,
+    images: Mapping[int, Image],
+    version: int,
+) -> Os:
     """Return how the machine boots, with its kernel's and initrd's files; raise InvalidValue if its images can't."""
     vectors = template.vectors("DISK")
     os = os_of(template, where, kinds, hypervisor)
+    if version and not os.boot:
+        os = replace(os, boot=devices_by_order(template, where))
     os = replace(os, kernel=file_of(os.kernel, images.get(len(vectors) + 1), ImageType.KERNEL, where))
     os = replace(os, initrd=file_of(os.initrd, images.get(len(vectors) + 2), ImageType.RAMDISK, where))
     check_boots(os, kinds, where)
     os = hypervisor_rules.rules_of(hypervisor).fit(os, template, _disk_images(images, vectors), where)
     # The firmware may be what an image asks for.
     hypervisor_rules.rules_of(hypervisor).check_firmware(os.firmware, template, where)
-    return os
+    return replace(os, suspends=not version or os.firmware.upper() in ("", "BIOS"))
 
 
 def _with_kept_places(

@@ -18,7 +18,7 @@ from ..object_names import known_are
 from ..states import ImageType
 from ..template import Template
 from .disk_buses import board_of, context_place, place_of
-from .template_values import Ref, read_flag, read_whole
+from .template_values import Ref, is_uuid, read_flag, read_whole
 
 FORMATS = DISK_FORMATS
 # Attributes that become fields of the model; whatever else a DISK says is among its options.
@@ -93,9 +93,17 @@ def kind_of(vector: Mapping[str, str], image: Image | None, hypervisor: str, whe
 
 
 def disk_of(
-    index: int, vector: Mapping[str, str], image: Image | None, hypervisor: str, where: str, made: bool
+    index: int,
+    vector: Mapping[str, str],
+    image: Image | None,
+    hypervisor: str,
+    where: str,
+    made: bool,
+    version: int = 0,
 ) -> Disk:
-    """Return the disk that a DISK asks for. made: it is there, as large as it was made, whatever its image is now."""
+    """Return the disk that a DISK asks for.
+    made: it is there, as large as it was made, whatever its image is now.
+    version: the hardware version of its machine."""
     rule = hypervisor_rules.rules_of(hypervisor)
     options = {key: value for key, value in vector.items() if key not in _DISK_FIELDS}
     wanted = vector.get("DRIVER", "").lower()
@@ -147,11 +155,32 @@ def disk_of(
         clone=not in_place,
         save=image.persistent and not cdrom,
         readonly=cdrom or readonly,
-        luks_secret=image.luks_secret,
+        luks_secret=_luks_secret(vector, image, where, made) if version else image.luks_secret,
         # What its own file holds goes with it, and an overlay begins with nothing.
         trusted=image.is_trusted,
         snapshots=disk_snapshots.tree_of(image.snapshots) if image.persistent and not cdrom else (),
     )
+
+
+def _luks_secret(vector: Mapping[str, str], image: Image, where: str, made: bool) -> str:
+    """Return the UUID of the secret that opens the disk: the image's, unless the DISK names another."""
+    text = vector.get("LUKS_SECRET", "").strip().lower()
+    # Of machines that are there it may be said since long ago, when it did nothing.
+    if not text or (made and not (image.luks_secret and is_uuid(text))):
+        return image.luks_secret
+    if not is_uuid(text):
+        raise InvalidValue(
+            f"{where}: LUKS_SECRET = {vector['LUKS_SECRET']!r}",
+            "it is no UUID",
+            "Give that of a secret in nebula_luks_secrets, 8-4-4-4-12 hexadecimal digits",
+        )
+    if not image.luks_secret:
+        raise InvalidValue(
+            f"{where}: LUKS_SECRET = {text}",
+            f"image {image.name} is not encrypted",
+            "Leave it out, or have the image encrypted: luks_secret and luks_passphrase of nebula_image",
+        )
+    return text
 
 
 def _disk_of_image(index: int, image: Image, options: Mapping[str, str]) -> Disk:

@@ -15,11 +15,13 @@ from ..vm import Growth, Topology
 @dataclass(frozen=True)
 class FormerMachine:
     """Holds what a machine has.
-    topology_template, growth_template, slots_template: the template by which it got these."""
+    topology_template, growth_template, slots_template, hardware_template: the template by which it got these."""
 
     topology_template: Template
     growth_template: Template
     slots_template: Template
+    hardware_template: Template
     topology: Optional[Topology] = None
     growth: Optional[Growth] = None
     hotplug_slots: int = 0
+    hardware_version: int = 0

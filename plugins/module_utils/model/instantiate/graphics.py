@@ -17,8 +17,10 @@ GRAPHICS_TYPES = ("vnc", "spice")
 FIRST_PORT, LAST_PORT = defaults.FIRST_GRAPHICS_PORT, defaults.LAST_GRAPHICS_PORT
 
 
-def graphics_of(template: Template, where: str, port: int | None) -> Graphics | None:
-    """Return the console, None where the template has none. port: what the engine chose, None before it has."""
+def graphics_of(template: Template, where: str, port: int | None, companions: bool = False) -> Graphics | None:
+    """Return the console, None where the template has none.
+    port: what the engine chose, None before it has.
+    companions: SPICE comes with what Graphics.companions says."""
     found = template.vectors("GRAPHICS")
     if not found:
         return None
@@ -48,6 +50,7 @@ def graphics_of(template: Template, where: str, port: int | None) -> Graphics | 
         password=vector.get("PASSWD", ""),
         keymap=keymap,
         made_up=random in TRUE and not vector.get("PASSWD"),
+        companions=companions and type_ == "spice",
     )
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Union
 
@@ -15,6 +16,11 @@ from ..template import Template
 
 # A name, or an id.
 Ref = Union[str, int]
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def is_uuid(text: str) -> bool:
+    return bool(_UUID.fullmatch(text.lower()))
 
 
 def read_whole(text: str, where: str, remedy: str, lowest: int = 0) -> int:

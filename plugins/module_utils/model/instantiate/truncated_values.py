@@ -37,7 +37,8 @@ def cuts_of_template(template: Template, hypervisor: str) -> list[CutValue]:
         found += _queue_cuts(f"NIC {index}", vector, rule)
     for name in ("VCPU", *(["VCPU_MAX"] if rule.grows else [])):
         number = whole(template.get(name).strip())
-        found += _vcpu_cuts(name, number, [each.get("DATA", "") for each in template.vectors("RAW")], rule)
+        raw = [each.get("DATA", "") for each in template.vectors("RAW")]
+        found += _vcpu_cuts(name, number, rule, template.has("IOMMU") or _brings_iommu(raw))
     found += _same_target_cuts([vector.get("TARGET", "") for vector in template.vectors("NIC")])
     graphics = template.vector("GRAPHICS")
     found += _password_cuts(graphics.get("TYPE", defaults.GRAPHICS_TYPE), graphics.get("PASSWD", ""))
@@ -58,8 +59,9 @@ def cuts_of_machine(vm: Vm) -> list[CutValue]:
         found += _target_cuts(f"NIC {nic.nic_id}", nic.target, rule)
         found += _mac_cuts(f"NIC {nic.nic_id}", nic.mac)
         found += _queue_cuts(f"NIC {nic.nic_id}", nic.options, rule)
-    found += _vcpu_cuts("VCPU", vm.vcpu, vm.raw.values(), rule)
-    found += _vcpu_cuts("VCPU_MAX", vm.growth.vcpu if vm.growth else None, vm.raw.values(), rule)
+    mapped = vm.iommu is not None or _brings_iommu(vm.raw.values())
+    found += _vcpu_cuts("VCPU", vm.vcpu, rule, mapped)
+    found += _vcpu_cuts("VCPU_MAX", vm.growth.vcpu if vm.growth else None, rule, mapped)
     found += _same_target_cuts([nic.target for nic in vm.nics])
     if vm.graphics is not None:
         found += _password_cuts(vm.graphics.type, vm.graphics.password)
@@ -171,12 +173,18 @@ def _queue_cuts(device: str, options: Mapping[str, str], rule: Hypervisor) -> li
     return [CutValue(asked, ("VIRTIO_QUEUES", text), found, "Give fewer, as one for each processor: auto")]
 
 
-def _vcpu_cuts(name: str, number: int | None, raw: Iterable[str], rule: Hypervisor) -> list[CutValue]:
-    # With an IOMMU of its own, which RAW can bring, a machine has as many as QEMU knows.
-    if not rule.most_vcpus or number is None or number <= rule.most_vcpus or any("<iommu" in text for text in raw):
+def _brings_iommu(raw: Iterable[str]) -> bool:
+    return any("<iommu" in text for text in raw)
+
+
+def _vcpu_cuts(name: str, number: int | None, rule: Hypervisor, mapped: bool) -> list[CutValue]:
+    """Return a VCPU that is too many. mapped: an IOMMU maps interrupts: so many as QEMU knows are possible then."""
+    if not rule.most_vcpus or number is None or number <= rule.most_vcpus or mapped:
         return []
     found = f"a machine has {rule.most_vcpus} processors at most, and would not start"
-    remedy = f"Give up to {rule.most_vcpus}, or an iommu with a driver that has intremap and eim, by RAW on machine q35"
+    remedy = (
+        f'Give up to {rule.most_vcpus}, or IOMMU = [ MODEL = intel, OPTIONS = "intremap=on,eim=on" ] on machine q35'
+    )
     return [CutValue(f"{name} = {number}", (name, str(number)), found, remedy)]
 
 

@@ -15,7 +15,7 @@ from ..context import FORMATS as CONTEXT_FORMATS
 from ..judgements import hypervisor_of, judged_alike
 from ..template import Template
 from ..template_changes import HOTPLUG_SLOTS, MAXIMA
-from . import cpu_topology, growth, truncated_values
+from . import cpu_topology, growth, pc_hardware, truncated_values
 from .aliases import alias_demands
 from .boot_order import check_bootable, doubts_of_boot, os_of, tpm_of
 from .capacity import cpu_limit_of, cpu_of, memory_of, vcpu_of
@@ -149,6 +149,8 @@ def _doubts(template: Template, where: str, hypervisor: str) -> list[str]:
     warnings += truncated_values.same_serials(template, hypervisor)
     warnings += cpu_topology.warn_of_topology(template, where) if rule.topology else []
     warnings += growth.warn_of_growth(template, where) if rule.grows else []
+    if rule.hardware_version:
+        warnings += pc_hardware.warn_of_hardware(template, where)
     return [*warnings, *rule.doubts(template), *attributes.without_effect(template, rule.column, rule.own)]
 
 

@@ -161,6 +161,13 @@ def _sides(outcome: Outcome) -> tuple[dict[str, Any] | None, dict[str, Any] | No
             change.attribute: change.new if change.new != change.old else f"{change.new}, another"
             for change in outcome.changes
         }
+    if outcome.differences:
+        # What is left as it is, with what it waits for; what is changed of the same attribute has lines of its own.
+        for side in (before, after):
+            side.setdefault("changed", {})
+        for each in outcome.differences:
+            before["changed"].setdefault(each.attribute, each.found)
+            after["changed"].setdefault(each.attribute, f"{each.wanted}, not until {each.until}")
     elif before == after and outcome.before != outcome.after:
         # A reboot ends in the state in which it began.
         before["generation"], after["generation"] = outcome.before.generation, outcome.after.generation

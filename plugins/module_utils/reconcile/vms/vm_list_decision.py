@@ -27,7 +27,7 @@ from .vm_item import INDEX, OPERATIONS, WANTED, Spec, Templates, spec_of
 from .vm_outcome import Outcome
 from .vm_update import (
     change_as_listed,
-    doubts_of_growth,
+    doubts_of_age,
     doubts_of_host_name,
     doubts_of_sockets,
     refuse_losing_unsaved_disks,
@@ -332,7 +332,7 @@ class _Try:
         after = outcome.after or record
         self.warnings.extend(renames.notes_of(after, outcome.before or record))
         self.warnings.extend(doubts_of_sockets(self.engine, spec, after))
-        self.warnings.extend(doubts_of_growth(after))
+        self.warnings.extend(doubts_of_age(after))
         self.warnings.extend(doubts_of_host_name(after))
 
     def _create(self, spec: Spec, missing: Sequence[tuple[int, str]]) -> list[Outcome]:

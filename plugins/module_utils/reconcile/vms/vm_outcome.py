@@ -22,7 +22,8 @@ from .vm_item import Spec
 class Difference:
     """Describes what the list wants of a machine, and what the machine neither has nor gets.
     what: the difference in words, with what was found and what is wanted
-    remedy: what the user can do"""
+    remedy: what the user can do
+    until: what it has to wait for, in a few words"""
 
     name: str
     id: int
@@ -32,6 +33,7 @@ class Difference:
     wanted: str
     what: str
     remedy: str
+    until: str = ""
 
     @property
     def sentence(self) -> str:
@@ -65,7 +67,9 @@ class Outcome:
         """Return the differences as sentences."""
         return tuple(each.sentence for each in self.differences)
 
-    def left(self, record: VmRecord, attribute: str, found: str, wanted: str, what: str, remedy: str) -> None:
+    def left(
+        self, record: VmRecord, attribute: str, found: str, wanted: str, what: str, remedy: str, until: str
+    ) -> None:
         self.differences.append(
-            Difference(record.name, id_of(record), record.host, attribute, found, wanted, what, remedy)
+            Difference(record.name, id_of(record), record.host, attribute, found, wanted, what, remedy, until)
         )

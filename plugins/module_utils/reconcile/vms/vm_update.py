@@ -13,17 +13,17 @@ from ...dataclass import replace
 from ...engines.base import Engine, named
 from ...engines.ports import VmRecord
 from ...errors import BeingEnded, Conflict, NebulaError
-from ...model import boot_image, hypervisor_rules
+from ...model import attributes, boot_image, hypervisor_rules
 from ...model import template_changes as model_changes
 from ...model.device_matching import ALIAS, DEVICES, DISK, HOTPLUG, LIVE, NIC, POWEROFF, RECREATE, MachineDevice
-from ...model.instantiate import cpu_topology, growth, truncated_host_names
+from ...model.instantiate import cpu_topology, growth, hardware_version, truncated_host_names
 from ...model.object_ids import id_of
 from ...model.owner import Owner
 from ...model.saved_disks import holds_saved_disk, origin_of
 from ...model.template import Template
 from ...model.template_changes import Change, how_to_change, pair_devices, refuse_sizes
 from ...model.vm import Os
-from ...model.waiting_changes import NEXT_START, OWNER, RESTARTED, UNTOLD, PartChange, part_changes
+from ...model.waiting_changes import AT_ONCE, NEXT_START, OWNER, RESTARTED, UNTOLD, PartChange, part_changes
 from ...model.whole_numbers import whole
 from . import renames
 from .destroy_limit import NOT_STARTED, loses_disks, never_ran
@@ -44,7 +44,7 @@ def change_as_listed(
     if spec.host and spec.host != record.host:
         what = f"differs in host: it is on {record.host}, the list says {spec.host}"
         remedy = "remove it (state: absent) to have it made there anew"
-        outcome.left(record, "host", record.host, spec.host, what, remedy)
+        outcome.left(record, "host", record.host, spec.host, what, remedy, "it is made there anew")
     rule = hypervisor_rules.rules_of(record.hypervisor)
     wanted = renames.by_former_images(engine, record, spec.template)
     always = model_changes.live_while(rule.live, [each["part"] for each in record.waits])
@@ -78,6 +78,7 @@ def change_as_listed(
     if any(change.attribute == DISK for change in changes):
         refuse_sizes(record.request, wanted, has, f"VM {record.name} (id {record.id})")
     template = record.request
+    silent = attributes.silent(rule.column, rule.own)
     running = record.state == "RUNNING"
     nics = next((each for each in changes if each.attribute == NIC and not _is_possible(each, off, running)), None)
     if nics is not None:
@@ -89,24 +90,26 @@ def change_as_listed(
         if refits and _leaves_disks(engine, spec, outcome, record, (wanted, has), possible):
             continue
         at_once = _is_at_once(change, live)
-        if possible and running and not (off or agreed) and _takes(change, record.request, wanted, has, at_once):
+        asked = off or agreed or change.attribute in silent
+        if possible and running and not asked and _takes(change, record.request, wanted, has, at_once):
             _tell_not_agreed(outcome, record, change)
             continue
         if possible:
             outcome.changes.append(change)
             if running and not off:
                 parts = _parts_of(record, change, wanted, has, live, at_once)
+                warnings.extend(_tell_larger(record, part) for part in parts if _is_larger_disk(part))
                 outcome.parts += [_restarted(each) for each in parts] if spec.starts_anew else parts
             if change.attribute != OWNER:
                 template = _with_attribute(template, wanted, change.attribute)
             continue
-        remedy = (
-            "power it off first (state: poweroff), or set recreate: true"
+        remedy, until = (
+            ("power it off first (state: poweroff), or set recreate: true", "it is off")
             if change.how in (POWEROFF, HOTPLUG)
-            else "set recreate: true to make it anew (its own disks are lost)"
+            else ("set recreate: true to make it anew (its own disks are lost)", "recreate: true")
         )
         what = f"differs in {change.attribute}: it has {change.old}, the list says {change.new}"
-        outcome.left(record, change.attribute, change.old, change.new, what, remedy)
+        outcome.left(record, change.attribute, change.old, change.new, what, remedy, until)
     if not any(change.attribute == OWNER for change in outcome.changes):
         owner = None
     if template != record.request or owner is not None:
@@ -148,12 +151,15 @@ def doubts_of_host_name(record: VmRecord) -> list[str]:
     return [f"VM {record.name}: {cut}" for cut in truncated_host_names.cuts_of_host_name(named)]
 
 
-def doubts_of_growth(record: VmRecord) -> list[str]:
-    """Return a warning if a machine that is there can't grow as a new one of its template could."""
+def doubts_of_age(record: VmRecord) -> list[str]:
+    """Return warnings if a machine that is there has less than a new one of its template would have."""
     if record.request is None:
         return []
-    doubt = growth.doubt_of_machine(record.hypervisor, record.growth, record.request)
-    return [f"VM {record.name}: {doubt}"] if doubt else []
+    doubts = (
+        growth.doubt_of_machine(record.hypervisor, record.growth, record.request),
+        hardware_version.doubt_of_machine(record.hypervisor, record.hardware_version, record.request),
+    )
+    return [f"VM {record.name}: {doubt}" for doubt in doubts if doubt]
 
 
 def _growing(record: VmRecord, wanted: Template) -> list[str]:
@@ -194,6 +200,18 @@ def _parts_of(
     return part_changes(change, record.request or Template(()), wanted, has, ids, live, at_once)
 
 
+def _is_larger_disk(part: PartChange) -> bool:
+    return part.part.startswith(f"{DISK} ") and part.when == AT_ONCE and part.wanted.startswith("[ SIZE")
+
+
+def _tell_larger(record: VmRecord, part: PartChange) -> str:
+    return (
+        f"VM {record.name}: {part.part} becomes larger while it runs, and what is in it stays as large as it is. Make "
+        "its partition and its file system larger in the guest (growpart, then resize2fs or xfs_growfs), or start it "
+        "anew if its system does that when it boots"
+    )
+
+
 def _restarted(part: PartChange) -> PartChange:
     return replace(part, when=RESTARTED) if part.when == NEXT_START else part
 
@@ -219,7 +237,7 @@ def _tell_not_agreed(outcome: Outcome, record: VmRecord, change: Change) -> None
         "nothing is taken from a running machine unasked. Set detach: true in its item, or nebula_live_removal: true "
         "for all, or power it off first (state: poweroff)"
     )
-    outcome.left(record, change.attribute, change.old, change.new, what, remedy)
+    outcome.left(record, change.attribute, change.old, change.new, what, remedy, "detach: true")
 
 
 def _another_owner(spec: Spec, record: VmRecord) -> Owner | None:
@@ -252,6 +270,7 @@ def _leaves_disks(
     if pairing.doubtful:
         what = f"has disks that nothing tells apart, and the list has fewer of them: {named} could be the one to go"
         remedy = "give those that are to stay their TARGET, as the machine's disks show it"
+        until = "TARGET tells them apart"
     elif not spec.detach:
         what = f"has a disk that the list does not: {named}"
         remedy = "what it holds is the machine's own, and would be lost. " + (
@@ -259,13 +278,14 @@ def _leaves_disks(
             if possible
             else "To have it taken away set detach: true and power it off (state: poweroff)"
         )
+        until = "detach: true" if possible else "detach: true, and it is off"
     else:
         if possible:
             ids = {record.disks[index]["disk_id"] for index in lost}
             refuse_losing_unsaved_disks(engine, spec, record, "detach", "leave detach out once", ids)
             outcome.destroys = True
         return False
-    outcome.left(record, DISK, named, "nothing of it", what, remedy)
+    outcome.left(record, DISK, named, "nothing of it", what, remedy, until)
     return True
 
 
@@ -278,14 +298,16 @@ def _tell_given_up(outcome: Outcome, record: VmRecord, changes: Sequence[Change]
     what = "was to be made anew by an earlier list, which its host could not, and this list says something else"
     remedy = "set recreate: true to have it made anew as the list says now (its own disks are lost)"
     for change in changes:
-        outcome.left(record, change.attribute, change.old, change.new, what, remedy)
+        outcome.left(record, change.attribute, change.old, change.new, what, remedy, "recreate: true")
 
 
 def _tell_awaited_first(outcome: Outcome, record: VmRecord, error: NebulaError) -> None:
     outcome.changes = []
     what = f"gets first what was decided about its disks and NICs before ({error})"
     remedy = "run again when that is done"
-    outcome.left(record, "/".join(DEVICES), "those of the list before", "those of the list", what, remedy)
+    devices = "/".join(DEVICES)
+    until = "its former change is done"
+    outcome.left(record, devices, "those of the list before", "those of the list", what, remedy, until)
 
 
 def refuse_losing_unsaved_disks(

@@ -11,6 +11,7 @@ from typing import Any
 from ....model import addresses
 from ....model.lease import HeldLease
 from ....model.network import Network
+from ....model.nic import Alias, Nic
 from ..store import Store
 from .leases import Leases
 from .network_rows import (
@@ -63,6 +64,19 @@ class HeldLeases:
             self.store.db.execute(
                 "UPDATE leases SET nic_id = NULL, kind = ? WHERE kind = ? AND vm_id = ? AND nic_id = ?",
                 (LEAVING, NIC, vm_id, nic_id),
+            )
+
+    def take_back(self, vm_id: int, nic: Nic | Alias) -> None:
+        """Give a NIC or alias back what let_go() held of it. nic: as the catalog has it of its machine."""
+        place = (nic.network_id, nic.ar_id)
+        row = None if None in place else self.store.row(f"SELECT * FROM address_ranges WHERE {IN_RANGE}", *place)
+        mac = addresses.mac_number(nic.mac, f"VM {vm_id}")
+        offset = addresses.Calculator(address_range_of(row)).offset_of(None, mac) if row is not None else None
+        if offset is not None:
+            self.store.db.execute(
+                "UPDATE leases SET nic_id = ?, kind = ? WHERE vm_id = ? AND kind = ?"
+                " AND network_id = ? AND ar_id = ? AND offset = ?",
+                (nic.nic_id, NIC, vm_id, LEAVING, *place, offset),
             )
 
     def held_by(self, vm_id: int) -> list[tuple[int, int, int]]:

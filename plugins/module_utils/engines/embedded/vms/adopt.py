@@ -47,9 +47,11 @@ def adopt(
         request.template if found.topology is None else Template(),
         request.template if found.growth is None else Template(),
         Template(),
+        request.template,
         found.topology,
         found.growth if any(request.template.get(name).strip() for name in MAXIMA) else None,
         found.hotplug_slots,
+        found.hardware_version,
     )
     growth = growth_of(request.template, host.hypervisor, f"VM {request.name}", former)
     demands = unknown_vms.with_macs(asked, references.demands(request.name, request.template), found.macs)

@@ -34,7 +34,7 @@ def end(parts: Parts, row: sqlite3.Row, host: str, reason: str = "") -> None:
     # No secret outlives the machine: its context and passwords go with it.
     parts.store.db.execute(
         "UPDATE vms SET state = ?, lcm_state = 0, settled = 1, etime = ?, error = '', orders = ?,"
-        " request = '[]', body = ?, waits = '{}', kept_memory = 0 WHERE id = ?",
+        " request = '[]', body = ?, waits = '{}', leaving = '{}', kept_memory = 0 WHERE id = ?",
         (VmState.DONE, now, machine_orders.EMPTY, compact(without_secrets(json.loads(row["body"]))), row["id"]),
     )
     parts.store.drop(HELD, ROOMS)

@@ -17,7 +17,7 @@ from ....model.plan import VmOutcome
 from ....model.states import VmState
 from ...ports import VmRecord
 from ..hosts import HELD, ROOMS
-from . import plan_guards, transitions, vm_records, waiting
+from . import leaving_devices, plan_guards, transitions, vm_records, waiting
 from .disk_task_rows import text_of
 from .ended_vms import end
 from .parts import Parts
@@ -102,6 +102,10 @@ def _record_outcome(parts: Parts, row: sqlite3.Row, outcome: VmOutcome, host: st
             )
         parts.networks.held_leases.release_kept(row["id"])
         parts.images.uses.release_kept(row["id"])
+    runs = failed and not done and outcome.state == "RUNNING" and outcome.waits is not False
+    lasting = leaving_devices.take_back(parts, row, outcome.stays) if runs else None
+    if done or outcome.state == "POWEROFF":
+        leaving_devices.forget(parts, row)
     if done and (before.recreates or parts.tasks.found_state(row) not in WITH_MEMORY):
         parts.port_rows.drop_held(row["id"])
     anew = before.operation or parts.tasks.found_state(row) not in WITH_MEMORY
@@ -115,7 +119,7 @@ def _record_outcome(parts: Parts, row: sqlite3.Row, outcome: VmOutcome, host: st
         return  # it is half taken away: every plan contains it until it is gone
     if row["wanted"] == "DONE":
         parts.store.drop(HELD, ROOMS)
-    left = machine_orders.write(machine_orders.after_outcome(before, row["generation"], failed, done))
+    left = machine_orders.write(machine_orders.after_outcome(before, row["generation"], failed, done, lasting))
     parts.store.db.execute(
         "UPDATE vms SET settled = 1, wanted = ?, error = ?, orders = ? WHERE id = ?",
         (wanted, error, left, outcome.vm_id),

@@ -13,7 +13,7 @@ from ....model.owner import Owner
 from ....model.states import LcmState
 from ....model.template import Template
 from ...ports import VmOrders, VmRecord
-from . import vm_records, waiting
+from . import leaving_devices, vm_records, waiting
 from .assemble import Blueprint
 from .capacity import counted, overhead
 from .decision import decide
@@ -76,6 +76,7 @@ def recreate(parts: DecisionParts, vm_id: int, template: Template, owner: Owner 
     )
     body, warnings = parts.assembler.assemble(blueprint, references)
     waiting.write(parts, vm_id, {}, 0)
+    leaving_devices.forget(parts, row)
     parts.rows.write_request(body, references.as_json(template), demands.cpu, demands.memory, overhead(host, demands))
     orders = VmOrders(hard=True, operation=RECREATE)
     decide(parts, row, LcmState.PROLOG, row["wanted"], orders, "recreate", row["seq"] + 1, gives=gives)

@@ -28,6 +28,7 @@ class Found:
     topology: None where each of its processors is a socket.
     growth: None where its memory and processors stay as they are.
     hotplug_slots: reserved for devices that come while it runs.
+    hardware_version: as that of Vm.
     exact: its context is filled in as those of new machines, and not as an earlier release did.
     compared: with what the list says; None if nobody has compared them."""
 
@@ -41,6 +42,7 @@ class Found:
     topology: Topology | None = None
     growth: Growth | None = None
     hotplug_slots: int = 0
+    hardware_version: int = 0
     exact: bool = False
     compared: Comparison | None = None
 
@@ -94,6 +96,7 @@ def find(
         topology=domain.topology,
         growth=domain.growth,
         hotplug_slots=domain.hotplug_slots,
+        hardware_version=domain.hardware_version,
         exact=directory.exact,
         compared=next((each for each in node.compared if each.vm_id == vm_id), None),
     )

@@ -20,6 +20,8 @@ from ....model.instantiate.build import KeptDevices
 from ....model.instantiate.demands import Demands
 from ....model.instantiate.former_machine import FormerMachine
 from ....model.instantiate.growth import changed_at_once, growth_of, most_of
+from ....model.instantiate.hardware_version import ATTRIBUTES as HARDWARE
+from ....model.instantiate.hardware_version import hardware_differs
 from ....model.machine_orders import DONE, with_devices
 from ....model.nic import Alias
 from ....model.object_names import check_name
@@ -28,9 +30,9 @@ from ....model.states import LcmState, VmState
 from ....model.template import Template
 from ....model.template_changes import Change
 from ....model.vm import Growth, Vm
-from ....model.waiting_changes import DeviceIds, Waiting, running_number, waiting_after, with_owner
+from ....model.waiting_changes import DeviceIds, Waiting, hardware_brought, running_number, waiting_after, with_owner
 from ...ports import VmOrders, VmRecord
-from . import plan_guards, vm_records, waiting
+from . import leaving_devices, plan_guards, vm_records, waiting
 from .assemble import Blueprint, fetched_by
 from .capacity import counted, kept_memory, overhead
 from .decision import decide
@@ -60,7 +62,7 @@ def update(
     devices = compare(vm, request_of(row), template, next_disk(parts.store, vm))
     parts.tasks.refuse_tasked(row, devices.gone_disks)
     known = request_of(row)
-    former = FormerMachine(known, known, known, vm.topology, vm.growth, vm.hotplug_slots)
+    former = FormerMachine(known, known, known, known, vm.topology, vm.growth, vm.hotplug_slots, vm.hardware_version)
     growth = growth_of(template, host.hypervisor, f"VM {row['name']}", former)
     asked = _with_image_ids(references.demands(row["name"], template), devices.kept)
     demands = counted(asked, growth)
@@ -104,6 +106,8 @@ def update(
     body, warnings = parts.assembler.assemble(blueprint, references)
     body = replace(body, disks=_keep_sources(vm, body, devices.grown), next_nic=max(body.next_nic, vm.next_nic))
     state = parts.tasks.found_state(row)
+    if state == "RUNNING" and not orders_of(row).recreates:
+        waits = {**hardware_brought(vm, body, template), **waits}
     body = replace(body, former=_former_hostname(vm, body, state), aliases=_with_late_marked(vm, body, state))
     parts.rows.write_request(body, references.as_json(template), demands.cpu, demands.memory, overhead(host, demands))
     waiting.write(parts, vm_id, waits, kept)
@@ -111,6 +115,10 @@ def update(
     acting = [change for change in changes if change.how != "catalog"]
     refitted = any(change.attribute in DEVICES and change.how != LIVE for change in acting)
     loses = bool(devices.gone_disks or devices.interfaces.gone)
+    if agreed and loses and state == "RUNNING" and not renamed and body.owner == vm.owner:
+        leaving_devices.keep(parts, row, {change.attribute for change in changes})
+    elif changes or renamed or (body.owner, body.context) != (vm.owner, vm.context):
+        leaving_devices.forget(parts, row)
     left = with_devices(orders_of(row).lasting, devices.gone_disks, devices.grown, refitted, loses, agreed)
     if renamed or body.context != vm.context or acting or (row["settled"] and left != DONE):
         lcm_state = LcmState(row["lcm_state"]) if row["state"] == VmState.ACTIVE else None
@@ -139,7 +147,7 @@ def _waiting(
         {DISK: [disk.disk_id for disk in vm.disks], NIC: [nic.nic_id for nic in vm.nics]},
         {DISK: devices.new_disks, NIC: devices.interfaces.new_nics},
     )
-    before = request_of(row)
+    before, newest = request_of(row), hypervisor_rules.rules_of(vm.hypervisor).hardware_version
     if vm.growth is None and not any(name in waiting.waiting_of(row) for name in model_changes.MAXIMA):
         # It was made before they acted, whatever its template says, or has none.
         for name in model_changes.MAXIMA:
@@ -147,6 +155,13 @@ def _waiting(
         if growth is not None:
             known = {change.attribute for change in changes}
             changes = [*changes, *(Change(n, "", "", POWEROFF) for n in model_changes.MAXIMA if n not in known)]
+    if vm.hardware_version < newest and hardware_differs(before, template):
+        # It gets all of it at its next start, whatever of it its template says already.
+        comes = [name for name in HARDWARE if model_changes.CHANGEABLE[name] == POWEROFF and template.has(name)]
+        known = {change.attribute for change in changes}
+        changes = [*changes, *(Change(name, "", "", POWEROFF) for name in comes if name not in known)]
+        for name in comes:
+            before = before.without(name)
     return waiting_after(
         waiting.waiting_of(row),
         (before, template),
@@ -223,9 +238,17 @@ def _keep_sources(old: Vm, new: Vm, grown: Mapping[int, int]) -> tuple[Disk, ...
     """Return the new disks. A disk that exists stays as it was made, or is made larger, as its image may have changed
     since. The size of a root is only a limit: it is the new one's. grown: MB by disk id."""
     by_id = {disk.disk_id: disk for disk in old.disks}
-    return tuple(_kept(disk, by_id[disk.disk_id], grown) if disk.disk_id in by_id else disk for disk in new.disks)
+    version = new.hardware_version
+    return tuple(
+        _kept(disk, by_id[disk.disk_id], grown, version) if disk.disk_id in by_id else disk for disk in new.disks
+    )
 
 
-def _kept(disk: Disk, had: Disk, grown: Mapping[int, int]) -> Disk:
+def _kept(disk: Disk, had: Disk, grown: Mapping[int, int], version: int) -> Disk:
     size = disk.size if disk.by_hypervisor and disk.format == TAR else grown.get(disk.disk_id, had.size)
-    return replace(disk, size=size, **{field: getattr(had, field) for field in _KEPT})
+    kept = {field: getattr(had, field) for field in _KEPT}
+    named = disk.options.get("LUKS_SECRET", "")
+    if version and named and named != had.options.get("LUKS_SECRET", ""):
+        # One that is named no more is still what opens it.
+        del kept["luks_secret"]
+    return replace(disk, size=size, **kept)

@@ -167,6 +167,7 @@ def record_of(
         former=body.get("former", ""),
         has_topology=body.get("topology") is not None,
         growth=from_plain(Growth, body["growth"]) if body.get("growth") else None,
+        hardware_version=body.get("hardware_version", 0),
         addresses=addresses_of(given, body.get("aliases", ())) if context else None,
         nics=[
             {key: nic[key] for key in ("nic_id", "network", "bridge", "mac", "ip", "ip6", "ip6_ula", "target")}

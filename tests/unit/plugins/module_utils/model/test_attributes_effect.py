@@ -45,6 +45,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_
 from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 # The key under test goes into the first vector of its name; {} is where it stands.
+SECRET = "3f9a1c52-8e07-4d6b-b1a4-000000000019"
 ROOT = "DISK = [ IMAGE = os, DEV_PREFIX = vd {} ]"
 VOLATILE = "DISK = [ IMAGE = os ]\nDISK = [ TYPE = fs, SIZE = 8 {} ]"
 NIC = "NIC = [ NETWORK = six {} ]"
@@ -88,6 +89,18 @@ CASES: dict[str, tuple[str, str]] = {
     "DISK/SHAREABLE": (ROOT.replace(" {}", ", DRIVER = raw {}"), "YES"),
     "DISK/BUS": (ROOT, "scsi"),
     "DISK/IOTHREAD": (f"FEATURES = [ IOTHREADS = 9 ]\n{ROOT}", "7"),
+    "VIDEO/TYPE": ("VIDEO = [ {} ]", "qxl"),
+    "VIDEO/VRAM": ("VIDEO = [ TYPE = qxl {} ]", "16384"),
+    "VIDEO/RESOLUTION": ("VIDEO = [ TYPE = qxl {} ]", "800x600"),
+    "VIDEO/IOMMU": ("VIDEO = [ TYPE = virtio {} ]", "YES"),
+    "VIDEO/ATS": ("VIDEO = [ TYPE = virtio {} ]", "YES"),
+    "IOMMU/MODEL": ("IOMMU = [ {} ]", "virtio"),
+    "IOMMU/MODE": ("IOMMU = [ MODEL = intel {} ]", "device"),
+    "IOMMU/OPTIONS": ("IOMMU = [ MODEL = intel {} ]", "eim=on"),
+    "HYPERV_OPTIONS": ("FEATURES = [ HYPERV = YES ]\n{}", "<relaxed state='on'/>"),
+    "HYPERV_TIMERS": ("FEATURES = [ HYPERV = YES ]\n{}", "<timer name='hpet' present='yes'/>"),
+    "SPICE_OPTIONS": ("GRAPHICS = [ TYPE = spice ]\n{}", "<sound model='ich9'/>"),
+    "DISK/LUKS_SECRET": ("DISK = [ IMAGE = sealed {} ]", "7B3A5D1C-0f3e-4a52-9a43-1f6a4a0c1d11"),
     "DISK/SIZE_IOPS_SEC": (ROOT.replace(" {}", ", TOTAL_IOPS_SEC = 5 {}"), "7"),
     "NIC/NETWORK": ("NIC = [ {} ]", "other"),
     "NIC/NETWORK_ID": ("NIC = [ {} ]", "1"),
@@ -96,6 +109,7 @@ CASES: dict[str, tuple[str, str]] = {
     "NIC/IP6_GLOBAL": ("NIC = [ NETWORK = other {} ]", "2001:db8::7"),
     "NIC/IP6_ULA": ("NIC = [ NETWORK = other {} ]", "fd00::7"),
     "NIC/MAC": (NIC, "02:00:0a:42:00:0c"),
+    "NIC/LINK": (NIC, "down"),
     "NIC/INBOUND_PEAK_BW": (NIC.replace(" {}", ", INBOUND_AVG_BW = 5 {}"), "7"),
     "NIC/INBOUND_PEAK_KB": (NIC.replace(" {}", ", INBOUND_AVG_BW = 5 {}"), "7"),
     "NIC/OUTBOUND_PEAK_BW": (NIC.replace(" {}", ", OUTBOUND_AVG_BW = 5 {}"), "7"),
@@ -235,6 +249,10 @@ def furnished(root: str, hypervisor: str) -> EmbeddedEngine:
         ):  # fmt: skip
             image = opened.images.allocate(Image(None, name, type=kind))
             opened.images.update(image.id, state=ImageState.READY, size=16, format="qcow2", source=f"/{name}")
+        sealed = opened.images.allocate(Image(None, "sealed", type=ImageType.OS))
+        opened.images.update(
+            sealed.id, state=ImageState.READY, size=16, format="qcow2", source="/sealed", luks_secret=SECRET
+        )
         windows = Image(None, "windows", type=ImageType.OS, attributes={"GUEST_OS": "windows"}, bus="sata")
         image = opened.images.allocate(windows)
         opened.images.update(image.id, state=ImageState.READY, size=16, format="qcow2", source="/windows")

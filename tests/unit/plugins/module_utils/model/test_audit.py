@@ -35,6 +35,7 @@ DOMAIN = Domain(
     topology=Topology(1, 4, 1),
     growth=Growth(1024, 8, 16),
     hotplug_slots=24,
+    hardware_version=1,
     macs=("02:00:0a:00:00:05",),
     disks=("/srv/0/disk.0",),
     turn="virsh autostart --disable one-0",

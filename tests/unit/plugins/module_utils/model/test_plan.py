@@ -93,7 +93,9 @@ PLAN = Plan(
     guards_since=8.5,
     proof="ab",
 )
-OUTCOME = VmOutcome(0, 7, "BOOT_FAILURE", True, ERROR, ("a", "b"), (TaskOutcome("t1", 64, "raw", ERROR),), False, True)
+OUTCOME = VmOutcome(
+    0, 7, "BOOT_FAILURE", True, ERROR, ("a", "b"), (TaskOutcome("t1", 64, "raw", ERROR),), False, True, ("NIC 1",)
+)
 OBSERVED = Observed(
     host="node1",
     hypervisor="xen",

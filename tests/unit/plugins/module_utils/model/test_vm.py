@@ -20,14 +20,16 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.vm import (
     Graphics,
     Growth,
     Input,
+    Iommu,
     Os,
     Topology,
     Tpm,
+    Video,
     Vm,
 )
 
-OS = Os("i686", "pc", ("disk0", "nic0"), "/k", "/i", "ro", "vda1", "pygrub", "UEFI", True, "sata")
-GRAPHICS = Graphics("spice", "0.0.0.0", 5901, "hunter2", "de", True)
+OS = Os("i686", "pc", ("disk0", "nic0"), "/k", "/i", "ro", "vda1", "pygrub", "UEFI", True, "sata", False)
+GRAPHICS = Graphics("spice", "0.0.0.0", 5901, "hunter2", "de", True, True)
 TPM = Tpm("tpm-tis", "1.2")
 VM = Vm(
     vm_id=0,
@@ -47,6 +49,10 @@ VM = Vm(
     topology=Topology(1, 4, 1),
     growth=Growth(1024, 8, 16),
     hotplug_slots=24,
+    hardware_version=1,
+    video=Video("virtio", 16384, (1280, 720), True, True),
+    iommu=Iommu("intel", {"eim": "on"}),
+    fragments={"HYPERV_OPTIONS": "<relaxed state='on'/>"},
     container={"NUMPROC": "240"},
     inputs=(Input("tablet", "usb"),),
     tpm=TPM,

@@ -7,7 +7,12 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Unsupported
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.live_devices import Step, plan_steps
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.live_devices import (
+    Step,
+    another_name,
+    plan_steps,
+    usual_name,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
@@ -150,3 +155,25 @@ def test_a_medium_that_is_not_to_be_taken_stays() -> None:
     found = steps(definition(cdrom(f"{IMAGES}/one")), definition(cdrom(f"{IMAGES}/two")), removes=False)
     # What goes is left out by who carries the steps out.
     assert [(bool(step.alias), step.held) for step in found] == [(True, False), (False, True)]
+
+
+@pytest.mark.parametrize(
+    ("path", "usual"),
+    [
+        ("/srv//nebula/datastores/0/1/disk.1", "/srv//nebula/datastores/0/1/disk.1"),
+        ("/srv//nebula/datastores/0/1//disk.1", "/srv//nebula/datastores/0/1/disk.1"),
+        ("/srv/nebula/./1//disk.1", "/srv/nebula/./1/disk.1"),
+        ("/disk.1", "/disk.1"),
+        ("", ""),
+    ],
+)
+def test_only_our_own_second_slash_is_left_out(path: str, usual: str) -> None:
+    """The root of a node is written as its administrator writes it."""
+    assert usual_name(path) == usual
+
+
+def test_a_file_has_two_names_at_most() -> None:
+    live = "<domain><devices><disk><source file='{}'/></disk></devices></domain>"
+    names = ["/srv//n/disk.1", "/srv//n//disk.1"]
+    assert [another_name(live.format(each), names[0]) for each in names] == names[::-1]
+    assert another_name("<domain/>", names[0]) == names[0]

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree as ET
+
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.live_values import (
-    CONSOLE,
     DISK,
+    ELEMENT,
     NIC,
     ValueChange,
     plan_values,
@@ -55,7 +57,7 @@ def test_limits_of_nics_come_change_and_go() -> None:
 def test_a_console_gets_another_password_and_stays_as_it_runs_otherwise() -> None:
     live, wanted = domain(console("old", " port='5901' keymap='de'")), domain(console("new", " port='-1' keymap='de'"))
     (change,) = plan_values(live, wanted)
-    assert (change.kind, change.text) == (CONSOLE, '<graphics type="vnc" passwd="new" port="5901" keymap="de" />')
+    assert (change.kind, change.text) == (ELEMENT, '<graphics type="vnc" passwd="new" port="5901" keymap="de" />')
     assert "new" not in repr(change)
 
 
@@ -72,3 +74,50 @@ def test_a_console_gets_another_password_and_stays_as_it_runs_otherwise() -> Non
 def test_no_console_gets_what_it_was_not_started_for(wanted: str) -> None:
     assert plan_values(domain(console("old")), wanted) == []
     assert plan_values(domain(console("")), domain(console("new"))) == []
+
+
+NIC_XML = (
+    "<domain><devices><interface type='bridge'><mac address='02:00:00:00:00:01'/>{}<target dev='one-1-0'/>"
+    "</interface></devices></domain>"
+)
+
+
+@pytest.mark.parametrize(
+    ("had", "wanted", "becomes"),
+    [
+        ("", "", None),
+        ("<link state='up'/>", "", None),
+        ("<link state='down'/>", "<link state='down'/>", None),
+        ("", "<link state='down'/>", "<link state='down'/>"),
+        ("<link state='down'/>", "", "<link state='up'/>"),
+        # What libvirt adds says nothing new.
+        ("<vlan trunk='yes'><tag id='4'/></vlan>", "<vlan><tag id='4'/></vlan>", None),
+        ("<vlan><tag id='4'/></vlan>", "<vlan><tag id='5'/></vlan>", "<vlan><tag id='5'/></vlan><link state='up'/>"),
+        (
+            "<vlan><tag id='4'/></vlan><link state='down'/>",
+            "<vlan trunk='yes'><tag id='4' nativeMode='untagged'/><tag id='7'/></vlan><link state='down'/>",
+            "<vlan trunk='yes'><tag id='4' nativeMode='untagged'/><tag id='7'/></vlan><link state='down'/>",
+        ),
+    ],
+)
+def test_vlans_and_links_of_nics(had: str, wanted: str, becomes: str | None) -> None:
+    changes = plan_values(NIC_XML.format(had), NIC_XML.format(wanted))
+    if becomes is None:
+        assert changes == []
+        return
+    (change,) = changes
+    assert (change.kind, change.target) == (ELEMENT, "one-1-0")
+    nic = ET.fromstring(change.text)
+    assert "".join(ET.tostring(each, encoding="unicode") for each in nic if each.tag in ("vlan", "link")) == "".join(
+        ET.tostring(each, encoding="unicode") for each in ET.fromstring(f"<a>{becomes}</a>")
+    )
+    assert [each.tag for each in nic][:2] == ["mac", "target"]
+
+
+def test_a_link_and_a_limit_together() -> None:
+    """libvirt would set the former limit again with what it is told of the link."""
+    limit = "<bandwidth><inbound average='{}'/></bandwidth>"
+    changes = plan_values(NIC_XML.format(limit.format(5)), NIC_XML.format(limit.format(9) + "<link state='down'/>"))
+    (element,) = [each for each in changes if each.kind == ELEMENT]
+    assert 'average="9"' in element.text and 'average="5"' not in element.text
+    assert [dict(each.limits)["inbound.average"] for each in changes if each.kind == NIC] == [9]

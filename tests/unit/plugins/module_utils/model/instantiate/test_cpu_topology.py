@@ -108,7 +108,7 @@ def test_what_does_not_come_to_vcpu(vcpu, said, why):
     (doubt,) = validate(wrong, where="template web")
     assert doubt.startswith("TOPOLOGY") and why in doubt
     # A machine that is there and has it goes on.
-    assert topology_of(wrong, "kvm", True, "VM w", FormerMachine(wrong, wrong, wrong)) is None
+    assert topology_of(wrong, "kvm", True, "VM w", FormerMachine(wrong, wrong, wrong, wrong)) is None
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_what_does_not_come_to_vcpu(vcpu, said, why):
     ],
 )
 def test_what_a_machine_that_is_there_has(before, had, after, windows, wanted):
-    there = FormerMachine(*[template(*before)] * 3, None if had is None else Topology(*had))
+    there = FormerMachine(*[template(*before)] * 4, None if had is None else Topology(*had))
     assert shape(topology_of(template(*after), "kvm", windows, "VM w", there)) == wanted
 
 
@@ -162,6 +162,6 @@ def test_it_has_room_for_all_processors_that_may_come(said, windows, wanted):
     more = growing.merged(parse("VCPU = 3"))
     assert not cpu_topology.topology_differs(growing, more, Growth(vcpu=8))
     assert cpu_topology.topology_differs(growing, more, None)
-    there = FormerMachine(growing, growing, growing, Topology(*wanted), Growth(vcpu=8))
+    there = FormerMachine(growing, growing, growing, growing, Topology(*wanted), Growth(vcpu=8))
     assert shape(topology_of(more, "kvm", windows, "VM w", there, Growth(vcpu=8))) == wanted
     assert topology_of(growing, "kvm", windows, "VM w", there, Growth(vcpu=16)) != Topology(*wanted)

@@ -11,8 +11,12 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.device_matching import FILE_SYSTEMS
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.disk_vectors import disk_of
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_creation
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 
 @pytest.mark.parametrize(
@@ -65,3 +69,32 @@ def test_machines_share_what_is_raw(machine: Callable[..., Vm], disk: str, refus
     else:
         assert machine(text).disks[1].options["SHAREABLE"] == "YES"
     assert machine(text, hypervisor="xen").disks[1].options["SHAREABLE"] == "YES"
+
+
+SECRETS = ("7b3a5d1c-0f3e-4a52-9a43-1f6a4a0c1d11", "3f9a1c52-8e07-4d6b-b1a4-000000000019")
+
+
+def encrypted(text: str, secret: str = SECRETS[0], made: bool = False, version: int = 1) -> str:
+    image = Image(1, "sealed", type=ImageType.OS, size=1, format="qcow2", source="/sealed", luks_secret=secret)
+    return disk_of(
+        0, parse(f"DISK = [ {text} ]").vector("DISK"), image, "kvm", "VM web: DISK 0", made, version
+    ).luks_secret
+
+
+def test_the_secret_of_an_encrypted_disk() -> None:
+    assert encrypted("IMAGE = sealed") == SECRETS[0]
+    assert encrypted(f"IMAGE = sealed, LUKS_SECRET = {SECRETS[1].upper()}") == SECRETS[1]
+    with pytest.raises(InvalidValue, match=r"LUKS_SECRET.*it is no UUID"):
+        encrypted("IMAGE = sealed, LUKS_SECRET = open")
+    with pytest.raises(InvalidValue, match="image sealed is not encrypted"):
+        encrypted(f"IMAGE = sealed, LUKS_SECRET = {SECRETS[1]}", secret="")
+
+
+def test_what_a_disk_that_is_there_says_since_it_did_nothing_is_no_error() -> None:
+    assert encrypted("IMAGE = sealed, LUKS_SECRET = open", made=True) == SECRETS[0]
+    assert encrypted(f"IMAGE = sealed, LUKS_SECRET = {SECRETS[1]}", secret="", made=True) == ""
+
+
+def test_a_machine_of_an_earlier_release_has_the_secret_of_its_image() -> None:
+    for text in ("open", SECRETS[1]):
+        assert encrypted(f"IMAGE = sealed, LUKS_SECRET = {text}", version=0) == SECRETS[0]

@@ -11,6 +11,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.text.template_syn
 
 def test_a_machine_of_an_older_version_has_neither_and_keeps_that() -> None:
     stored = parse("MEMORY = 512 MEMORY_MAX = 1024")
-    former = FormerMachine(stored, stored, stored)
-    assert (former.topology, former.growth) == (None, None)
+    former = FormerMachine(stored, stored, stored, stored)
+    assert (former.topology, former.growth, former.hardware_version) == (None, None, 0)
     assert growth_of(stored, "kvm", "VM web", former) is None

@@ -19,7 +19,7 @@ def test_graphics(machine: Callable[..., Vm]) -> None:
     vm = machine(disk + 'GRAPHICS = [ TYPE = "VNC", PASSWD = "a" ]', vnc_port=5920)
     assert vm.graphics == Graphics("vnc", "127.0.0.1", 5920, "a", "")
     vm = machine(disk + "GRAPHICS = [ TYPE = spice, PORT = 6000, LISTEN = 0.0.0.0 ]")
-    assert vm.graphics == Graphics("spice", "0.0.0.0", 6000, "", "", made_up=True)
+    assert vm.graphics == Graphics("spice", "0.0.0.0", 6000, "", "", made_up=True, companions=True)
     assert "a-secret" not in repr(machine(disk + "GRAPHICS = [ PASSWD = a-secret ]"))
 
 

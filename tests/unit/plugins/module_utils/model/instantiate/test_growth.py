@@ -86,7 +86,7 @@ def test_a_template_may_leave_memory_to_its_machines() -> None:
 def test_a_machine_keeps_what_it_was_made_with_until_its_maxima_change() -> None:
     had = parse(f"{SMALL} MEMORY_MAX = 1024")
     for known in (None, Growth(1024)):
-        former = FormerMachine(had, had, had, growth=known)
+        former = FormerMachine(had, had, had, had, growth=known)
         same = parse("MEMORY = 768 VCPU = 2 memory_max = 01024")
         assert growth.growth_of(same, "kvm", "VM web", former) == known
         assert growth.growth_of(parse(f"{SMALL} MEMORY_MAX = 2048"), "kvm", "VM web", former) == Growth(2048)

@@ -24,11 +24,11 @@ def test_a_machine_that_is_made_has_those_of_its_template_or_of_the_run() -> Non
 
 
 def test_a_machine_that_is_there_keeps_its_own_until_its_template_says_others() -> None:
-    had = FormerMachine(PLAIN, PLAIN, PLAIN, hotplug_slots=8)
+    had = FormerMachine(PLAIN, PLAIN, PLAIN, PLAIN, hotplug_slots=8)
     assert [slots(PLAIN, had, 16), slots(STATED, had, 16)] == [8, 24]
     # One of a version in which the attribute did not act.
-    assert slots(STATED, FormerMachine(STATED, STATED, STATED)) == 0
-    assert slots(PLAIN, FormerMachine(STATED, STATED, STATED, hotplug_slots=24), 16) == 0
+    assert slots(STATED, FormerMachine(STATED, STATED, STATED, STATED)) == 0
+    assert slots(PLAIN, FormerMachine(STATED, STATED, STATED, STATED, hotplug_slots=24), 16) == 0
 
 
 @pytest.mark.parametrize(("text", "words"), [("x", "not a whole number"), ("-1", "not a whole"), ("65", "64 at most")])

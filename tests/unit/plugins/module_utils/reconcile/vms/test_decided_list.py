@@ -10,6 +10,7 @@ import dataclasses
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmRecord
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict
 from ansible_collections.nebula.provision.plugins.module_utils.model.template_changes import Change
+from ansible_collections.nebula.provision.plugins.module_utils.model.waiting_changes import PartChange
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import decided_list
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_outcome import Difference, Outcome
 from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
@@ -108,3 +109,14 @@ def test_a_difference_is_shown_with_what_to_do():
         "remedy": "power it off first",
         "sentence": "VM web (id 0) differs in MEMORY: …; left as it is: power it off first",
     }  # fmt: skip
+
+
+def test_what_is_left_is_told_with_what_it_waits_for():
+    left = Difference("web", 0, "node1", "NIC", "two", "one", "differs", "set detach: true", "detach: true")
+    parts = [PartChange("MEMORY", "128", "256", "at its next start")]
+    (item,) = decided_list.vm_items([Outcome("web", RECORD, record(generation=2), parts=parts, differences=[left])])
+    assert item.before["changed"] == {"MEMORY": "128", "NIC": "two"}
+    assert item.after["changed"] == {"MEMORY": "256, at its next start", "NIC": "one, not until detach: true"}
+    # By itself it is no change.
+    (item,) = decided_list.vm_items([Outcome("web", RECORD, RECORD, differences=[left])])
+    assert item.after["changed"] == {"NIC": "one, not until detach: true"} and not item.is_changed

@@ -13,7 +13,9 @@ def test_what_is_left_as_it_is_says_what_to_do(engine):
     run(engine, VM)
     (record,) = engine.vms.pool()
     outcome = Outcome("web", record, record)
-    outcome.left(record, "MEMORY", "128", "256", "differs in MEMORY: it has 128, the list says 256", "power it off")
+    outcome.left(
+        record, "MEMORY", "128", "256", "differs in MEMORY: it has 128, the list says 256", "power it off", "it is off"
+    )
     (found,) = outcome.differences
     assert (found.name, found.id, found.host, found.found, found.wanted) == ("web", 0, "node1", "128", "256")
     assert outcome.differs == (
@@ -29,5 +31,5 @@ def test_a_sentence_has_no_line_of_ansible(engine):
     run(engine, VM)
     (record,) = engine.vms.pool()
     outcome = Outcome("web", record, record)
-    outcome.left(record, "MEMORY", "128", "256", "has a\x9b\nok: [kvm1]", "power it off")
+    outcome.left(record, "MEMORY", "128", "256", "has a\x9b\nok: [kvm1]", "power it off", "it is off")
     assert outcome.differs == ("VM web (id 0) has a\\x9b\n    ok: [kvm1]; left as it is: power it off",)

@@ -812,3 +812,170 @@ def test_another_password_of_the_console_is_set_at_once_and_the_first_and_no_mor
     # Nothing else of it waits any more: the node sets the password.
     (planned,) = run(engine, console(PASSWD="drittes"))
     assert engine.vms.pool()[0].waits == [] and not planned.waits
+
+
+# -- attributes that act on machines that were made since they do ------------------------------------------------------
+SHOWN = {"VIDEO": [{"TYPE": "qxl"}], "HYPERV_TIMERS": "<timer name='hpet' present='no'/>", "CPULIMIT": "50"}
+
+
+def as_made_before(engine):
+    with engine.session():
+        body = json.loads(engine.store.row("SELECT body FROM vms")["body"])
+        body |= {"hardware_version": 0, "video": None, "fragments": {}}
+        engine.store.db.execute("UPDATE vms SET body = ?", (json.dumps(body),))
+
+
+def test_hardware_changes_at_the_next_start_and_a_limit_at_once(engine):
+    run(engine, dict(VM, attributes=SHOWN))
+    other = {**SHOWN, "VIDEO": [{"TYPE": "virtio"}], "CPULIMIT": "80"}
+    (outcome,), (planned,) = want(engine, dict(VM, attributes=other))
+    assert {each.part: each.when for each in outcome.parts} == {"VIDEO": "at its next start", "CPULIMIT": "at once"}
+    assert (planned.vm.video.type, planned.vm.cpu_limit, planned.waits) == ("virtio", 80, True)
+
+
+def test_a_machine_keeps_the_hardware_that_it_was_made_with_and_is_told(engine):
+    item = dict(VM, attributes=SHOWN)
+    run(engine, item)
+    as_made_before(engine)
+
+    def said(item):
+        with engine.session():
+            (outcome,), warnings = reconcile(engine, [item])
+            planned = [each for plan in engine.vms.plans().values() for each in plan.vms]
+        return outcome, [text for text in warnings if "act on it" in text], planned
+
+    outcome, (text,), planned = said(item)
+    assert (outcome.changes, planned) == ([], []) and "CPULIMIT, VIDEO, HYPERV_TIMERS do not act on it" in text
+    # What changes of it brings nothing of that.
+    (planned,) = run(engine, dict(item, cpu=2))
+    assert (planned.vm.hardware_version, planned.vm.video, planned.vm.cpu) == (0, None, 2)
+    # Another of these attributes brings all, at its next start, and each is named.
+    changed = dict(item, cpu=2, attributes={**SHOWN, "CPULIMIT": "80"})
+    (planned,) = run(engine, changed)
+    assert (planned.vm.hardware_version, planned.vm.video.type, said(changed)[1]) == (1, "qxl", [])
+    assert sorted(each["part"] for each in engine.vms.pool()[0].waits) == ["HYPERV_TIMERS", "VIDEO"]
+
+
+def test_one_that_is_made_anew_has_all_that_its_template_says(engine):
+    item = dict(VM, attributes=SHOWN)
+    run(engine, item)
+    as_made_before(engine)
+    (planned,) = run(
+        engine,
+        dict(
+            item,
+            recreate=True,
+            memory=300,
+            attributes={**SHOWN, "OS": [{"UUID": "3f9a1c52-8e07-4d6b-b1a4-000000000019"}]},
+        ),
+    )
+    assert (planned.vm.hardware_version, planned.vm.video.type) == (1, "qxl")
+
+
+def test_another_secret_opens_a_disk_from_its_next_start_and_one_said_before_does_not(engine):
+    first, second = "7b3a5d1c-0f3e-4a52-9a43-1f6a4a0c1d11", "3f9a1c52-8e07-4d6b-b1a4-000000000019"
+    with engine.session():
+        image = engine.images.pool()[0]
+        engine.images.update(image.id, luks_secret=first)
+
+    def item(**keys):
+        return dict(VM, attributes={"DISK": [{"IMAGE": image.name, **keys}]})
+
+    (planned,) = run(engine, item())
+    assert planned.vm.disks[0].luks_secret == first
+    (planned,) = run(engine, item(LUKS_SECRET=second))
+    assert (planned.vm.disks[0].luks_secret, planned.waits) == (second, True)
+    # The image is encrypted anew; the disk is not.
+    with engine.session():
+        engine.images.update(image.id, luks_secret=first.replace("7", "8"))
+    assert [planned.vm.disks[0].luks_secret for planned in run(engine, dict(item(LUKS_SECRET=second), cpu=2))] == [
+        second
+    ]
+
+
+def test_what_is_brought_with_a_newer_version_is_waited_for(engine):
+    old = {"OS": [{"FIRMWARE": "UEFI"}], "GRAPHICS": [{"TYPE": "spice"}], "CPULIMIT": "50"}
+    old["FEATURES"] = [{"HYPERV": "YES"}]
+    run(engine, dict(VM, attributes=old))
+    with engine.session():
+        body = json.loads(engine.store.row("SELECT body FROM vms")["body"])
+        body["hardware_version"] = 0
+        body["os"]["suspends"], body["graphics"]["companions"] = True, False
+        engine.store.db.execute("UPDATE vms SET body = ?", (json.dumps(body),))
+    (planned,) = run(engine, dict(VM, attributes={**old, "CPULIMIT": "80"}))
+    assert planned.waits
+    assert [each["part"] for each in engine.vms.pool()[0].waits] == ["hardware"]
+    # Whatever else comes and goes, only a start brings it.
+    other = {**old, "CPULIMIT": "80", "OS": [{"FIRMWARE": "UEFI", "BOOT": "disk0"}]}
+    run(engine, dict(VM, attributes=other))
+    assert sorted(each["part"] for each in engine.vms.pool()[0].waits) == ["OS", "hardware"]
+    run(engine, dict(VM, attributes={**old, "CPULIMIT": "80"}))
+    assert [each["part"] for each in engine.vms.pool()[0].waits] == ["hardware"]
+    assert run(engine, dict(VM, attributes={**old, "CPULIMIT": "80"})) == []
+
+
+@pytest.mark.parametrize(
+    ("hypervisor", "before", "after"),
+    [
+        ("xen", {}, {"VIDEO": [{"TYPE": "vga"}]}),
+        ("xen", {"VIDEO": [{"TYPE": "cirrus"}], "NIC": [PUBLIC]}, {"VIDEO": [{"TYPE": "vga"}], "NIC": [PUBLIC]}),
+        ("xen", {"NIC": [dict(PUBLIC, LINK="up")]}, {"NIC": [dict(PUBLIC, LINK="down")]}),
+        ("kvm", {"NIC": [PUBLIC]}, {"NIC": [dict(PUBLIC, TRUST="YES")]}),
+        ("kvm", {"SCHED_RANK": "A"}, {"SCHED_RANK": "B"}),
+    ],
+)
+def test_for_what_has_no_effect_no_machine_has_to_be_started_anew(engine, hypervisor, before, after):
+    with engine.session():
+        engine.hosts.update("node1", hypervisor=hypervisor)
+    run(engine, dict(VM, attributes=before))
+    for planned in want(engine, dict(VM, attributes=after))[1]:
+        assert not planned.waits
+        record(engine, [planned])
+    assert engine.vms.pool()[0].waits == [] and want(engine, dict(VM, attributes=after))[1] == []
+
+
+@pytest.mark.parametrize(
+    ("state", "item", "until"),
+    [
+        ("running", {"nics": [PUBLIC]}, "detach: true"),
+        ("suspended", {"memory": 300}, "it is off"),
+        ("running", {"attributes": {"OS": [{"UUID": "3f9a1c52-8e07-4d6b-b1a4-000000000019"}]}}, "recreate: true"),
+        ("running", {"host": "elsewhere"}, "it is made there anew"),
+    ],
+)
+def test_what_is_left_says_what_it_waits_for(engine, state, item, until):
+    run(engine, dict(VM, nics=[PUBLIC, PUBLIC]))
+    run(engine, dict(VM, nics=[PUBLIC, PUBLIC], state=state))
+    (outcome,) = want(engine, {**VM, "nics": [PUBLIC, PUBLIC], "state": state, **item})[0]
+    assert [each.until for each in outcome.differences] == [until]
+
+
+def test_a_disk_that_becomes_larger_at_once_is_told_with_what_is_left_to_do(engine):
+    disks = [{"IMAGE": "demo"}, {"TYPE": "fs", "SIZE": 8, "DEV_PREFIX": "vd"}]
+    run(engine, dict(VM, disks=disks))
+    with engine.session():
+        _outcomes, warnings = reconcile(engine, [dict(VM, disks=[disks[0], dict(disks[1], SIZE=16)])])
+    (said,) = warnings
+    assert "VM web: DISK 1 becomes larger while it runs" in said and "resize2fs" in said
+
+
+def test_what_has_no_effect_is_never_taken_from_a_machine(engine):
+    with engine.session():
+        engine.hosts.update("node1", hypervisor="lxc")
+        tar = engine.images.allocate(Image(None, "root", type=ImageType.OS, attributes={"TRUSTED": "YES"}))
+        engine.images.update(tar.id, state=ImageState.READY, size=16, format="tar", source="/root.tar")
+    item = dict(VM, disks=[{"IMAGE": "root"}], attributes={"HYPERVISOR": "lxc"})
+    run(engine, dict(item, vcpu=2))
+    (outcome,), _planned = want(engine, dict(item, vcpu=1))
+    assert (outcome.differs, failed([outcome])) == ((), [])
+
+
+def test_a_wait_that_a_former_release_noted_for_what_has_no_effect_ends(engine):
+    with engine.session():
+        engine.hosts.update("node1", hypervisor="xen")
+    before, after = ({"CPU_MODEL": [{"MODEL": name}]} for name in ("qemu64", "host-model"))
+    run(engine, dict(VM, attributes=before))
+    waits = {"CPU_MODEL": {"found": "qemu64", "wanted": "host-model", "had": "[]"}}
+    engine.store.db.execute("UPDATE vms SET waits = ?", (json.dumps(waits),))
+    run(engine, dict(VM, attributes=after))
+    assert engine.vms.pool()[0].waits == []

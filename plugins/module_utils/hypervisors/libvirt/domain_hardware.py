@@ -1,0 +1,120 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Renders the video device, what comes with SPICE, the IOMMU and limits of a machine for QEMU, with the meaning that
+they have in OpenNebula's KVM deployment file. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from xml.etree import ElementTree as ET
+
+from ...model import libvirt_values
+from ...model.vm import Vm
+
+# Microseconds in which a machine gets its share of a processor, as that of the kernel's own.
+PERIOD = 100_000
+# libvirt's word for a machine without a limit.
+UNLIMITED = -1
+# From there on libvirt tells of none: more than any number of microseconds that it takes.
+_ANY_QUOTA = (1 << 44) - 1
+# What a console of SPICE brings with it by OpenNebula's defaults, unless SPICE_OPTIONS says what it is to be.
+_SPICE_PORTS = 3
+_SPICE_CHANNEL = "com.redhat.spice.0"
+
+
+def add_cpu_limit(tuned: ET.Element, vm: Vm) -> None:
+    """Say how much of a processor the whole machine, QEMU's own threads among it, gets at most."""
+    if vm.hardware_version and vm.cpu_limit:
+        for name, value in (("global_period", PERIOD), ("global_quota", PERIOD * vm.cpu_limit // 100)):
+            ET.SubElement(tuned, name).text = str(value)
+
+
+def scheduler_parameters(text: str, running: Mapping[str, int]) -> dict[str, int]:
+    """Return what a definition says about processors, in libvirt's words for a machine that runs. running: what it has
+    now, likewise: a limit that it does not have is not taken from it."""
+    found = ET.fromstring(text).find("cputune")
+    shares, quota = ("", "") if found is None else (found.findtext("shares", ""), found.findtext("global_quota", ""))
+    if quota:
+        period = found.findtext("global_period", "") if found is not None else ""
+        limited = {"global_period": int(period or PERIOD), "global_quota": int(quota)}
+    else:
+        limited = {"global_quota": UNLIMITED} if 0 < running.get("global_quota", 0) < _ANY_QUOTA else {}
+    return {**({"cpu_shares": int(shares)} if shares else {}), **limited}
+
+
+def add_power_management(domain: ET.Element, vm: Vm) -> None:
+    if not vm.os.suspends:
+        power = ET.SubElement(domain, "pm")
+        for name in ("suspend-to-disk", "suspend-to-mem"):
+            ET.SubElement(power, name, {"enabled": "no"})
+
+
+def add_interrupt_controller(features: ET.Element, vm: Vm) -> None:
+    """Have QEMU make the guest's I/O APIC, where an IOMMU maps interrupts: the kernel's own goes past it."""
+    if vm.iommu is not None and vm.iommu.options.get("intremap") == "on":
+        ET.SubElement(features, "ioapic", {"driver": "qemu"})
+
+
+def brings(raw: ET.Element | None, path: str) -> bool:
+    """Return whether RAW of the template has such an element itself: it stands in place of ours."""
+    return raw is not None and raw.find(path) is not None
+
+
+def add_iommu(devices: ET.Element, vm: Vm, raw: ET.Element | None) -> None:
+    if vm.iommu is not None and not brings(raw, "devices/iommu"):
+        element = ET.SubElement(devices, "iommu", {"model": vm.iommu.model})
+        if vm.iommu.options:
+            ET.SubElement(element, "driver", dict(vm.iommu.options))
+
+
+def add_video(devices: ET.Element, vm: Vm, raw: ET.Element | None) -> None:
+    """Add the video device that the template says, and what comes with SPICE. Without both libvirt adds one itself."""
+    spice = vm.graphics is not None and vm.graphics.companions
+    own = spice and add_fragment(devices, vm, "SPICE_OPTIONS")
+    if vm.video is not None or brings(raw, "devices/video"):
+        for element in devices.findall("video"):
+            devices.remove(element)
+        if not brings(raw, "devices/video"):
+            _video(devices, vm)
+    elif spice and not own:
+        ET.SubElement(ET.SubElement(devices, "video"), "model", {"type": "vga", "heads": "1"})
+    if spice and not own:
+        _companions(devices, raw)
+
+
+def _companions(devices: ET.Element, raw: ET.Element | None) -> None:
+    if not brings(raw, "devices/sound"):
+        ET.SubElement(devices, "sound", {"model": "ich6"})
+    if not brings(raw, f"devices/channel/target[@name='{_SPICE_CHANNEL}']"):
+        channel = ET.SubElement(devices, "channel", {"type": "spicevmc"})
+        ET.SubElement(channel, "target", {"type": "virtio", "name": _SPICE_CHANNEL})
+    without_usb = brings(raw, "devices/controller[@type='usb'][@model='none']")
+    for _port in range(0 if without_usb or brings(raw, "devices/redirdev") else _SPICE_PORTS):
+        ET.SubElement(devices, "redirdev", {"bus": "usb", "type": "spicevmc"})
+
+
+def sound_cards_of_spice(vm: Vm) -> int:
+    """Return how many sound cards the machine has beside those that its template brings."""
+    return int(vm.graphics is not None and vm.graphics.companions and not vm.fragments.get("SPICE_OPTIONS"))
+
+
+def _video(devices: ET.Element, vm: Vm) -> None:
+    video = vm.video
+    if video is None:
+        return
+    element = ET.SubElement(devices, "video")
+    if video.iommu or video.ats:
+        ET.SubElement(element, "driver", {name: "on" for name in ("iommu", "ats") if getattr(video, name)})
+    model = ET.SubElement(element, "model", {"type": video.type, **({"vram": str(video.vram)} if video.vram else {})})
+    if video.resolution is not None:
+        across, down = video.resolution
+        ET.SubElement(model, "resolution", {"x": str(across), "y": str(down)})
+
+
+def add_fragment(parent: ET.Element, vm: Vm, name: str) -> bool:
+    """Add the XML that the template has for an attribute; return whether it has any."""
+    text = vm.fragments.get(name, "")
+    if text:
+        parent.extend(list(libvirt_values.fragment(text, f"virtual machine {vm.name}: {name}")))
+    return bool(text)
