@@ -44,6 +44,7 @@ class Node:
     """One node and its catalog. Every plan has the next number and, for its machines, that as their generation."""
 
     detach_timeout = 60
+    kind_of_driver: Any = KvmDriver
 
     def __init__(self, root: Path) -> None:
         self.root = str(root)
@@ -52,23 +53,33 @@ class Node:
         self.size = 1
         # The UUIDs of networks on Open vSwitch, by their ids.
         self.switches: dict[str, str] = {}
-        self.driver = KvmDriver()
+        self.driver: Any = self.kind_of_driver()
         # What a catalog would hold by now, by machine.
         self.ledger: dict[int, LedgerVm] = {}
         root.mkdir(mode=0o711)
         # mkdir follows the umask.
         root.chmod(0o711)
-        # As by nebula_node with accelerator: qemu. A probe in each test would take longer than all the rest.
-        node_file.update(self.root, lambda before: replace(before, accelerator=EMULATED))
-        self.base = str(root / "base.qcow2")
+        node_file.update(self.root, lambda before: replace(before, accelerator=self.accelerator()))
+        self.base = self.base_image(root)
+        shutil.chown(self.base, "root", "kvm")
+        os.chmod(self.base, 0o440)
+
+    @staticmethod
+    def accelerator() -> dict[str, str]:
+        """As by nebula_node with accelerator: qemu. A probe in each test would take longer than all the rest."""
+        return EMULATED
+
+    @staticmethod
+    def base_image(root: Path) -> str:
+        """The path of the image that the machines' disks come from."""
+        base = str(root / "base.qcow2")
         raw = root / "base.raw"
         raw.write_bytes(GUEST.ljust(1 << 20, b"\0"))
         subprocess.run(
-            ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), self.base], check=True, capture_output=True
+            ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), base], check=True, capture_output=True
         )
         raw.unlink()
-        shutil.chown(self.base, "root", "kvm")
-        os.chmod(self.base, 0o440)
+        return base
 
     def vm(self, vm_id: int, **changes: Any) -> Vm:
         vm = Vm(

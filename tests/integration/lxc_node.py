@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.driver import LxcDriver
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
@@ -27,19 +25,17 @@ OWN_GROUP = Path(__file__).parents[1] / "tools/own_group.sh"
 
 
 class LxcNode(Node):
-    def __init__(self, root: Path) -> None:
-        self.root = str(root)
-        self.catalog = str(uuid.uuid4())
-        self.number = 0
-        self.driver: Any = LxcDriver()
-        self.ledger = {}
-        root.mkdir(mode=0o711)
-        root.chmod(0o711)
-        node_file.update(self.root, lambda before: replace(before, accelerator=LxcDriver.choose_accelerator("", {})))
-        self.base = str(root / "base.tar")
-        Path(self.base).write_bytes(demo_container.archive(Path("/bin/busybox").read_bytes()))
-        shutil.chown(self.base, "root", "kvm")
-        os.chmod(self.base, 0o440)
+    kind_of_driver = LxcDriver
+
+    @staticmethod
+    def accelerator() -> dict[str, str]:
+        return LxcDriver.choose_accelerator("", {})
+
+    @staticmethod
+    def base_image(root: Path) -> str:
+        base = root / "base.tar"
+        base.write_bytes(demo_container.archive(Path("/bin/busybox").read_bytes()))
+        return str(base)
 
     def vm(self, vm_id: int, **changes: Any) -> Vm:
         vm = Vm(
