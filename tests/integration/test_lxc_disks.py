@@ -143,8 +143,10 @@ def test_disks_come_to_a_container_that_runs_and_go() -> None:
             node.assert_consistent()
             # One that it uses stays, whatever its list says, until it does not.
             inside("cd /srv/data; sleep 1000 > /dev/null 2>&1 & echo $! > /pid")
-            refused = node.one(with_disks(plain, one), detached=(3,), agreed=True)
+            refused = node.one(with_disks(plain, one), detached=(3,), refitted=True, agreed=True)
             assert refused.error is not None and refused.error["kind"] == "InUse", refused.error
+            # So the catalog keeps it, too.
+            assert refused.stays == ("DISK 3",)
             assert inside("cat /srv/data/file") == "kept" and (node.directory(vm) / "disk.3").exists()
             inside("kill $(cat /pid)")
             without = with_disks(plain, one)

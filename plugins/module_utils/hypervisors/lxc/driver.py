@@ -56,6 +56,8 @@ REMEDIES = (
 )  # fmt: skip
 # Seconds after which libvirt is not going to notice any more that a container has ended: it takes two at most.
 UNNOTICED = 6.0
+# How often the kernel is asked to freeze a container.
+FREEZES = 5
 # The controller of a container, which libvirt starts for each, and the program that keeps its console's log.
 BESIDE = Overhead(fixed=32)
 
@@ -227,6 +229,16 @@ class LxcDriver(LibvirtDomains, Driver):
             changed = live_disks.attach(init, live, f"{asked}: disk {disk_id}") or changed
         return Adjusted(changed, left)
 
+    def devices_left(self, vm: Vm, directory: str, mark: Mark) -> tuple[str, ...]:
+        with self._explained(f"looking at {label_of(mark)}"):
+            nics = live_nics.nics_of(self._found(mark).XMLDesc(0))
+        numbers = {live_nics.number_of(nic.host, mark.vm_id) for nic in nics.values()}
+        going = [f"NIC {number}" for number in numbers - {None, *(nic.nic_id for nic in vm.nics)}]
+        own = {disk.disk_id for disk in vm.disks}
+        points = [point for point in mounted_disks.points(vm.uuid) if mounted_disks.is_mounted(point)]
+        disks = [mounted_disks.parse_mount_point(point)[1] for point in points]
+        return tuple(sorted((*going, *(f"DISK {number}" for number in disks if number not in own))))
+
     def remove(self, mark: Mark) -> bool:
         domain = self._find(mark)
         if domain is None:
@@ -257,7 +269,14 @@ class LxcDriver(LibvirtDomains, Driver):
         """Freeze the container by the freezer of its cgroup: libvirt saves no container."""
         domain = self._found(mark)
         with self._explained(f"freezing {label_of(mark)}"):
-            domain.suspend()
+            for left in range(FREEZES, 0, -1):
+                try:
+                    domain.suspend()
+                    break
+                except self._libvirt.libvirtError as error:
+                    # It gives the kernel one second for all processes, and thaws them again.
+                    if left == 1 or error.get_error_code() != self._libvirt.VIR_ERR_OPERATION_FAILED:
+                        raise
 
     def resume(self, mark: Mark, checkpoint: str) -> None:
         domain = self._found(mark)

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from types import SimpleNamespace
+
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Driver, Site
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Driver, Mark, Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domains import error_of_libvirt
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import container_xml
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.driver import REMEDIES, LxcDriver
@@ -31,6 +34,37 @@ def test_its_site_names_libvirts_controller() -> None:
     driver._confinement = lambda: "apparmor"
     site = driver.site(Site("", "c", 0, {}))
     assert (site.emulator, site.confinement) == (container_xml.EMULATOR, "apparmor")
+
+
+class Busy(Exception):
+    """What libvirt raises, by its code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"code {code}")
+        self.code = code
+
+    def get_error_code(self) -> int:
+        return self.code
+
+
+@pytest.mark.parametrize(
+    ("failures", "asked", "fails"), [([], 1, False), ([9, 9], 3, False), ([9] * 9, 5, True), ([38], 1, True)]
+)
+def test_a_busy_container_is_frozen_in_the_end(failures: list[int], asked: int, fails: bool) -> None:
+    left, times = list(failures), []
+
+    def suspend() -> None:
+        times.append(1)
+        if left:
+            raise Busy(left.pop(0))
+
+    driver = object.__new__(LxcDriver)
+    driver._libvirt = SimpleNamespace(libvirtError=Busy, VIR_ERR_OPERATION_FAILED=9)
+    driver._found = lambda _mark: SimpleNamespace(suspend=suspend)
+    driver._explained = lambda _asked: contextlib.nullcontext()
+    with pytest.raises(Busy) if fails else contextlib.nullcontext():
+        driver.suspend(Mark("c", 1, "u", 1), "")
+    assert len(times) == asked
 
 
 @pytest.mark.parametrize(
