@@ -51,8 +51,16 @@ options:
         machine is placed where its memory and this fit.
     type: dict
     version_added: 0.2.0
+  hardware:
+    description:
+      - What machines can have of the host to themselves, as M(nebula.provision.nebula_node) returns it. Processors,
+        memory and huge pages for C(TOPOLOGY), devices for C(PCI), and encryption for C(MEMORY_ENCRYPTION).
+    type: dict
+    version_added: 0.2.0
   attributes:
-    description: Attributes of your own.
+    description:
+      - Attributes of your own.
+      - C(ISOLCPUS), numbers of processors with commas between them, keeps these from machines with a C(PIN_POLICY).
     type: dict
   catalog:
     description:

@@ -130,6 +130,17 @@ node:
           processor, and the part C(share) of its memory.
       type: dict
       version_added: 0.2.0
+    hardware:
+      description:
+        - What machines can have of it to themselves.
+        - C(nodes) are its nodes of memory and processors (NUMA). Each has a C(number), C(memory) in MiB without what
+          is set aside as huge pages, C(cores) as lists of numbers of processors, C(pages) as numbers of huge pages by
+          their MiB, and C(distances).
+        - C(iommu) is whether it has an IOMMU. C(devices) are those of PCI behind it, with C(address), C(vendor),
+          C(device), C(device_class) and C(driver).
+        - C(encryption) is how memory of machines can be encrypted.
+      type: dict
+      version_added: 0.2.0
     cpu: {description: Processors., type: float}
     versions: {description: Versions of what runs virtual machines here. Empty for what is not installed., type: dict}
     started: {description: The daemons that this run started or enabled itself., type: list, elements: str}
@@ -158,6 +169,14 @@ node:
     reason: a guest booted with it in 0.3 s as user libvirt-qemu
     memory: 64221
     overhead: {fixed: 64, vcpu: 4, share: 0.00390625}
+    hardware:
+      nodes:
+        - {number: 0, memory: 32110, cores: [[0, 8], [1, 9]], pages: {}, distances: [10, 21]}
+        - {number: 1, memory: 31087, cores: [[4, 12], [5, 13]], pages: {"2": 512}, distances: [21, 10]}
+      iommu: true
+      devices:
+        - {address: "0000:3b:00.0", vendor: 10de, device: 1eb8, device_class: "0302", driver: vfio-pci}
+      encryption: []
     cpu: 16.0
     versions: {qemu: 7.2.22, libvirt: 9.0.0}
     started: []

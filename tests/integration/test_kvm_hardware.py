@@ -6,17 +6,31 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from in_world import in_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Iommu, Video, Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.hypervisor_rules import rules_of
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import (
+    Graphics,
+    Iommu,
+    Numa,
+    NumaNode,
+    Topology,
+    Video,
+    Vm,
+)
 from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node, wait_for
 from ansible_collections.nebula.provision.tests.integration.running_machines import a_machine, volatile
 
+NEWEST = rules_of("kvm").hardware_version
 # By vendor, device and class, as `lspci -n` has them.
 SEEN = (
     'for d in /sys/bus/pci/devices/*; do echo "pci $(cat $d/class) $(cat $d/vendor):$(cat $d/device)"; done; '
@@ -27,10 +41,10 @@ VGA, VIRTIO_VGA, QXL = "1234:1111", "1af4:1050", "1b36:0100"
 SOUND, VIRTIO_IOMMU = "8086:2668", "1af4:1057"
 
 
-def guest_of(node: Node, vm: Vm) -> str:
+def guest_of(node: Node, vm: Vm, script: str = SEEN) -> str:
     """What the guest says of itself once it is up."""
-    context = replace(vm.context, variables={**vm.context.variables, "START_SCRIPT": SEEN})
-    vm = replace(vm, context=context, hardware_version=1)
+    context = replace(vm.context, variables={**vm.context.variables, "START_SCRIPT": script})
+    vm = replace(vm, context=context, hardware_version=NEWEST)
     outcome = node.one(vm)
     assert outcome.error is None, outcome.error
     assert outcome.state == "RUNNING"
@@ -145,3 +159,79 @@ def test_the_order_of_devices_is_that_of_the_firmware() -> None:
 
         answer = libvirt_qemu.qemuMonitorCommand(node.domain(vm), json.dumps({"execute": "query-status"}), 0)
         assert json.loads(answer)["return"]["running"] is True
+
+
+# Of each node of memory: its number, its processors and its distances.
+NODES = (
+    "for n in /sys/devices/system/node/node[0-9]*; do "
+    'echo "node ${n##*node} $(cat $n/cpulist) : $(cat $n/distance)"; done'
+)
+
+
+def threads(node: Node, vm: Vm) -> list[str]:
+    """On which processors the kernel has the threads of the virtual ones."""
+    tasks = Path(f"/proc/{node.qemu(vm)}/task").iterdir()
+    own = [task for task in tasks if re.match(r"CPU \d+/", (task / "comm").read_text())]
+    return [re.findall(r"Cpus_allowed_list:\s*(\S+)", (task / "status").read_text())[0] for task in own]
+
+
+def places(node: Node, vm: Vm) -> list[tuple[int, ...]]:
+    """On which processors libvirt has each virtual one."""
+    found = node.domain(vm).vcpuPinInfo()
+    return [tuple(cpu for cpu, is_allowed in enumerate(each) if is_allowed) for each in found]
+
+
+@in_world
+def test_processors_and_memory_of_its_own(image: str) -> None:
+    cpus = tuple(sorted(os.sched_getaffinity(0))[:2])
+    with a_node() as node:
+        node.take(image)
+        parts = (NumaNode(1, 128, "1:30", cpus[:1], 0), NumaNode(1, 128, "0:30", cpus[1:], 0))
+        vm = a_machine(node, "q35", memory=256, vcpu=2, numa=Numa("core", parts, 2), topology=Topology(2, 1, 1))
+        said = guest_of(node, vm, NODES)
+        assert "node 0 0 : 10 30" in said and "node 1 1 : 30 10" in said
+        assert places(node, vm) == [cpus[:1], cpus[1:]]
+        assert sorted(threads(node, vm)) == [str(cpu) for cpu in cpus]
+        # Its next start has other processors; until then it has those that it was started with.
+        turned = tuple(replace(part, cpus=each) for part, each in zip(parts, (cpus[1:], cpus[:1])))
+        other = replace(vm, numa=Numa("core", turned, 2))
+        outcome = node.one(other, waits=True)
+        assert (outcome.error, outcome.waits) == (None, True), outcome
+        assert places(node, other) == [cpus[:1], cpus[1:]]
+        assert node.one(other, wanted="POWEROFF", hard=True).error is None
+        assert node.one(other).error is None
+        assert places(node, other) == [cpus[1:], cpus[:1]]
+        assert sorted(threads(node, other)) == [str(cpu) for cpu in cpus]
+
+
+PAGES = Path("/sys/devices/system/node/node0/hugepages/hugepages-2048kB")
+
+
+def free_pages() -> int:
+    return int((PAGES / "free_hugepages").read_text())
+
+
+@contextmanager
+def huge_pages(count: int) -> Iterator[None]:
+    before = (PAGES / "nr_hugepages").read_text()
+    (PAGES / "nr_hugepages").write_text(str(int(before) + count))
+    try:
+        yield
+    finally:
+        (PAGES / "nr_hugepages").write_text(before)
+
+
+@in_world
+def test_huge_pages(image: str) -> None:
+    part = NumaNode(1, 192, "", tuple(sorted(os.sched_getaffinity(0))), 0)
+    with a_node() as node:
+        node.take(image)
+        vm = a_machine(node, "q35", memory=192, numa=Numa("none", (part,), page_size=2))
+        with huge_pages(96):
+            guest_of(node, vm)
+            assert free_pages() == 0
+            assert node.one(vm, wanted="DONE", hard=True).error is None
+            assert free_pages() == 96
+        refused = node.one(replace(vm, vm_id=2, uuid=node.vm(2).uuid))
+        assert refused.error is not None and "set huge pages aside" in refused.error["remedy"], refused.error
+        assert node.one(replace(vm, vm_id=2, uuid=node.vm(2).uuid), wanted="DONE").error is None

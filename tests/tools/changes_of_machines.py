@@ -25,7 +25,11 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
     EmbeddedEngine,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model import hypervisor_rules  # noqa: E402
-from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host  # noqa: E402
+from ansible_collections.nebula.provision.plugins.module_utils.model.host import (  # noqa: E402
+    Host,
+    HostHardware,
+    PciDevice,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image  # noqa: E402
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import (  # noqa: E402
     AddressRange,
@@ -77,6 +81,7 @@ def _nic(**keys: str) -> dict[str, Any]:
 
 
 _ISO, _OTHER = {"IMAGE": "iso"}, {"IMAGE": "other"}
+_SHARED = {"TYPE": "FILESYSTEM", "SOURCE": "/srv/shared"}
 _OS, _DATA, _NIC = {"IMAGE": "os"}, {"IMAGE": "data"}, {"NETWORK": "net"}
 _ROOM = {"MEMORY_MAX": "1024", "VCPU_MAX": "4"}
 OPERATIONS = (
@@ -95,6 +100,7 @@ OPERATIONS = (
         {"disks": [_OS, {"IMAGE": "iso"}]},
         containers=False,
     ),
+    Operation("a directory of the host comes or goes", {"disks": [_OS, _SHARED]}, {"disks": [_OS]}, False),
     Operation("a NIC comes", {"nics": [_NIC, _NIC]}, {"nics": [_NIC]}),
     Operation("a NIC goes, with `detach: true`", {"nics": [_NIC], "detach": True}, {"nics": [_NIC, _NIC]}),
     Operation("the link of a NIC (`LINK`)", _nic(LINK="down"), _nic()),
@@ -121,6 +127,11 @@ OPERATIONS = (
     ),
     Operation("another console", _attributes(GRAPHICS=[{"TYPE": "vnc"}]), containers=False),
     Operation("`VIDEO`, `IOMMU`", _attributes(VIDEO=[{"TYPE": "vga"}]), containers=False),
+    Operation(
+        "what it has of its host to itself: `PIN_POLICY`, `NUMA_NODE`, `HUGEPAGE_SIZE`, `PCI`, `MEMORY_ENCRYPTION`",
+        _attributes(PCI=[{"CLASS": "0302"}]),
+        containers=False,
+    ),
     Operation("`OS`, `FEATURES`, `CPU_MODEL`, `TOPOLOGY`", _attributes(FEATURES=[{"PAE": "YES"}]), containers=False),
 )
 
@@ -133,7 +144,8 @@ class Site:
         self.engine = engine = EmbeddedEngine(place, create=True)
         kind = "tar" if self.is_container else "qcow2"
         with engine.session():
-            host = Host(None, "node1", hypervisor, state=HostState.MONITORED, memory=8192, cpu=16.0)
+            own = HostHardware(iommu=True, devices=(PciDevice("0000:01:00.0", "10de", "1eb8", "0302"),))
+            host = Host(None, "node1", hypervisor, state=HostState.MONITORED, memory=8192, cpu=16.0, hardware=own)
             engine.hosts.allocate(host)
             for name, type_, format_ in (
                 ("os", ImageType.OS, kind),

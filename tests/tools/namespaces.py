@@ -126,6 +126,10 @@ def see(hostname: str) -> None:
 def see_devices_and_run() -> None:
     run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
     Path("/run/lock").mkdir(mode=0o1777)
+    # As systemd has it on a host. What has no huge pages has no such file system.
+    if "hugetlbfs" in Path("/proc/filesystems").read_text(encoding="ascii").split():
+        Path("/run/hugepages").mkdir()
+        run("mount", "-t", "hugetlbfs", "hugetlbfs", "/run/hugepages")
     device_as_udev_makes_it(Path("/dev/kvm"), "kvm")
 
 

@@ -55,7 +55,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.audit impor
     VmFile,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
-from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
+from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host, HostHardware, HostNode, PciDevice
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     Comparison,
     Observed,
@@ -88,7 +88,7 @@ FUZZED = {
     "__nebula_install_observed": ("test_a_poll", OBSERVED),
     "__nebula_deployed": ("test_outcomes test_files_of_images", OUTCOMES),
     "__nebula_node": ("test_what_a_node_has", "answers/host_keys.py"),
-    "__nebula_host": ("test_what_a_node_has", "reconcile/hosts.py"),
+    "__nebula_host": ("test_what_a_node_has", "answers/host_hardware.py"),
     "__nebula_node_networks": ("test_refused_networks", "answers/refused_networks.py"),
     "__nebula_node_look": ("test_a_look", "answers/looks.py"),
     "__nebula_install_waited": ("test_ends_of_installations", "answers/installations.py"),
@@ -211,14 +211,28 @@ def test_outcomes(site):
 
 
 def test_what_a_node_has(site):
-    has = {"memory": 4096, "cpu": 4.0, "overhead": {}, "transfer": "shared", "catalog": "", "host_keys": ["ssh-rsa A"]}
+    hardware = HostHardware(
+        (HostNode(0, 4096, ((0, 1),), {"2": 8}, (10,)),),
+        True,
+        (PciDevice("0000:01:00.0", "10de", "1eb8", "0302"),),
+        ("SEV",),
+    )
+    has = {
+        "memory": 4096,
+        "cpu": 4.0,
+        "overhead": {},
+        "hardware": to_plain(hardware),
+        "transfer": "shared",
+        "catalog": "",
+        "host_keys": ["ssh-rsa A"],
+    }
     before = honest_state(site)
     for mutated in mutations({"node": has}, COUNT * 2, 3):
         found = Peers().filters()["peers"]([{"inventory_hostname": LIAR, "__nebula_node": mutated}])
         assert [*found] == [LIAR] and set(found[LIAR]["keys"]) <= {"ssh-rsa A"}
         node = mutated.get("node") if isinstance(mutated, dict) else None
         node = node if isinstance(node, dict) else {}
-        keys = ("memory", "cpu", "overhead", "transfer", "catalog")
+        keys = ("memory", "cpu", "overhead", "hardware", "transfer", "catalog")
         item = {"name": LIAR, **{key: node.get(key) for key in keys}}
 
         def kept(item: Any = item) -> Any:

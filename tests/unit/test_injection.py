@@ -31,7 +31,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.network imp
 from ansible_collections.nebula.provision.plugins.module_utils.model.owner import Owner
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, Plan, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import StoredTemplate, Template
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Iommu, Tpm, Video, Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Iommu, Numa, NumaNode, Tpm, Video, Vm
 
 WORDS = corpus("word")
 # Refused where a deployment file is written, whatever field holds it.
@@ -65,6 +65,7 @@ WRITTEN: dict[str, Put] = {
     "Tpm.version": lambda text: vm(tpm=Tpm(version=text)),
     "Video.type": lambda text: vm(video=Video(text)),
     "Iommu.model": lambda text: vm(iommu=Iommu(text)),
+    "Numa.access": lambda text: vm(numa=Numa("core", (NumaNode(1, 64, "", (0,), 0),), access=text)),
     "Iommu.options": lambda text: vm(iommu=Iommu("intel", {"eim": text})),
     "Nic.bridge": lambda text: first("nics", bridge=text),
     "Nic.mac": lambda text: first("nics", mac=text),
@@ -102,6 +103,13 @@ ELSEWHERE = {
     "Site.defaults": "an administrator's own, for files of containers",
     "Site.confinement": "the name of one of the models that libvirt has here, for files of containers",
     "Vm.former": "for verification by the host name; in no file",
+    "Numa.policy": "one of four words, tested by model/instantiate/numa_nodes.py",
+    "NumaNode.distances": "held to numbers by model/instantiate/numa_nodes.py, and written as numbers",
+    "HostDevice.address": "held to the address of a device by hypervisors/libvirt/domain_hardware.py",
+    "HostDevice.vendor": "by which the device was found",
+    "HostDevice.device": "by which the device was found",
+    "HostDevice.device_class": "by which the device was found",
+    "MemoryEncryption.type": "one of two words, tested by model/instantiate/encrypted_memory.py",
     "Owner.name": "for expressions of the context; no node gets it",
     "Owner.uid": "digits, for expressions of the context; no node gets it",
     "Owner.group": "for expressions of the context; no node gets it",

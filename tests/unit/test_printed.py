@@ -37,6 +37,7 @@ DECIDES = {
     ("module_utils/model/object_names.py", "table"): "it refuses a name",
     ("module_utils/model/owner.py", "isprintable"): "it refuses an owner",
     ("module_utils/model/disk_targets.py", "isprintable"): "it refuses a path",
+    ("module_utils/model/instantiate/shared_directories.py", "isprintable"): "it refuses a path",
     ("module_utils/context/files_attribute.py", "isprintable"): "it refuses the name of a file",
     ("module_utils/host/urls.py", "isprintable"): "it refuses a URL",
     ("module_utils/reconcile/images/prepare_image.py", "isprintable"): "it refuses a time zone",

@@ -14,6 +14,7 @@ from ..dataclass import replace
 from ..model.context import Context
 from ..model.disk import Disk
 from ..model.image import Image
+from ..model.instantiate.shared_directories import variables_of
 from ..model.network import Network
 from ..model.nic import Alias, Nic
 from ..model.states import ImageType
@@ -102,6 +103,9 @@ def build_context(
         warnings.append("CONTEXT/NETWORK: only YES gives the machine its network variables")
     if variables.get("TOKEN", "").upper() == "YES":
         warnings.append(_with_token(variables, vm))
+    for name, value in variables_of(vm.disks).items():
+        if not variables.get(name):
+            variables[name] = value
     variables["TARGET"] = vm.context.target or variables.get("TARGET", "")
     variables["DISK_ID"] = str(vm.context.disk_id)
     for name, value in variables.items():

@@ -19,6 +19,11 @@ RESTRICTED = (
 )
 # Below those, where distributions have images, kernels and media.
 _MEDIA = ("/run/media", "/var/lib/libvirt/boot", "/var/lib/libvirt/images", "/var/lib/xen/images")
+# Besides, what no guest may write to: programs, users' own, and what services of the host read.
+_SYSTEM = (
+    *("/bin", "/boot", "/home", "/lib", "/lib32", "/lib64", "/opt", "/root", "/sbin", "/usr"),
+    *("/var/cache", "/var/lib", "/var/log", "/var/mail", "/var/spool"),
+)
 # Either makes a directory a nebula_root, of a front-end or of a node.
 _MARKS = ("nebula.db", "nebula.node")
 # What a nebula_root has for all to be used: images, and those that were sent to a node.
@@ -67,6 +72,21 @@ class Rules:
                 below = place
         if below or root:
             raise _refused(asked, real, below, root)
+
+    def refuse_directory(self, asked: str, path: str) -> None:
+        """Raise InvalidValue for a directory in which a guest, which writes there as root, could take this host over:
+        one that is restricted or the system's, or that holds such a one."""
+        real = os.path.realpath(path)
+        own = [place for place in (self._own, self._machines) if place]
+        if is_below(real, own) or self._root_of(real):
+            raise InvalidValue(asked, f"{real} is in a nebula_root", "Name another directory")
+        kept = own if is_below(real, self._safe) else [*own, *self._restricted, *map(os.path.realpath, _SYSTEM)]
+        below = is_below(real, kept)
+        if below:
+            raise _refused(asked, real, below, "")
+        held = next((place for place in kept if is_below(place, [real])), "")
+        if held:
+            raise InvalidValue(asked, f"it holds {held}, which is restricted", "Name a directory that does not")
 
     def _root_of(self, path: str) -> str:
         """Return the nebula_root that the path is in, "" if it is in none."""

@@ -22,7 +22,7 @@ from ..host.node_file import Changes, NodeFile, Remember
 from ..model import defaults
 from ..model.audit import Domain
 from ..model.disk import Disk, DiskFiles
-from ..model.host import Overhead
+from ..model.host import HostHardware, Overhead
 from ..model.plan import ObservedVm
 from ..model.vm import Vm
 
@@ -257,6 +257,11 @@ class Driver(abc.ABC):
         """Return the MiB and the processors of this node that machines could have."""
         return node_file.memory(), float(node_file.processors())
 
+    @classmethod
+    def hardware(cls) -> HostHardware:
+        """Return what machines can have of this node to themselves."""
+        return HostHardware()
+
     def site(self, common: Site) -> Site:
         """Return what all machines of the node have in common, with what this hypervisor adds."""
         return common
@@ -386,6 +391,10 @@ class Driver(abc.ABC):
         self, vm: Vm, site: Site, mark: Mark, order: Adjustment
     ) -> None:
         """Raise what adjust() would raise now because of what the running machine is, before its new disks are made."""
+
+    def on_huge_pages(self, catalog: str) -> frozenset[int]:
+        """Return the ids of the catalog's machines whose memory is of pages that were set aside before."""
+        return frozenset()
 
     def devices_left(self, vm: Vm, directory: str, mark: Mark) -> tuple[str, ...]:
         """Return which disks and NICs of its own the running machine has that it is to have no more: DISK or NIC, with

@@ -125,7 +125,7 @@ TABLE = (
         "elsewhere nothing is set aside: what a machine gets while it runs, it gets of what its host has left",
     ),
     _entry("", "HOTPLUG_SLOTS", ACTS, NO_EFFECT, "ours: room for disks and NICs that come while the machine runs"),
-    _everywhere("", "MEMORY_TUNE_OFFSET", NO_EFFECT, "it is for MEMORY_ENCRYPTION, which is refused"),
+    _entry("", "MEMORY_TUNE_OFFSET", ACTS, NO_EFFECT, "MB that QEMU may lock beside memory that is encrypted"),
     _everywhere("", "MEMORY_COST CPU_COST DISK_COST", NO_EFFECT, "nothing is billed"),
     _everywhere("", "PUBLIC AS_GROUP AS_UID AS_GID", NO_EFFECT, "there are no users who would have rights"),
     _everywhere("", "SUBMIT_ON_HOLD", NO_EFFECT, "an item with state: poweroff is made and not started"),
@@ -167,7 +167,14 @@ TABLE = (
     ),
     _entry("DISK", "FORCE_BUS", ACTS, NO_EFFECT, "ours: the system is known to start from another bus"),
     _entry("DISK", "LUKS_SECRET", ACTS, NO_EFFECT, "where the image is encrypted, in place of the image's own secret"),
-    _everywhere("DISK", "MOUNT_TAG MOUNT_POINT UID_MAP GID_MAP", NO_EFFECT, "no directory is shared with guests"),
+    _entry(
+        "DISK",
+        "SOURCE MOUNT_TAG MOUNT_POINT",
+        ACTS,
+        NO_EFFECT,
+        "of TYPE = FILESYSTEM, a directory of the host: disks.md",
+    ),
+    _everywhere("DISK", "UID_MAP GID_MAP", NO_EFFECT, "a guest's users are those of the directory"),
     _everywhere(
         "DISK",
         "RECOVERY_SNAPSHOT_FREQ",
@@ -178,7 +185,7 @@ TABLE = (
     _entry("DISK", "ORDER", ACTS, NO_EFFECT, _BY_BOOT),
     _everywhere(
         "DISK",
-        "CLONE SAVE PERSISTENT SOURCE IMAGE_STATE DATASTORE DATASTORE_ID DISK_TYPE ORIGINAL_SIZE SIZE_PREV DISK_ID"
+        "CLONE SAVE PERSISTENT IMAGE_STATE DATASTORE DATASTORE_ID DISK_TYPE ORIGINAL_SIZE SIZE_PREV DISK_ID"
         " ALLOW_ORPHANS CLONE_TARGET LN_TARGET TM_MAD TM_MAD_SYSTEM CLUSTER_ID OPENNEBULA_MANAGED POOL_NAME"
         " QCOW2_STANDALONE SPARSE LVM_THIN_ENABLE PERSISTENT_SNAPSHOTS",
         NO_EFFECT,
@@ -321,11 +328,12 @@ TABLE = (
         "Xen's tools make none for a machine of its own",
         "Leave it out, or use KVM",
     ),
-    _everywhere(
+    _entry(
         "MEMORY_ENCRYPTION",
         ". TYPE",
+        ACTS,
         REFUSED,
-        "no machine's memory is encrypted here, and one that is to be must not run without",
+        "elsewhere no machine's memory is encrypted, and one that is to be must not run without",
         "Leave it out if the machine may run without",
     ),
     _everywhere("INJECT", "PATH CONTENT SRC MODE OWNER GROUP DISK PARTITION", ACTS, "ours: disks.md says what"),
@@ -352,20 +360,23 @@ TABLE = (
     _everywhere("FEATURES", "HYPERV_OPTIONS", NO_EFFECT, "HYPERV_OPTIONS of the machine itself says it"),
     _entry("CPU_MODEL", "MODEL FEATURES", ACTS, NO_EFFECT, "a machine of Xen sees the processor of its host"),
     _entry("TOPOLOGY", "SOCKETS CORES THREADS", ACTS, NO_EFFECT, "Xen's tools have no word for it"),
-    _everywhere(
+    _entry(
         "TOPOLOGY",
         "PIN_POLICY NODE_AFFINITY HUGEPAGE_SIZE MEMORY_ACCESS",
+        ACTS,
         NO_EFFECT,
-        "no processor is pinned, and a machine has one node",
+        "processors, memory and huge pages of a host are given to one machine only (own_hardware.md)",
     ),
-    _everywhere("NUMA_NODE", ". *", NO_EFFECT, "a machine has one node"),
+    _entry("NUMA_NODE", ". TOTAL_CPUS MEMORY DISTANCE", ACTS, NO_EFFECT, "on machines with a PIN_POLICY"),
+    _everywhere("NUMA_NODE", "CPUS NODE_ID MEMORY_NODE_ID", NO_EFFECT, _BY_ONED),
+    _entry("PCI", ". SHORT_ADDRESS VENDOR DEVICE CLASS", ACTS, NO_EFFECT, "own_hardware.md says what"),
     _everywhere(
         "PCI",
-        ". DEVICE VENDOR CLASS TYPE NAME SHORT_ADDRESS ADDRESS PROFILE NETWORK NETWORK_ID IP MAC MODEL NIC_ID ROOT"
+        "TYPE NAME ADDRESS PROFILE NETWORK NETWORK_ID IP MAC MODEL NIC_ID ROOT"
         " ACPI_NODES DOMAIN BUS SLOT FUNCTION NUMA_NODE MDEV_MODE IOMMUFD PCI_ID UUID VM_ADDRESS VM_BUS VM_BUS_INDEX"
         " VM_DOMAIN VM_FUNCTION VM_SLOT *",
         NO_EFFECT,
-        "no device of a host is handed to a machine",
+        "a guest configures a device itself, and finds it where libvirt has put it",
     ),
     _entry("IOMMU", "MODEL MODE OPTIONS", ACTS, NO_EFFECT, "it is for machines of type q35"),
     _everywhere("RAW", "TYPE DATA", ACTS),

@@ -17,7 +17,7 @@ from .lease import HeldLease
 from .network import Network
 from .nic_filter_rules import Guard
 from .transfer import name_of
-from .vm import Growth, Topology, Vm
+from .vm import Growth, NumaNode, Topology, Vm
 
 
 # -- a node --------------------------------------------------------------------------------------------------------
@@ -33,6 +33,8 @@ class Domain:
     topology, growth: as its definition has them, None if it says nothing.
     hotplug_slots: reserved in it for devices that come while it runs.
     hardware_version: as its mark says it, 0 where that says nothing.
+    numa_nodes: which processors and memory of its host it has to itself, none for any; without distances.
+    host_devices: addresses of devices that it has of its host.
     undefine, forget: the commands that end it and remove its definition, in forget with all that is kept of it.
     unmark: the command that takes the mark out of it, "" if there is none."""
 
@@ -51,6 +53,8 @@ class Domain:
     growth: Optional[Growth] = None
     hotplug_slots: int = 0
     hardware_version: int = 0
+    numa_nodes: tuple[NumaNode, ...] = ()
+    host_devices: tuple[str, ...] = ()
     disks: tuple[str, ...] = ()
     turn: str = ""
     undefine: str = ""

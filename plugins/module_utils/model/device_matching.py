@@ -18,7 +18,7 @@ from typing import Any, Callable, Optional
 
 from ..dataclass import dataclass
 from ..errors import InvalidValue, Unsupported
-from .disk import TAR
+from .disk import SHARED_DIRECTORY, TAR
 from .disk_targets import without_suffix
 
 DISK, NIC, ALIAS = "DISK", "NIC", "NIC_ALIAS"
@@ -115,7 +115,12 @@ def _has_disk(disk: Mapping[str, Any], boots: bool) -> MachineDevice:
 
 
 def _is_disk(disk: Mapping[str, Any]) -> bool:
-    return disk.get("type") != "CDROM"
+    return disk.get("type") not in ("CDROM", SHARED_DIRECTORY)
+
+
+def is_shared_directory(vector: Vector) -> bool:
+    """Return whether a DISK is a directory of the host."""
+    return vector.get("TYPE", "").strip().upper() == SHARED_DIRECTORY and not _is_of_image(vector)
 
 
 def _attribute_texts(device: Mapping[str, Any], *names: str) -> dict[str, str]:
@@ -366,6 +371,10 @@ def _how_to_change(
     if any(has[index].boots and has[index].own for index in gone):
         return RECREATE
     order = [index for _number, index in there]
+    comes_or_goes = [*(old[index] for index in gone), *(new[n] for n, index in enumerate(stays) if index is None)]
+    if name == DISK and any(is_shared_directory(vector) for vector in comes_or_goes):
+        # No running machine gets one, or loses one.
+        return POWEROFF
     if moved or any(keys.difference(live) for _index, keys in differing) or order != sorted(order):
         return POWEROFF
     if grown or gone or None in stays:
@@ -386,9 +395,9 @@ def _is_of_image(vector: Vector) -> bool:
 def _differing_keys(name: str, old: Vector, new: Vector, limited: bool = False) -> set[str]:
     """Return the keys in which both differ, but for where a disk is, how large it is, or how large it may become."""
     unsaid = {"TARGET", "DEV_PREFIX", "SIZE", *(_LIMITS if limited else ())} if name == DISK else set()
-    if name == DISK and not _is_of_image(new):
-        # They are of the same kind, in whatever words.
-        unsaid |= {"TYPE", "FORMAT", "FS", "DRIVER"}
+    if name == DISK:
+        # Empty ones are of the same kind, in whatever words; of others the image says where it is.
+        unsaid |= {"SOURCE"} if _is_of_image(new) else {"TYPE", "FORMAT", "FS", "DRIVER"}
     names = (set(old) | set(new)) - _REFERENCES[name] - unsaid
     return {key for key in names if old.get(key, "") != new.get(key, "")}
 

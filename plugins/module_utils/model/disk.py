@@ -21,6 +21,8 @@ DISK_FORMATS = (RAW, "qcow2")
 TAR = "tar"
 # The format of a container's own copy.
 DIRECTORY = "directory"
+# The type of a directory of the host that a guest mounts: it is no disk, and stands among them in a template.
+SHARED_DIRECTORY = "FILESYSTEM"
 # The directory, in a machine's own, where a hypervisor that makes disks itself has them.
 IMAGES = "images"
 
@@ -28,7 +30,7 @@ IMAGES = "images"
 @dataclass(frozen=True)
 class Disk:
     """Describes one DISK = [ … ] with its image resolved.
-    type: FILE, CDROM, FS or SWAP (the last two are volatile: made empty for this machine).
+    type: FILE, CDROM, FS or SWAP (these two are volatile: made empty for this machine), or SHARED_DIRECTORY.
     clone: True gives the machine an overlay or copy of its own; False uses the image's file in place.
     save: the content is the image's when the machine ends (a persistent image).
     source: the image's file in the front-end's datastore, "" for volatile disks.

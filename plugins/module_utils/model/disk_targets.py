@@ -14,6 +14,8 @@ from ..errors import InvalidValue
 from . import defaults
 
 OS, CDROM, DATA, UNKNOWN = "OS", "CDROM", "DATA", "?"
+# A directory of the host, which is no device of disks.
+DIRECTORY = "DIRECTORY"
 
 _TARGET = re.compile(r"(xvd|ubd|vd|sd|hd|fd)([a-z]{1,2})")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
@@ -101,7 +103,11 @@ def assign(places: Sequence[Place], board: Board) -> list[Assigned]:
     """Return target and bus of each place, in the order given. Raise InvalidValue for what no machine can have.
 
     Explicit targets are taken first; then letters go to the first OS disk, to CDROMs in order with the context as their
-    last, and to all others: the first letter that is free for the prefix. A target that is a path is on no bus."""
+    last, and to all others: the first letter that is free for the prefix. A target that is a path is on no bus. A
+    directory of the host has neither."""
+    if any(place.kind == DIRECTORY for place in places):
+        devices = iter(assign([place for place in places if place.kind != DIRECTORY], board))
+        return [("", "") if place.kind == DIRECTORY else next(devices) for place in places]
     paths = _path_targets(places) if board.devices.paths else {}
     if paths:
         rest = iter(assign([place for index, place in enumerate(places) if index not in paths], board))

@@ -56,6 +56,7 @@ class Hypervisor:
     most_vcpus, most_queues: processors of a machine, and queues of a NIC, with which it starts one; 0 for no limit.
     topology: whether it shows a guest its processors as sockets, cores and threads.
     makes_disks: whether it makes disks of their images itself, so that no file is made of them.
+    shares_directories: whether a DISK can be a directory of the host (TYPE = FILESYSTEM).
     sources: whether SOURCE of a DISK may name a file of the node in place of an image.
     container: returns what only containers have, as Vm.container; raises InvalidValue for what can't be meant.
     column: the column of model/attributes.py that says what acts.
@@ -91,6 +92,7 @@ class Hypervisor:
     most_queues: int = 0
     topology: bool = False
     makes_disks: bool = False
+    shares_directories: bool = False
     sources: bool = False
     container: Callable[[Template, str], Mapping[str, str]] = lambda _template, _where: {}
     column: str = attributes.KVM

@@ -24,7 +24,8 @@ CHANGEABLE = {
     # No interface of the node, but what its guest and the filters of its NIC are told.
     "NIC_ALIAS": "live",
     **dict.fromkeys(("VCPU", "MEMORY", "OS", "GRAPHICS", "INPUT", "FEATURES", "CPU_MODEL"), "poweroff"),
-    **dict.fromkeys(("RAW", "TPM", "TOPOLOGY", "VIDEO", "IOMMU"), "poweroff"),
+    **dict.fromkeys(("RAW", "TPM", "TOPOLOGY", "NUMA_NODE", "VIDEO", "IOMMU"), "poweroff"),
+    **dict.fromkeys(("PCI", "MEMORY_ENCRYPTION", "MEMORY_TUNE_OFFSET"), "poweroff"),
     **dict.fromkeys(("HYPERV_OPTIONS", "HYPERV_TIMERS", "SPICE_OPTIONS"), "poweroff"),
     # It is for the next time that the disk is made.
     "INJECT_VIA": "catalog",

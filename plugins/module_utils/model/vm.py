@@ -96,6 +96,68 @@ class Topology:
 
 
 @dataclass(frozen=True)
+class NumaNode:
+    """Describes a node of memory and processors that a guest sees.
+    vcpus: how many of the machine's, MiB: its memory.
+    distances: to the guest's nodes, as NUMA_NODE/DISTANCE has them ("1:20,2-3:30"); "" for what QEMU has by itself.
+    cpus: numbers of the host's processors: one for each virtual one, or those that all of them share.
+    memory_node: number of the host's node that its memory is of, -1 for any."""
+
+    vcpus: int
+    memory: int
+    distances: str = ""
+    cpus: tuple[int, ...] = ()
+    memory_node: int = -1
+
+
+@dataclass(frozen=True)
+class Numa:
+    """Describes which processors and memory of its host a machine has, by TOPOLOGY = [ … ] and NUMA_NODE = [ … ].
+    policy: none, core, thread or shared (model/instantiate/numa_nodes.py).
+    sockets, threads: of what the guest sees; threads 0 for as many as fit the host's cores.
+    affinity: number of the host's node that it runs on, -1 for any.
+    page_size: MiB of the huge pages that its memory is of, 0 for ordinary ones.
+    access: of its memory, private or shared; "" for QEMU's own."""
+
+    policy: str
+    nodes: tuple[NumaNode, ...]
+    sockets: int = 1
+    threads: int = 0
+    affinity: int = -1
+    page_size: int = 0
+    access: str = ""
+
+    @property
+    def pins(self) -> bool:
+        """Return whether it has processors of its own, which no other such machine gets."""
+        return self.policy != "none"
+
+
+@dataclass(frozen=True)
+class HostDevice:
+    """Describes a device of PCI that a machine has of its host: by its address (0000:01:00.0), or by what it is, four
+    hexadecimal digits each."""
+
+    address: str = ""
+    vendor: str = ""
+    device: str = ""
+    device_class: str = ""
+
+    @property
+    def by_address(self) -> bool:
+        """Return whether the template names it by its address, and not by what it is."""
+        return not (self.vendor or self.device or self.device_class)
+
+
+@dataclass(frozen=True)
+class MemoryEncryption:
+    """Describes MEMORY_ENCRYPTION = [ … ]. type: SEV or SEV-ES. offset: MiB that QEMU may lock beside the memory."""
+
+    type: str
+    offset: int
+
+
+@dataclass(frozen=True)
 class Growth:
     """Describes how far a machine may grow while it runs.
     memory: MiB that it can have, 0 where its memory stays as it is.
@@ -133,6 +195,9 @@ class Vm:
     hotplug_slots: for disks and NICs that come while it runs; 0 for those that it has by itself.
     hardware_version: which attributes of its template act on it (model/instantiate/hardware_version.py).
     video: None for the one that its hypervisor gives it.
+    numa: which processors and memory of its host it has, None for any.
+    host_devices: devices of its host that it has.
+    encryption: how its memory is encrypted, None for not at all.
     fragments: what stands in place of the hypervisor's own in its file, by attribute (HYPERV_OPTIONS …).
     former: the host name that its guest was started with, where its context has another by now."""
 
@@ -168,12 +233,20 @@ class Vm:
     hardware_version: int = 0
     video: Optional[Video] = None
     iommu: Optional[Iommu] = None
+    numa: Optional[Numa] = None
+    host_devices: tuple[HostDevice, ...] = ()
+    encryption: Optional[MemoryEncryption] = None
     fragments: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def most_memory(self) -> int:
         """Return the MiB that it has at most while it runs."""
         return max(self.memory, self.growth.memory if self.growth else 0)
+
+    @property
+    def ordinary_memory(self) -> int:
+        """Return the MiB that it takes at most of what its host has beside huge pages."""
+        return 0 if self.numa is not None and self.numa.page_size else self.most_memory
 
     @property
     def most_vcpus(self) -> int:

@@ -12,7 +12,7 @@ from typing import Any, Optional
 
 from ..dataclass import dataclass, replace
 from . import device_matching
-from .device_matching import CATALOG, DEVICES, DISK, MachineDevice
+from .device_matching import CATALOG, DEVICES, DISK, MachineDevice, is_shared_directory
 from .flags import TRUE
 from .template import Template
 from .template_changes import (
@@ -49,12 +49,14 @@ class Waiting:
     """Holds a part of a machine that is otherwise while the machine runs, and changes at its next start.
     found, wanted: for people, without secrets.
     had: the values with which it runs, as they are compared, as JSON; they may be secret. None for a device that comes.
-    goes: it is a device that only the running machine has."""
+    goes: it is a device that only the running machine has.
+    directory: it is a directory of the host."""
 
     found: str
     wanted: str
     had: Optional[str] = None
     goes: bool = False
+    directory: bool = False
 
     @property
     def comes(self) -> bool:
@@ -131,7 +133,8 @@ def with_owner(before: Mapping[str, Waiting], had: str, wanted: str) -> dict[str
 def hardware_brought(had: Vm, wanted: Vm, template: Template) -> dict[str, Waiting]:
     """Return what else a machine gets at its next start, if from then on more attributes of its template act on it.
     had, wanted: as it runs, and as it is to be."""
-    if had.hardware_version == wanted.hardware_version:
+    if had.hardware_version or not wanted.hardware_version:
+        # What came since has attributes of its own.
         return {}
     consoles = [each.graphics is not None and each.graphics.companions for each in (had, wanted)]
     timed = template.vector("FEATURES").get("HYPERV", "").strip().upper() in TRUE
@@ -150,8 +153,9 @@ def running_number(waiting: Mapping[str, Waiting], name: str, wanted: Optional[i
 
 
 def without_devices_that_fit(before: Mapping[str, Waiting]) -> dict[str, Waiting]:
-    """Return the same once the machine's node has said that it has all disks and NICs, and no others."""
-    return {part: each for part, each in before.items() if not (each.comes or each.goes)}
+    """Return the same once the machine's node has said that it has all disks and NICs, and no others. Directories of
+    the host are none of these."""
+    return {part: each for part, each in before.items() if each.directory or not (each.comes or each.goes)}
 
 
 def part_changes(
@@ -175,11 +179,15 @@ def part_changes(
     # The target of a disk that comes may be held, until then, by one that is moved.
     comes = NEXT_START if pairing.moved else goes
     found = [
-        PartChange(f"{name} {had_ids[name][index]}", _described(olds[index]), NOTHING, goes) for index in pairing.gone
+        PartChange(
+            f"{name} {had_ids[name][index]}", _described(olds[index]), NOTHING, _unless_shared(olds[index], goes)
+        )
+        for index in pairing.gone
     ]
     for number, index in enumerate(pairing.stays):
         if index is None:
-            found.append(PartChange(f"{name} of {_described(news[number])}", NOTHING, _described(news[number]), comes))
+            described = _described(news[number])
+            found.append(PartChange(f"{name} of {described}", NOTHING, described, _unless_shared(news[number], comes)))
             continue
         part = f"{name} {had_ids[name][index]}"
         keys = device_matching.changed_keys(
@@ -195,6 +203,10 @@ def part_changes(
             sizes = _device(has, name, index).size, pairing.grown[number]
             found.append(PartChange(part, f"[ SIZE = {sizes[0]} ]", f"[ SIZE = {sizes[1]} ]", when))
     return found or [PartChange(name, change.old, change.new, _when(change, at_once))]
+
+
+def _unless_shared(vector: Mapping[str, str], when: str) -> str:
+    return NEXT_START if is_shared_directory(vector) else when
 
 
 def _when(change: Change, at_once: bool) -> str:
@@ -219,8 +231,10 @@ def _devices_waiting(
     for number, index in enumerate(pairing.stays):
         wanted = normal_vector(news[number])
         if index is None:
-            if name not in live or held:
-                found[f"{name} {ids.new[name][number]}"] = Waiting(NOTHING, _described(news[number]))
+            if name not in live or held or is_shared_directory(wanted):
+                is_directory = is_shared_directory(wanted)
+                described = _described(news[number])
+                found[f"{name} {ids.new[name][number]}"] = Waiting(NOTHING, described, directory=is_directory)
             continue
         part = f"{name} {ids.had[name][index]}"
         if part in before and before[part].comes:
@@ -267,9 +281,11 @@ def _devices_going(
     for index in pair_devices(name, *templates, has).gone:
         part = f"{name} {ids.had[name][index]}"
         vector = templates[0].vectors(name)[index]
-        stays = not (removes and name in live) and not (part in before and before[part].comes)
+        goes_now = removes and name in live and not is_shared_directory(vector)
+        stays = not goes_now and not (part in before and before[part].comes)
         had = _as_json([tuple(normal_vector(vector).items())])
-        found[part] = Waiting(_described(vector), NOTHING, had, goes=True) if stays else None
+        is_directory = is_shared_directory(vector)
+        found[part] = Waiting(_described(vector), NOTHING, had, True, is_directory) if stays else None
     return found
 
 
@@ -325,4 +341,6 @@ def _described(vector: Mapping[str, str]) -> str:
     key = next((key for key in _NAMES if vector.get(key)), "")
     if key:
         return f"{key.removesuffix('_ID').lower()} {vector[key]}"
+    if is_shared_directory(vector):
+        return f"directory {vector.get('SOURCE', '')}"
     return f"{vector['SIZE']} MB" if vector.get("SIZE") else NOTHING

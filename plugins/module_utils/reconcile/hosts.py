@@ -11,10 +11,10 @@ from typing import Any
 
 from ..engines.base import Engine
 from ..errors import ForeignObject, InvalidValue, NebulaError, NotFound
-from ..model import hypervisor_rules
-from ..model.answers import answer_bounds
+from ..model import hypervisor_rules, isolated_processors
+from ..model.answers import answer_bounds, host_hardware
 from ..model.dataclass_json import to_plain
-from ..model.host import Host, Overhead
+from ..model.host import Host, HostHardware, Overhead
 from ..model.item_reader import check_choice, check_keys, read_item
 from ..model.object_names import check_name
 from ..model.specification import Key
@@ -25,7 +25,7 @@ from ..sync import Item, differences
 from .host_identity import Identities
 
 # Of hypervisors the drivers know which there are.
-_AS_GIVEN = ("name", "hypervisor", "overhead")
+_AS_GIVEN = ("name", "hypervisor", "overhead", "hardware")
 _REMOVAL = dict.fromkeys(("absent", "lost"), ("name", "state", "gone"))
 # MiB, far beyond any machine's; all of it can be added up.
 _MOST_OVERHEAD = 1 << 20
@@ -110,6 +110,9 @@ def _apply(engine: Engine, name: str, item: Mapping[str, Any], identities: Ident
     if found.state != wanted_state:
         changes["state"] = wanted_state
     after = host_view(engine.hosts.update(name, **changes) if changes else found)
+    if before is not None and found.hardware == HostHardware():
+        # A catalog of an earlier release did not know it: nothing about the host has changed.
+        before["hardware"] = after["hardware"]
     identities.keep(name, item)
     return Item(name, before, after)
 
@@ -123,8 +126,12 @@ def _checked(name: str, key: str, value: Any) -> Any:
         check_keys(value, _OVERHEAD, f"{where}: overhead")
         read = read_item(value, _OVERHEAD, f"{where}: overhead")
         return Overhead(**{part: number for part, number in read.items() if number is not None})
+    if key == "hardware":
+        return host_hardware.read_hardware(value, f"{where}: hardware")
     if key == "attributes":
-        return {vector_key(k, where): str(v) for k, v in value.items()}
+        found = {vector_key(k, where): str(v) for k, v in value.items()}
+        isolated_processors.read(found.get(isolated_processors.ATTRIBUTE, ""), f"{where}: attributes")
+        return found
     if key.endswith("_overcommit") and value <= 0:
         raise InvalidValue(f"{where}: {key} {value:g}", "it would leave nothing to promise", "1 promises all once")
     return value
@@ -140,6 +147,7 @@ def host_view(host: Host) -> dict[str, Any]:
         "memory_used": host.memory_used,
         "overhead_used": host.overhead_used,
         "overhead": to_plain(host.overhead),
+        "hardware": to_plain(host.hardware),
         "reserved_memory": host.reserved_memory,
         "memory_overcommit": host.memory_overcommit,
         "cpu": host.cpu,

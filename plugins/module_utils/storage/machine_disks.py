@@ -16,7 +16,7 @@ from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError
 from ..guest_disk import file_injection
 from ..host.files import adopt, explained, remove_file, settle, sync_directory
 from ..model.container_user_ids import RANGES, id_range
-from ..model.disk import DIRECTORY, TAR, Disk, DiskFiles
+from ..model.disk import DIRECTORY, SHARED_DIRECTORY, TAR, Disk, DiskFiles
 from ..model.injected_files import Injected
 from ..model.transfer import name_of
 from ..model.vm import Vm
@@ -92,7 +92,12 @@ def remove(directory: str, ids: Collection[int] | None = None) -> bool:
 
 def locate(vm: Vm, directory: str, find: Find = path_of_shared) -> dict[int, DiskFiles]:
     """Return the paths at which prepare() would put each of the disks, by disk id; nothing is made."""
-    return {disk.disk_id: _locate(disk, directory, find(disk) if disk.source else "") for disk in vm.disks}
+    return {disk.disk_id: _locate(disk, directory, _source_of(disk, find)) for disk in vm.disks}
+
+
+def _source_of(disk: Disk, find: Find) -> str:
+    """Return where the node has what the disk is made of, "" for nothing."""
+    return disk.source if disk.type == SHARED_DIRECTORY else find(disk) if disk.source else ""
 
 
 def linked_files(directory: str) -> dict[str, int]:
@@ -174,7 +179,7 @@ def _prepare(
     vm_id: int, disk: Disk, directory: str, find: Find, contents: Contents, whole: bool
 ) -> tuple[DiskFiles, bool]:
     path = disk_path(directory, disk.disk_id)
-    source = find(disk) if disk.source else ""
+    source = _source_of(disk, find)
     files = _locate(disk, directory, source)
     if disk.by_hypervisor:
         return files, False

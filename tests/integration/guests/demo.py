@@ -103,3 +103,17 @@ def stranger() -> dict[str, Path]:
     (directory() / "packages").mkdir(parents=True, exist_ok=True)
     place = cached("stranger", [STRANGERS_BOOT, STRANGERS_INITTAB, demo_image.inputs("amd64")], make)
     return {"kernel": place / "vmlinuz", "initrd": place / "initrd"}
+
+
+def sharing_parts() -> dict[str, Path]:
+    """The kernel, and an initrd of the demo guest that mounts directories of its host, too (virtiofs)."""
+    modules = (*demo_guest.KERNEL_MODULES, ("virtiofs", ""))
+
+    def make(place: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
+            root = Path(scratch) / "root"
+            demo_image.fetch("amd64", directory() / "packages", root)
+            (place / "initrd").write_bytes(demo_image.cpio(demo_image.guest_tree(root, modules)))
+
+    place = cached("guest-sharing", {**demo_image.inputs("amd64"), "modules": modules}, make)
+    return {**parts(), "initrd": place / "initrd"}

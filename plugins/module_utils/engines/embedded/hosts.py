@@ -14,7 +14,7 @@ from ...dataclass import replace
 from ...errors import CatalogError, Conflict, ForeignObject, InUse, NebulaError
 from ...model.answers.observed import as_silent
 from ...model.dataclass_json import from_plain, to_plain
-from ...model.host import Host, Overhead
+from ...model.host import Host, HostHardware, Overhead
 from ...model.object_names import check_name
 from ...model.states import HostState
 from ..ports import HostsPort, Ref
@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from .store import Store
 
 # What a session keeps of the hosts (Store.once): all of them by id, the schedulers with the room that is left on them,
-# and what machines hold there that are being ended.
-HOSTS, ROOMS, HELD = "hosts", "rooms", "held"
+# what machines hold there that are being ended, and which processors and memory machines have to themselves.
+HOSTS, ROOMS, HELD, PLACES = "hosts", "rooms", "held", "places"
 COLUMNS = ("hypervisor", "state", "memory", "cpu", "reserved_memory", "memory_overcommit", "cpu_overcommit", "transfer")
 
+# Columns of what is no single value.
+_JSON = ("attributes", "overhead", "hardware")
 # The fields that a result shows as they are.
-_DECLARED = ("overhead", *(column for column in COLUMNS if column != "state"))
+_DECLARED = ("overhead", "hardware", *(column for column in COLUMNS if column != "state"))
 
 
 class Machines(Protocol):
@@ -71,10 +73,10 @@ class Hosts(HostsPort):
             raise Conflict(f"host {host.name}", f"host {taken['id']} has that name", "Update it, or rename this one")
         host_id = self.store.take_ids("hosts")
         values = [int(getattr(host, c)) if c == "state" else getattr(host, c) for c in COLUMNS]
-        columns = ("id", "name", "attributes", "overhead", *COLUMNS)
+        columns = ("id", "name", *_JSON, *COLUMNS)
         self.store.db.execute(
             f"INSERT INTO hosts ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
-            [host_id, host.name, json.dumps(dict(host.attributes)), json.dumps(to_plain(host.overhead)), *values],
+            [host_id, host.name, *(json.dumps(to_plain(getattr(host, column))) for column in _JSON), *values],
         )
         self._changed()
         return self.info(host_id)
@@ -89,7 +91,7 @@ class Hosts(HostsPort):
                 "datastores are mounted there as a rule, see why they aren't now",
             )
         for column, value in changes.items():
-            stored = json.dumps(to_plain(value)) if column in ("attributes", "overhead") else value
+            stored = json.dumps(to_plain(value)) if column in _JSON else value
             stored = int(value) if column == "state" else stored
             self.store.db.execute(f"UPDATE hosts SET {column} = ? WHERE id = ?", (stored, host.id))
         if "overhead" in changes:
@@ -182,7 +184,7 @@ class Hosts(HostsPort):
         return host
 
     def _changed(self) -> None:
-        self.store.drop(HOSTS, ROOMS, HELD)
+        self.store.drop(HOSTS, ROOMS, HELD, PLACES)
 
     def check(self, observed: Sequence[Observed]) -> list[Observed]:
         if self.store.declared:
@@ -237,6 +239,8 @@ class Hosts(HostsPort):
         values = {name: item[name] for name in _DECLARED if item.get(name) is not None}
         if "overhead" in values:
             values["overhead"] = from_plain(Overhead, values["overhead"])
+        if "hardware" in values:
+            values["hardware"] = from_plain(HostHardware, values["hardware"])
         if item.get("state") in HostState.__members__:
             values["state"] = HostState[item["state"]]
         if self.store.row("SELECT id FROM hosts WHERE name = ?", item["name"]) is None:
@@ -294,4 +298,5 @@ def _host(row: sqlite3.Row) -> Host:
         vms=row["vms"],
         transfer=row["transfer"],
         attributes=json.loads(row["attributes"]),
+        hardware=from_plain(HostHardware, json.loads(row["hardware"])),
     )

@@ -190,6 +190,12 @@ MIGRATIONS = (
     """
     ALTER TABLE vms ADD COLUMN leaving TEXT NOT NULL DEFAULT '{}';
     """,
+    # hardware: what machines can have of the host to themselves, as its node tells it (model/host.py). held: what a
+    # running machine has of it, and is to have no more from its next start on (vms/host_places.py).
+    """
+    ALTER TABLE hosts ADD COLUMN hardware TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE vms ADD COLUMN held TEXT NOT NULL DEFAULT '{}';
+    """,
 )
 VERSION = len(MIGRATIONS)
 

@@ -38,7 +38,9 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
     job.stage = "PROLOG_FAILURE"
     vm, known = job.vm, job.record
     is_off = not running and not paused
-    if not running:
+    if running:
+        named_files.refuse_directories(vm, job.common.rules)
+    else:
         named_files.refuse(vm, job.common.rules)
     if boots:
         named_files.require(vm, job.common.root)

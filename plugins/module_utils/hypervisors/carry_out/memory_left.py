@@ -40,7 +40,7 @@ class Room:
         with self._taking:
             if self._left < cost:
                 raise NoCapacity(
-                    f"virtual machine {vm.name}: {vm.most_memory} MiB + {cost - vm.most_memory} MiB overhead",
+                    f"virtual machine {vm.name}: {vm.ordinary_memory} MiB + {cost - vm.ordinary_memory} MiB overhead",
                     f"host {self._plan.host} has {max(0, self._left)} MiB left of {self._plan.memory}: machines that "
                     "are not this catalog's were started since this was decided",
                     "End those machines, or give this one another host or less memory, then run again",
@@ -64,10 +64,10 @@ class Room:
             return None
         # Machines that are made anew have ended before they take room again.
         anew = {planned.vm.vm_id for planned in self._plan.vms if self._is_recreated(planned)}
+        paged = self._driver.on_huge_pages(self._plan.catalog)
+        ordinary = {vm.vm_id: 0 if vm.vm_id in paged else vm.memory for vm in survey.vms if vm.memory}
         self._occupied = {
-            vm.vm_id: vm.memory + self._overhead(vm.memory, None)
-            for vm in survey.vms
-            if vm.memory and vm.vm_id not in anew
+            vm_id: memory + self._overhead(memory, None) for vm_id, memory in ordinary.items() if vm_id not in anew
         }
         return self._plan.memory - survey.foreign_memory - sum(self._occupied.values())
 
@@ -84,7 +84,8 @@ class Room:
     def _cost(self, vm: Vm) -> int:
         """Return the MiB that the machine comes to at most."""
         vcpus = vm.most_vcpus if vm.growth is not None else vm.vcpu
-        return vm.most_memory + self._overhead(vm.most_memory, vcpus)
+        # Huge pages are set aside already.
+        return vm.ordinary_memory + self._overhead(vm.ordinary_memory, vcpus)
 
     def _overhead(self, memory: int, vcpu: int | None) -> int:
         return self._driver.overhead(self._accelerator).of(memory, vcpu)

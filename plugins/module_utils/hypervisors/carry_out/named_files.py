@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 
-from ...errors import NotFound
+from ...errors import NebulaError, NotFound
 from ...host.restricted_directories import Rules, is_below
+from ...model.disk import SHARED_DIRECTORY, Disk
 from ...model.vm import Vm
+from ...storage import given_directories
 
 
 def refuse(vm: Vm, rules: Rules) -> None:
@@ -20,11 +22,25 @@ def refuse(vm: Vm, rules: Rules) -> None:
         # FIRMWARE may be a word.
         if path.startswith("/"):
             rules.refuse_medium(f"virtual machine {vm.name}: {name} = {path}", path)
+    refuse_directories(vm, rules)
+
+
+def refuse_directories(vm: Vm, rules: Rules) -> None:
+    """Raise InvalidValue for a directory that no guest may have. A running machine would get it when its host starts it
+    anew."""
+    for disk in _directories(vm):
+        rules.refuse_directory(f"virtual machine {vm.name}: DISK/SOURCE = {disk.source}", disk.source)
 
 
 def require(vm: Vm, root: str) -> None:
-    """Raise NotFound for a kernel or an initrd that is not on this host. Files below root are images, which arrive in
-    another way."""
+    """Raise NotFound for a kernel, an initrd or a directory that is not on this host, and InvalidValue for a directory
+    that others could come to. Files below root are images, which arrive in another way."""
+    for disk in _directories(vm):
+        try:
+            given_directories.check(disk.source, disk.readonly)
+        except NebulaError as error:
+            error.asked = f"virtual machine {vm.name}: DISK {disk.disk_id}: {error.asked}"
+            raise
     for name, path in _boots_from(vm):
         if path.startswith("/") and not is_below(path, [root]) and not os.path.exists(path):
             raise NotFound(
@@ -40,4 +56,10 @@ def _boots_from(vm: Vm) -> tuple[tuple[str, str], ...]:
 
 
 def _disks(vm: Vm) -> list[tuple[str, str]]:
-    return [("DISK/SOURCE", disk.source) for disk in vm.disks if disk.image_id is None]
+    return [
+        ("DISK/SOURCE", each.source) for each in vm.disks if each.image_id is None and each.type != SHARED_DIRECTORY
+    ]
+
+
+def _directories(vm: Vm) -> list[Disk]:
+    return [disk for disk in vm.disks if disk.type == SHARED_DIRECTORY]

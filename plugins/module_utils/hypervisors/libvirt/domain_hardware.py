@@ -1,14 +1,16 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Renders the video device, what comes with SPICE, the IOMMU and limits of a machine for QEMU, with the meaning that
-they have in OpenNebula's KVM deployment file. Pure."""
+"""Renders the video device, what comes with SPICE, the IOMMU, devices of the host, encryption and limits of a machine
+for QEMU, with the meaning that they have in OpenNebula's KVM deployment file. Pure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from xml.etree import ElementTree as ET
 
+from ...errors import InvalidValue
 from ...model import libvirt_values
 from ...model.vm import Vm
 
@@ -20,6 +22,11 @@ UNLIMITED = -1
 _ANY_QUOTA = (1 << 44) - 1
 # What a console of SPICE brings with it by OpenNebula's defaults, unless SPICE_OPTIONS says what it is to be.
 _SPICE_PORTS = 3
+# An address of PCI, in the parts that libvirt has.
+_ADDRESS = re.compile(r"([0-9a-f]{4}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])")
+_PARTS = ("domain", "bus", "slot", "function")
+# Bits of the policy of a guest with SEV: nobody debugs it, shares its key, or reads its registers.
+_NO_DEBUG, _NO_KEY_SHARING, _ENCRYPTED_STATE = 1, 2, 4
 _SPICE_CHANNEL = "com.redhat.spice.0"
 
 
@@ -110,6 +117,38 @@ def _video(devices: ET.Element, vm: Vm) -> None:
     if video.resolution is not None:
         across, down = video.resolution
         ET.SubElement(model, "resolution", {"x": str(across), "y": str(down)})
+
+
+def add_host_devices(devices: ET.Element, vm: Vm) -> None:
+    """Add the devices of its host that the machine has: libvirt takes them from the host's drivers, and back."""
+    for device in vm.host_devices:
+        numbers = _ADDRESS.fullmatch(device.address)
+        if numbers is None:
+            raise InvalidValue(
+                f"virtual machine {vm.name}: PCI", f"{device.address!r} is no address", "Run role nebula.provision.vm"
+            )
+        element = ET.SubElement(devices, "hostdev", {"mode": "subsystem", "type": "pci", "managed": "yes"})
+        values = {name: f"0x{number}" for name, number in zip(_PARTS, numbers.groups())}
+        ET.SubElement(ET.SubElement(element, "source"), "address", values)
+
+
+def host_devices_of(domain: ET.Element) -> tuple[str, ...]:
+    """Return the addresses of the devices of its host in a definition."""
+    found = []
+    for address in domain.iterfind("devices/hostdev[@type='pci']/source/address"):
+        numbers = [int(address.get(name, "0x0")[2:] or "0", 16) for name in _PARTS]
+        found.append("{:04x}:{:02x}:{:02x}.{:x}".format(*numbers))
+    return tuple(found)
+
+
+def add_encryption(domain: ET.Element, vm: Vm) -> None:
+    """Have the processor encrypt the machine's memory, and let QEMU lock what that needs."""
+    if vm.encryption is None:
+        return
+    policy = _NO_DEBUG | _NO_KEY_SHARING | (_ENCRYPTED_STATE if vm.encryption.type == "SEV-ES" else 0)
+    ET.SubElement(ET.SubElement(domain, "launchSecurity", {"type": "sev"}), "policy").text = f"0x{policy:08x}"
+    limit = ET.SubElement(ET.SubElement(domain, "memtune"), "hard_limit", {"unit": "MiB"})
+    limit.text = str(vm.most_memory + vm.encryption.offset)
 
 
 def add_fragment(parent: ET.Element, vm: Vm, name: str) -> bool:

@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 from ...errors import InvalidValue
 from ...model import console_passwords, defaults, disk_targets, uplink, vlan_trunks
 from ...model.dataclass_json import to_plain
-from ...model.disk import Disk, DiskFiles
+from ...model.disk import SHARED_DIRECTORY, Disk, DiskFiles
 from ...model.flags import TRUE
 from ...model.libvirt_values import IO_LIMITS, IO_SUFFIXES, check_writable, raw_fragment
 from ...model.network_drivers import DUMMY, OVSWITCH, SWITCHED
@@ -22,7 +22,7 @@ from ...model.nic import Nic, interface_id
 from ...model.vm import Graphics, Growth, Topology, Vm
 from ...model.whole_numbers import whole
 from ..base import Deployment, Site, domain_name
-from . import domain_hardware
+from . import domain_hardware, domain_numa
 
 NAMESPACE = "urn:nebula:provision:vm:1"
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
@@ -39,6 +39,8 @@ SLOTS_OF_BUS = 31
 # What a machine has besides disks and NICs: the SCSI controller, the balloon and the channel of the agent; on q35 that
 # of USB and the bridge to conventional PCI, on i440fx the chipset and the video.
 TAKEN_OF_Q35, TAKEN_OF_I440FX = 5, 5
+# Requests of a guest that wait at most, as a real oned has it.
+_QUEUE_OF_DIRECTORIES = "1024"
 # MiB of the smallest module of memory.
 MODULE = 128
 HYPERV = (
@@ -64,10 +66,15 @@ def render(vm: Vm, site: Site) -> Deployment:
     threads = _number(vm.features, "IOTHREADS", "FEATURES")
     if threads:
         add_text_element(domain, "iothreads", str(threads))
+    tuned = ET.Element("cputune")
     if site.cpu_shares:
-        tuned = ET.SubElement(domain, "cputune")
         add_text_element(tuned, "shares", str(cpu_shares(vm.cpu, site.cpu_shares)))
         domain_hardware.add_cpu_limit(tuned, vm)
+    domain_numa.add_pins(tuned, vm)
+    if len(tuned):
+        domain.append(tuned)
+    domain_numa.add_memory_nodes(domain, vm)
+    domain_numa.add_memory_backing(domain, vm)
     _os(domain, vm, site)
     domain_hardware.add_power_management(domain, vm)
     _features(domain, vm, site)
@@ -88,12 +95,14 @@ def render(vm: Vm, site: Site) -> Deployment:
     for device in vm.inputs:
         ET.SubElement(devices, "input", without_empty(type=device.type.lower(), bus=device.bus.lower()))
     domain_hardware.add_iommu(devices, vm, raw)
+    domain_hardware.add_host_devices(devices, vm)
     if vm.tpm is not None:
         tpm = ET.SubElement(devices, "tpm", {"model": vm.tpm.model})
         ET.SubElement(tpm, "backend", {"type": "emulator", "version": vm.tpm.version})
     if vm.graphics is not None:
         add_graphics(devices, vm.graphics, vm.graphics.type.lower())
     domain_hardware.add_video(devices, vm, raw)
+    domain_hardware.add_encryption(domain, vm)
     if raw is not None:
         merge(domain, raw)
     return deployment_of(domain, mark, vm, site)
@@ -241,7 +250,7 @@ def _features(domain: ET.Element, vm: Vm, site: Site) -> None:
 def _cpu(domain: ET.Element, vm: Vm, site: Site) -> None:
     model = vm.cpu_model.get("MODEL", "")
     if not model:
-        if vm.topology is not None or _has_modules(vm):
+        if vm.topology is not None or vm.numa is not None or _has_modules(vm):
             _shape(ET.SubElement(domain, "cpu"), vm)
         return
     if model == "host-passthrough":
@@ -271,6 +280,7 @@ def _shape(cpu: ET.Element, vm: Vm) -> None:
         processors = f"0-{vm.most_vcpus - 1}" if vm.most_vcpus > 1 else "0"
         cell = {"id": "0", "cpus": processors, "memory": str(vm.memory * 1024), "unit": "KiB"}
         ET.SubElement(ET.SubElement(cpu, "numa"), "cell", cell)
+    domain_numa.add_cells(cpu, vm)
 
 
 def topology_of(cpu: ET.Element | None) -> Topology | None:
@@ -296,9 +306,21 @@ def _clock(domain: ET.Element, vm: Vm, site: Site, raw: ET.Element | None) -> No
 
 def _disks(devices: ET.Element, vm: Vm, site: Site, iothreads: Mapping[int, str]) -> None:
     for disk in vm.disks:
-        _disk(devices, disk, site.disks[disk.disk_id], vm, iothreads.get(disk.disk_id, ""))
+        if disk.type == SHARED_DIRECTORY:
+            _shared_directory(devices, disk)
+        else:
+            _disk(devices, disk, site.disks[disk.disk_id], vm, iothreads.get(disk.disk_id, ""))
     if vm.context is not None:
         _disk(devices, _context_disk(vm), site.disks[vm.context.disk_id], vm)
+
+
+def _shared_directory(devices: ET.Element, disk: Disk) -> None:
+    element = ET.SubElement(devices, "filesystem", {"type": "mount", "accessmode": "passthrough"})
+    ET.SubElement(element, "driver", {"type": "virtiofs", "queue": _QUEUE_OF_DIRECTORIES})
+    ET.SubElement(element, "source", {"dir": disk.source})
+    ET.SubElement(element, "target", {"dir": disk.options["MOUNT_TAG"]})
+    if disk.readonly:
+        ET.SubElement(element, "readonly")
 
 
 def _iothreads(vm: Vm) -> tuple[dict[int, str], str]:
@@ -308,7 +330,7 @@ def _iothreads(vm: Vm) -> tuple[dict[int, str], str]:
     if not threads:
         return {}, ""
     turn = itertools.cycle(range(1, threads + 1))
-    on_virtio = [disk for disk in vm.disks if bus_of(disk, vm) == "virtio"]
+    on_virtio = [disk for disk in vm.disks if disk.type != SHARED_DIRECTORY and bus_of(disk, vm) == "virtio"]
     return {disk.disk_id: disk.options.get("IOTHREAD") or str(next(turn)) for disk in on_virtio}, str(next(turn))
 
 
@@ -441,7 +463,8 @@ def _taken_slots(vm: Vm) -> int:
     """Return how many slots of PCI the machine's devices take at most: of q35 those of PCI Express behind ports."""
     # The sound card of SPICE is a device of conventional PCI.
     taken = TAKEN_OF_Q35 if "q35" in machine_type(vm) else TAKEN_OF_I440FX + domain_hardware.sound_cards_of_spice(vm)
-    return taken + len(vm.nics) + sum(1 for disk in vm.disks if bus_of(disk, vm) == "virtio")
+    taken += len(vm.nics) + len(vm.host_devices)
+    return taken + sum(1 for disk in vm.disks if disk.type == SHARED_DIRECTORY or bus_of(disk, vm) == "virtio")
 
 
 def hotplug_slots_of(domain: ET.Element) -> int:
@@ -449,7 +472,9 @@ def hotplug_slots_of(domain: ET.Element) -> int:
     machine has."""
     models = [each.get("model") for each in domain.iterfind("devices/controller") if each.get("type") == "pci"]
     disks = [each for each in domain.iterfind("devices/disk/target") if each.get("bus") == "virtio"]
-    taken = len(disks) + len(domain.findall("devices/interface"))
+    # What RAW brings is counted where it always was.
+    own = ("hostdev[@type='pci']", "filesystem") if hardware_version_of(domain) > 1 else ()
+    taken = len(disks) + sum(len(domain.findall(f"devices/{name}")) for name in ("interface", *own))
     if "pcie-root" in models:
         ports = models.count("pcie-root-port")
         return max(0, ports - taken - TAKEN_OF_Q35) if ports > ROOT_PORTS else 0

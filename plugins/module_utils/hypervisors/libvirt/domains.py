@@ -17,7 +17,7 @@ from ...deps import require
 from ...errors import Conflict, ForeignObject, HypervisorError, NebulaError, NoCapacity, NotFound, TimedOut
 from ...model.audit import Domain
 from ..base import Mark, copied_domains, domain_name, label_of
-from . import domain_xml, live_devices
+from . import domain_hardware, domain_numa, domain_xml, live_devices
 
 # How often a condition is looked at. libvirt itself polls the end of a QEMU process in steps of 0.2 s.
 STEP = 0.1
@@ -172,6 +172,8 @@ class LibvirtDomains:
             topology=domain_xml.topology_of(definition.find("cpu")),
             growth=domain_xml.growth_of(stored),
             hotplug_slots=domain_xml.hotplug_slots_of(stored),
+            numa_nodes=domain_numa.numa_nodes_of(stored),
+            host_devices=domain_hardware.host_devices_of(stored),
             hardware_version=domain_xml.hardware_version_of(stored),
             disks=(
                 *(

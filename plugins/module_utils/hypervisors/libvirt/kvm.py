@@ -15,12 +15,12 @@ from typing import Any, BinaryIO
 from xml.etree import ElementTree as ET
 
 from ...dataclass import replace
-from ...host import hypervisor_daemons, kvm_device, kvm_probe
+from ...host import hypervisor_daemons, kvm_device, kvm_probe, memory_encryption, numa_topology, pci_devices
 from ...host.command import find
 from ...host.files import remove_file
 from ...host.node_file import Changes, NodeFile, Remember
 from ...model.disk import Disk
-from ...model.host import Overhead
+from ...model.host import HostHardware, Overhead
 from ...model.network_drivers import OVN, OVSWITCH
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
@@ -64,6 +64,10 @@ _NO_LIMITS = (
     "This host's kernel lacks what limits interfaces (modules sch_htb, sch_sfq, sch_ingress, act_police): load these, "
     "or leave INBOUND_AVG_BW and OUTBOUND_AVG_BW out"
 )
+_NO_PAGES = (
+    "Have this host set huge pages aside (vm.nr_hugepages in /etc/sysctl.d, or hugepages= for its kernel) and mount "
+    "their file system (systemctl start dev-hugepages.mount), start libvirtd anew, and run role nebula.provision.node"
+)
 # What libvirt says, and what to do about it.
 REMEDIES = (
     ("Cannot get interface MTU", "Its network's bridge is not there: run role nebula.provision.network first"),
@@ -86,6 +90,8 @@ REMEDIES = (
     ("does not support DES", _NO_PASSWORD),
     ("could not read keymap file", "Check GRAPHICS KEYMAP: /usr/share/qemu/keymaps has what there is"),
     ("eim=on requires accel=kvm", "Leave eim out of OPTIONS in IOMMU: an emulated machine has none"),
+    ("hugetlbfs filesystem is not mounted", _NO_PAGES),
+    ("unable to map backing store for guest RAM", _NO_PAGES),
     ("CPU model", "Check CPU_MODEL: virsh domcapabilities lists what there is"),
 )
 
@@ -135,6 +141,11 @@ class KvmDriver(LibvirtDomains, Driver):
     @classmethod
     def overhead(cls, accelerator: str) -> Overhead:
         return BY_KVM if accelerator == "kvm" else EMULATED
+
+    @classmethod
+    def hardware(cls) -> HostHardware:
+        nodes = numa_topology.nodes(numa_topology.usable())
+        return HostHardware(nodes, pci_devices.has_iommu(), pci_devices.devices(), memory_encryption.kinds())
 
     def site(self, common: Site) -> Site:
         return replace(common, emulator=find(kvm_probe.EMULATOR))
@@ -191,6 +202,17 @@ class KvmDriver(LibvirtDomains, Driver):
             runs=runs_of(marks),
         )
 
+    def on_huge_pages(self, catalog: str) -> frozenset[int]:
+        with self._explained("listing the machines of this node"):
+            domains = self._connection().listAllDomains(self._libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+            found = []
+            for domain, mark in zip(domains, self._marks_of(domains, catalog)):
+                # It may have ended in between.
+                with contextlib.suppress(self._libvirt.libvirtError):
+                    if mark is not None and "<hugepages>" in domain.XMLDesc(0):
+                        found.append(mark.vm_id)
+        return frozenset(found)
+
     def _overhead_of(self, domain: Any, memory: int, stats: Mapping[str, Any]) -> int:
         try:
             kind = ET.fromstring(domain.XMLDesc(0)).get("type", "")
@@ -217,7 +239,7 @@ class KvmDriver(LibvirtDomains, Driver):
         with self._explained(f"defining {label_of(mark)}"):
             domain = self._connection().defineXML(deployment.text)
             # Without cgroups there is nothing that could be asked.
-            if "<cputune>" in deployment.text and domain.isActive():
+            if "<shares>" in deployment.text and domain.isActive():
                 running = domain.schedulerParameters()
                 parameters = domain_hardware.scheduler_parameters(deployment.text, running)
                 if any(running.get(name) != value for name, value in parameters.items()):

@@ -8,7 +8,15 @@ from __future__ import annotations
 from ...model import attributes, boot_image, defaults, libvirt_values
 from ...model.disk_targets import DiskDevices
 from ...model.hypervisor import DROPPED_BY_LIBVIRT, LIBVIRT_PACKAGES, Hypervisor
+from ...model.instantiate.encrypted_memory import check_encryption
+from ...model.template import Template
 from ...model.template_changes import DISK_SIZE, FILTERS_OF_NICS, GROWTH
+
+
+def _check(template: Template, where: str) -> None:
+    libvirt_values.check_values(template, where)
+    check_encryption(template, where)
+
 
 KVM = Hypervisor(
     name="kvm",
@@ -32,8 +40,9 @@ KVM = Hypervisor(
     most_vcpus=255,
     most_queues=256,
     topology=True,
+    shares_directories=True,
     checks_bus=True,
-    check=libvirt_values.check_values,
+    check=_check,
     doubts=libvirt_values.warnings_of_values,
     check_disk=libvirt_values.check_shareable,
     check_firmware=libvirt_values.check_acpi,
@@ -49,6 +58,6 @@ KVM = Hypervisor(
         *FILTERS_OF_NICS,
         *attributes.silent(attributes.KVM),
     ),
-    hardware_version=1,
+    hardware_version=2,
     ends_at_reboot="<on_reboot>destroy</on_reboot>",
 )

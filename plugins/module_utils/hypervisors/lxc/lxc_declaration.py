@@ -34,7 +34,10 @@ _ACTS = frozenset((
     *("INBOUND_AVG_BW", "OUTBOUND_AVG_BW"),
 ))  # fmt: skip
 _NIC_LACKS = frozenset(("NIC/MODEL", "NIC/FILTER", "NIC/VIRTIO_QUEUES", "NIC/LINK", "NIC/ORDER"))
+_UNENCRYPTED = "its host's kernel sees a container's memory, and one that is to be encrypted must not run without"
 _REFUSED = {
+    "MEMORY_ENCRYPTION": _UNENCRYPTED,
+    "MEMORY_ENCRYPTION/TYPE": _UNENCRYPTED,
     "TPM": "a container has none",
     "OS/TPM": "a container has none",
     "OS/FIRMWARE_SECURE": "a container boots no firmware that could protect it",

@@ -68,7 +68,17 @@ _NIC_ACTS = frozenset((
     "GATEWAY", "GATEWAY6", "NETWORK_ADDRESS", "NETWORK_MASK", "METHOD", "METRIC", "ROUTES", "GUEST_MTU", "IP6_GATEWAY",
     "IP6_METHOD", "IP6_METRIC", "VROUTER_IP", "VROUTER_IP6", "VROUTER_MANAGEMENT", "VLAN_ID",
 ))  # fmt: skip
-_HARDWARE = ("VIDEO", "IOMMU", "HYPERV_OPTIONS", "HYPERV_TIMERS", "SPICE_OPTIONS")
+_HARDWARE = (
+    "TOPOLOGY",
+    "NUMA_NODE",
+    "PCI",
+    "MEMORY_TUNE_OFFSET",
+    "VIDEO",
+    "IOMMU",
+    "HYPERV_OPTIONS",
+    "HYPERV_TIMERS",
+    "SPICE_OPTIONS",
+)
 _WHY = {
     "DISK": "a container has no devices of disks: its root file system is unpacked",
     "NIC": "an interface of a container is its host's kernel's",
@@ -105,6 +115,12 @@ def _own_attributes() -> dict[str, OwnEffect]:
             elif vector == "INJECT":
                 found[text] = OwnEffect(
                     REFUSED, "a container's root has no partitions to write to", "Put the file among FILES of CONTEXT"
+                )
+            elif vector == "MEMORY_ENCRYPTION":
+                found[text] = OwnEffect(
+                    REFUSED,
+                    "its host's kernel sees a container's memory, and one that is to be encrypted must not run without",
+                    "Leave it out if the container may run without, or use a machine of KVM",
                 )
             elif vector == "TPM":
                 found[text] = OwnEffect(REFUSED, "a container has none", "Leave it out, or use a machine of KVM")

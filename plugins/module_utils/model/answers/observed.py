@@ -11,11 +11,12 @@ from typing import Any
 
 from ...dataclass import replace
 from ...errors import InvalidValue
-from ..audit import Inventory
+from ..audit import Domain, Inventory
 from ..dataclass_json import from_plain, to_plain
 from ..plan import Observed, ObservedVm
 from ..transfer import OWN_PREFIX, is_name
 from . import admin_commands, answer_bounds
+from .host_hardware import ADDRESS, MOST_CPUS, MOST_DEVICES, MOST_NODES
 
 # The states in which nodes see machines.
 STATES = frozenset(("RUNNING", "POWEROFF", "SUSPENDED", "UNKNOWN"))
@@ -160,6 +161,22 @@ def _check_machines(node: Observed, what: str) -> None:
         answer_bounds.check_number(compared.generation, 0, MOST_NUMBER, what, "the generation of a compared machine")
 
 
+def _check_own_hardware(domain: Domain, what: str) -> None:
+    answer_bounds.check_count(domain.numa_nodes, MOST_NODES, what, "a domain has {} nodes of memory")
+    answer_bounds.check_count(domain.host_devices, MOST_DEVICES, what, "a domain has {} devices of its host")
+    if not all(ADDRESS.fullmatch(each) for each in domain.host_devices):
+        raise answer_bounds.refusal(what, "a domain has a device of its host at no address")
+    for node in domain.numa_nodes:
+        answer_bounds.check_count(node.cpus, MOST_CPUS, what, "a domain is pinned to {} processors")
+        answer_bounds.check_number(node.vcpus, 0, MOST_CPUS, what, "the processors of a domain's node")
+        answer_bounds.check_number(node.memory, 0, MOST_MEMORY, what, "the memory of a domain's node")
+        answer_bounds.check_number(node.memory_node, -1, MOST_NODES, what, "the node that a domain's memory is of")
+        for cpu in node.cpus:
+            answer_bounds.check_number(cpu, 0, MOST_CPUS, what, "a processor that a domain is pinned to")
+        if node.distances:
+            raise answer_bounds.refusal(what, "it tells the distances of a domain's node")
+
+
 def _check_inventory(inventory: Inventory, what: str) -> None:
     for domain in inventory.domains:
         answer_bounds.check_number(domain.vm_id, 0, MOST_ID, what, "the id in the mark of a domain")
@@ -167,6 +184,7 @@ def _check_inventory(inventory: Inventory, what: str) -> None:
         answer_bounds.check_number(domain.port, 0, MOST_PORT, what, "the port of a domain's graphics")
         answer_bounds.check_number(domain.hotplug_slots, 0, MOST_NUMBER, what, "the slots of a domain")
         answer_bounds.check_number(domain.hardware_version, 0, MOST_NUMBER, what, "the hardware version of a domain")
+        _check_own_hardware(domain, what)
         for number in to_plain(domain.topology).values() if domain.topology is not None else ():
             answer_bounds.check_number(
                 number, 1, MOST_NUMBER, what, "a number of a domain's sockets, cores and threads"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ...errors import InvalidValue
 from .. import defaults, hypervisor_rules
-from ..disk_targets import CDROM, DATA, OS, UNKNOWN
+from ..disk_targets import CDROM, DATA, DIRECTORY, OS, UNKNOWN
 from ..flags import FALSE, TRUE
 from ..image import Image
 from ..states import ImageType
@@ -156,6 +156,11 @@ def _boots_without_disk(template: Template) -> bool:
 
 def check_boots(os: Os, kinds: Sequence[str], where: str) -> None:
     """Raise InvalidValue where, now that all images are known, nothing can boot."""
+    for device in os.boot:
+        if device.startswith("disk") and kinds[int(device[4:])] == DIRECTORY:
+            raise InvalidValue(
+                f"{where}: {device}, of what it boots from", "it is a directory of the host", "Leave it out"
+            )
     if os.kernel or OS in kinds or not kinds:
         return
     devices = os.boot or tuple(f"disk{index}" for index in range(len(kinds)))

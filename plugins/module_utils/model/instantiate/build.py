@@ -31,8 +31,10 @@ from .former_machine import FormerMachine
 from .graphics import graphics_of
 from .growth import growth_of
 from .hardware_version import hardware_version_of
+from .host_placement import HostPlace
 from .injections import with_files
 from .nic_vectors import doubts_of_nics, nic_of, with_nic_defaults
+from .numa_placement import topology_of_place
 from .pc_hardware import check_links, fragments_of, iommu_of, video_of
 from .reserved_slots import slots_of
 
@@ -65,6 +67,7 @@ def build(
     kept: KeptDevices | None = None,
     former: FormerMachine | None = None,
     hotplug_slots: int = defaults.HOTPLUG_SLOTS,
+    place: HostPlace | None = None,
     owner: Owner | None = None,
 ) -> Vm:
     """Return the machine. Raise InvalidValue, which names the machine, for what its images make impossible.
@@ -73,6 +76,7 @@ def build(
     nics, aliases: one per NIC and NIC_ALIAS, with network and lease; the rest is filled in here.
     kept, former: what a machine has that is there; None for a machine that is made.
     hotplug_slots: of a machine that is made, where its template says nothing of them.
+    place: what it has of its host to itself, None for nothing.
     owner: whose it is; None for oneadmin.
 
     Of the context only the place is decided: its variables are empty. No CONTEXT, no context."""
@@ -107,16 +111,21 @@ def build(
     stay = [disk is not None for disk in kept.disks] if kept is not None else [False] * len(vectors)
     order = {device: number for number, device in enumerate(os.boot, 1)}
     growth = growth_of(template, hypervisor, where, former)
+    place = place or HostPlace()
+    numa = place.numa.numa if place.numa is not None else None
     windows = boot_image.boots_windows(os, template, _disk_images(images, vectors))
     return Vm(
         vm_id=vm_id,
         uuid=uuid,
         name=name,
         hypervisor=hypervisor,
-        cpu=cpu_of(template, where),
+        cpu=float(vcpu_of(template, where) or 1) if numa is not None and numa.pins else cpu_of(template, where),
         memory=memory_of(template, where),
         vcpu=vcpu_of(template, where),
-        topology=topology_of(template, hypervisor, windows, where, former, growth),
+        topology=topology_of_place(place.numa) or topology_of(template, hypervisor, windows, where, former, growth),
+        numa=numa,
+        host_devices=place.devices,
+        encryption=place.encryption,
         growth=growth,
         hotplug_slots=slots_of(template, hypervisor, where, former, hotplug_slots),
         hardware_version=version,

@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from ...dataclass import replace
 from ...errors import InvalidValue
 from .. import disk_snapshots, disk_targets, hypervisor_rules
-from ..device_matching import FILE_SYSTEMS, kind_of_empty
+from ..device_matching import FILE_SYSTEMS, is_shared_directory, kind_of_empty
 from ..disk import DISK_FORMATS, RAW, TAR, Disk
-from ..disk_targets import CDROM, DATA, OS, UNKNOWN
+from ..disk_targets import CDROM, DATA, DIRECTORY, OS, UNKNOWN
 from ..image import Image
 from ..object_names import known_are
 from ..states import ImageType
 from ..template import Template
 from .disk_buses import board_of, context_place, place_of
+from .shared_directories import check_shared_directory, check_tags, shared_directory_of
 from .template_values import Ref, is_uuid, read_flag, read_whole
 
 FORMATS = DISK_FORMATS
@@ -34,6 +35,11 @@ def check_disks(template: Template, where: str, hypervisor: str) -> tuple[list[s
     kinds, places = [], []
     for index, vector in enumerate(template.vectors("DISK")):
         here = f"{where}: DISK {index}"
+        if is_shared_directory(vector):
+            check_shared_directory(vector, hypervisor, here)
+            kinds.append(DIRECTORY)
+            places.append(place_of({}, here, DIRECTORY))
+            continue
         volatile = _is_volatile(vector, here)
         kind = DATA if volatile else CDROM if vector.get("TYPE", "").upper() == CDROM else UNKNOWN
         if source_of(vector, hypervisor):
@@ -51,6 +57,7 @@ def check_disks(template: Template, where: str, hypervisor: str) -> tuple[list[s
             disk_targets.check_bus(board.devices.buses.get(bus, bus), f"{here}: BUS = {bus}", board)
         kinds.append(kind)
         places.append(place_of(vector, with_image_name(here, vector), kind))
+    check_tags(template, where)
     context = template.vectors("CONTEXT")
     if context:
         places.append(context_place(template, where))
@@ -78,6 +85,8 @@ def kind_of(vector: Mapping[str, str], image: Image | None, hypervisor: str, whe
     """Return the kind of a disk whose image is known by now; raise InvalidValue for an image that is no disk."""
     if source_of(vector, hypervisor):
         return OS
+    if is_shared_directory(vector):
+        return DIRECTORY
     if _is_volatile(vector, where):
         return DATA
     if image is None:
@@ -106,6 +115,8 @@ def disk_of(
     version: the hardware version of its machine."""
     rule = hypervisor_rules.rules_of(hypervisor)
     options = {key: value for key, value in vector.items() if key not in _DISK_FIELDS}
+    if is_shared_directory(vector):
+        return shared_directory_of(index, vector, options, where)
     wanted = vector.get("DRIVER", "").lower()
     if wanted in FORMATS:
         wanted = rule.words.get(wanted, wanted)

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tells which attributes of its template act on a machine: on one that is there, those that acted when it was made.
 
-Version 0 is that of machines which were made before any was counted; 1 has what is listed here. A machine keeps its
-version until one of these attributes becomes another one, or until it is made anew."""
+Version 0 is that of machines which were made before any was counted. A machine keeps its version until one of the
+attributes that are listed here becomes another one, or until it is made anew; then it has the newest."""
 
 from __future__ import annotations
 
@@ -15,18 +15,30 @@ from ..template import Template
 from ..template_changes import Normal, normal_values
 from .former_machine import FormerMachine
 
-# Attributes that act from version 1 on; and of others the keys whose meaning is another one from there on.
-ATTRIBUTES = ("CPULIMIT", "VIDEO", "IOMMU", "HYPERV_OPTIONS", "HYPERV_TIMERS", "SPICE_OPTIONS")
-_KEYS = (
-    ("DISK", "ORDER"),
-    ("NIC", "ORDER"),
-    ("NIC", "LINK"),
-    ("GRAPHICS", "TYPE"),
-    ("OS", "FIRMWARE"),
-    ("FEATURES", "HYPERV"),
-)
+# Attributes, each with the version from which on it acts, and keys of others that mean something else from there on.
+ATTRIBUTES = {
+    **dict.fromkeys(("CPULIMIT", "VIDEO", "IOMMU", "HYPERV_OPTIONS", "HYPERV_TIMERS", "SPICE_OPTIONS"), 1),
+    **dict.fromkeys(("NUMA_NODE", "PCI", "MEMORY_ENCRYPTION", "MEMORY_TUNE_OFFSET"), 2),
+}
+_KEYS = {
+    ("DISK", "ORDER"): 1,
+    ("NIC", "ORDER"): 1,
+    ("NIC", "LINK"): 1,
+    ("GRAPHICS", "TYPE"): 1,
+    ("OS", "FIRMWARE"): 1,
+    ("FEATURES", "HYPERV"): 1,
+    **{("TOPOLOGY", key): 2 for key in ("PIN_POLICY", "NODE_AFFINITY", "HUGEPAGE_SIZE", "MEMORY_ACCESS")},
+}
+# Vectors whose keys do nothing before: each of the others means something in any version.
+_MUTE = ("DISK", "NIC", "TOPOLOGY")
 # What each of them says by default.
-_UNSAID = {("GRAPHICS", "TYPE"): "VNC", ("FEATURES", "HYPERV"): "NO", ("OS", "FIRMWARE"): "BIOS", ("NIC", "LINK"): "UP"}
+_UNSAID = {
+    ("GRAPHICS", "TYPE"): "VNC",
+    ("FEATURES", "HYPERV"): "NO",
+    ("OS", "FIRMWARE"): "BIOS",
+    ("NIC", "LINK"): "UP",
+    ("TOPOLOGY", "PIN_POLICY"): "NONE",
+}
 
 
 def hardware_version_of(template: Template, hypervisor: str, former: FormerMachine | None) -> int:
@@ -48,9 +60,24 @@ def attributes_without_effect(template: Template, hypervisor: str, version: int)
     """Return what a template says and what a machine of that version has nothing of."""
     if version >= hypervisor_rules.rules_of(hypervisor).hardware_version:
         return []
-    return [name for name in ATTRIBUTES if _single(template, name)] + [
-        f"{name}/{key}" for name, key in _KEYS if name in ("DISK", "NIC") and _stated(template, name, key)
+    return [name for name, since in ATTRIBUTES.items() if since > version and _single(template, name)] + [
+        f"{name}/{key}"
+        for (name, key), since in _KEYS.items()
+        if since > version and name in _MUTE and _stated(template, name, key)
     ]
+
+
+def acts(name: str, version: int) -> bool:
+    """Return whether the attribute, which is one of those above, acts on a machine of that version."""
+    return ATTRIBUTES[name] <= version
+
+
+def coming_attributes(template: Template, version: int) -> list[str]:
+    """Return which attributes of a template begin to act on a machine of that version once it has the newest: those
+    of the machine itself, and vectors of which it has one."""
+    found = [name for name, since in ATTRIBUTES.items() if since > version and template.has(name)]
+    keys = [key for key, since in _KEYS.items() if since > version and key[0] == "TOPOLOGY" and _stated(template, *key)]
+    return [*found, *dict.fromkeys(name for name, _key in keys)]
 
 
 def doubt_of_machine(hypervisor: str, version: int, template: Template) -> str | None:

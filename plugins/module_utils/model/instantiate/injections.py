@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ...dataclass import replace
 from ...errors import InvalidValue
 from .. import injected_files
-from ..disk import Disk
+from ..disk import SHARED_DIRECTORY, Disk
 from ..template import Template
 
 
@@ -27,6 +27,8 @@ def with_files(disks: tuple[Disk, ...], template: Template, root: int | None, wh
             )
         disk = disks[place]
         here = f"{where}: DISK {place}: INJECT: PATH = {entry.path}"
+        if disk.type == SHARED_DIRECTORY:
+            raise InvalidValue(here, f"it is directory {disk.source} of the host", "Put the file there on the host")
         volatile = disk.type in ("FS", "SWAP") and not disk.readonly
         if not volatile and (not disk.clone or disk.readonly or disk.luks_secret):
             found = "its image is persistent, and the file would be in that for ever"

@@ -17,6 +17,8 @@ from ..template import Template
 from ..vm import Iommu, Video
 from .boot_order import devices_by_order
 from .hardware_version import hardware_differs
+from .host_wants import read_devices
+from .numa_nodes import check_numa, doubts_of_numa
 from .template_values import is_uuid, read_flag, read_whole
 
 LINKS = ("up", "down")
@@ -66,6 +68,8 @@ def _check(template: Template, where: str) -> None:
     iommu_of(template, where)
     fragments_of(template, where)
     check_links(template, where)
+    check_numa(template, where)
+    read_devices(template, where)
     for index, vector in enumerate(template.vectors("DISK")):
         text = vector.get("LUKS_SECRET", "").strip()
         if text and not is_uuid(text):
@@ -154,7 +158,7 @@ def fragments_of(template: Template, where: str) -> dict[str, str]:
 
 
 def _doubts(template: Template) -> list[str]:
-    vector, found = template.vector("VIDEO"), []
+    vector, found = template.vector("VIDEO"), doubts_of_numa(template)
     boot = template.vector("OS").get("BOOT", "").strip()
     if boot and devices_by_order(template, ""):
         found.append(f"ORDER of DISK and NIC does nothing: OS/BOOT = {boot} says the order")

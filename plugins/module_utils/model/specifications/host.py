@@ -19,6 +19,7 @@ KEYS: dict[str, Key] = {
     "memory_overcommit": Key(type="float", changes="always"),
     "cpu_overcommit": Key(type="float", changes="always"),
     "overhead": Key(type="dict", changes="always"),
+    "hardware": Key(type="dict", changes="always"),
     "attributes": Key(type="dict", changes="always"),
     "catalog": Key(),
     "mark": Key(),

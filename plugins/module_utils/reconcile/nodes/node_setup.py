@@ -381,6 +381,7 @@ def _shown(
         "reason": chosen["reason"],
         "memory": memory,
         "overhead": to_plain(driver.overhead(chosen["accelerator"])),
+        "hardware": to_plain(driver.hardware()),
         "cpu": cpu,
         "versions": driver.versions(),
         "started": [daemon.name for daemon in started],

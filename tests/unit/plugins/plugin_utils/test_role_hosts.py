@@ -192,7 +192,7 @@ def test_variables_that_a_role_would_refuse_are_left_to_it(host, role, given, wh
 
 
 def test_the_item_of_a_host_is_made_of_what_it_answered(host):
-    node = {"memory": 4096, "cpu": 2, "overhead": {}, "transfer": "shared", "catalog": "c", "mark": "m"}
+    node = {"memory": 4096, "cpu": 2, "overhead": {}, "hardware": {}, "transfer": "shared", "catalog": "c", "mark": "m"}
     here = host(nebula_reserved_memory=100, __nebula_node={"node": {**node, "machine_id": "i"}})
     found = here.options(here.all["__nebula_host_found"])
     assert found == here.value(here.all["__nebula_host_found"])

@@ -9,6 +9,8 @@ import json
 import sqlite3
 
 from ....dataclass import replace
+from ....errors import Unsupported
+from ....model.disk import SHARED_DIRECTORY
 from ....model.image import Image
 from ....model.plan import DiskTask
 from ....model.states import LcmState, VmState, vm_state_name
@@ -17,6 +19,7 @@ from . import vm_records
 from .decision import decide
 from .decision_parts import DecisionParts
 from .disk_task_rows import WAYS
+from .host_places import running
 from .template_references import References
 from .vm_rows import orders_of, request_of, vm_of
 
@@ -38,8 +41,25 @@ def action(parts: DecisionParts, vm_id: int, wanted: str, orders: VmOrders) -> V
     if wanted == "RUNNING" and before != "RUNNING":
         _leave_taken_port(parts, row)
         parts.capacity.refuse_without_room(row)
+    if wanted == "SUSPENDED" and before == "RUNNING":
+        _refuse_to_save(row)
     decide(parts, row, way, wanted, orders, orders.operation or wanted.lower())
     return vm_records.one(parts, vm_id)
+
+
+def _refuse_to_save(row: sqlite3.Row) -> None:
+    """Raise Unsupported for a machine whose memory can't be written to a file."""
+    vm, runs = vm_of(row), running(row)
+    reason = "it has devices of its host (PCI), whose state nothing saves" if runs.devices else ""
+    shared = [disk.source for disk in vm.disks if disk.type == SHARED_DIRECTORY]
+    if shared:
+        reason = f"it has directory {shared[0]} of its host (TYPE = FILESYSTEM), and QEMU saves no machine with one"
+    if runs.encrypted:
+        reason = "its memory is encrypted (MEMORY_ENCRYPTION), and nobody but its processor can read it"
+    if reason:
+        raise Unsupported(
+            f"VM {row['name']} (id {row['id']}): state suspended", reason, "Power it off instead: state: poweroff"
+        )
 
 
 def _leave_taken_port(parts: DecisionParts, row: sqlite3.Row) -> None:

@@ -14,6 +14,8 @@ from ....model.host import Host
 from ....model.instantiate.demands import Demands
 from ....model.instantiate.former_machine import FormerMachine
 from ....model.instantiate.growth import growth_of
+from ....model.instantiate.host_placement import HostPlace, found_place
+from ....model.instantiate.host_wants import HostWants, wants_of
 from ....model.instantiate.validate import refusals_by_hypervisor as refusals_of
 from ....model.object_ids import id_of
 from ....model.object_names import check_name
@@ -22,10 +24,12 @@ from ....model.states import VmState
 from ....model.template import Template
 from ....model.template_changes import MAXIMA
 from ...ports import VmRecord, VmRequest
+from ..hosts import PLACES
 from . import plan_guards, unknown_vms, vm_records
 from .assemble import Blueprint
 from .capacity import counted, overhead
 from .decision_parts import DecisionParts
+from .host_places import with_processors
 from .instantiate import fixed_uuid
 from .observe import count_unknown
 from .template_references import References
@@ -54,8 +58,10 @@ def adopt(
         found.hardware_version,
     )
     growth = growth_of(request.template, host.hypervisor, f"VM {request.name}", former)
+    wants = wants_of(request.template, host.hypervisor, f"VM {request.name}", former)
+    place = _place_of(parts, vm_id, request, host, wants, found) if wants is not None else None
     demands = unknown_vms.with_macs(asked, references.demands(request.name, request.template), found.macs)
-    demands = counted(demands, growth)
+    demands = counted(with_processors(demands, wants), growth)
     now = parts.now()
     parts.rows.insert([_row(parts, vm_id, request, found, host, demands, references, now)])
     parts.store.take_ids("vms", 0)
@@ -80,6 +86,7 @@ def adopt(
         adopted=True,
         exact=found.exact,
         former=former,
+        place=place,
     )
     vm, warnings = parts.assembler.assemble(blueprint, references)
     if found.compared is None and not foreseen:
@@ -99,6 +106,24 @@ def adopt(
     parts.rows.remember([(vm_id, host.name, found.state, ADOPT, "")], now)
     count_unknown(parts)
     return replace(vm_records.one(parts, vm_id), warnings=warnings)
+
+
+def _place_of(
+    parts: DecisionParts, vm_id: int, request: VmRequest, host: Host, wants: HostWants, found: unknown_vms.Found
+) -> HostPlace:
+    """Return what the machine has of its host to itself: that of its definition, if it is what the list asks for."""
+    if found.waits:
+        raise Conflict(
+            f"VM {request.name}: adopting machine {vm_id}",
+            "it waits for its next start, and what it has of its host until then is told by nobody",
+            "Start it anew by its hypervisor's own means, then run again",
+        )
+    place = found_place(wants, found.numa_nodes, found.host_devices, found.topology)
+    if place is None:
+        return parts.host_places.take(host, wants, vm_id, f"VM {request.name}")
+    parts.host_places.refuse_overlap(host, place, vm_id, f"VM {request.name}: adopting machine {vm_id}")
+    parts.store.drop(PLACES)
+    return place
 
 
 def _row(

@@ -13,12 +13,13 @@ from ....dataclass import dataclass, replace
 from ....errors import Conflict, InvalidValue, NebulaError, NotFound
 from ....model import boot_image, context_firewall, defaults, security_group
 from ....model.context import Context, ContextFile
-from ....model.disk import Disk
+from ....model.disk import SHARED_DIRECTORY, Disk
 from ....model.image import Image
 from ....model.instantiate import aliases, truncated_host_names, truncated_values
 from ....model.instantiate import build as instantiate
 from ....model.instantiate.build import KeptDevices
 from ....model.instantiate.former_machine import FormerMachine
+from ....model.instantiate.host_placement import HostPlace
 from ....model.instantiate.nic_vectors import own_name
 from ....model.network import filters_on_node
 from ....model.network_drivers import OVN, OVSWITCH
@@ -43,7 +44,8 @@ class Blueprint:
     adopted: it runs already as it is made here. exact: of an adopted machine, whether its context is filled in as
     those of new machines.
     former: what a machine that is there was made with.
-    hotplug_slots: of a machine that is made, where its template says nothing of them."""
+    hotplug_slots: of a machine that is made, where its template says nothing of them.
+    place: what it has of its host to itself, None for nothing."""
 
     vm_id: int
     uuid: str
@@ -63,6 +65,7 @@ class Blueprint:
     exact: bool = True
     former: FormerMachine | None = None
     hotplug_slots: int = defaults.HOTPLUG_SLOTS
+    place: HostPlace | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class Assembler:
             kept=blueprint.kept,
             former=blueprint.former,
             hotplug_slots=blueprint.hotplug_slots,
+            place=blueprint.place,
             owner=blueprint.owner,
         )
         if vm.context is not None and not blueprint.exact:
@@ -96,6 +100,7 @@ class Assembler:
         warnings = instantiate.warnings_of_machine(blueprint.template, vm, blueprint.images, filtered)
         warnings += _refuse_cut(vm, blueprint)
         self._refuse_taken_names(vm, blueprint)
+        self._refuse_nested_directories(vm)
         self._refuse_unknown_groups(vm, filtered)
         _refuse_weaker(vm, references)
         vm = generated_passwords.with_console_password(vm, blueprint.graphics)
@@ -186,6 +191,31 @@ class Assembler:
                         f"VM {vm.name}: NIC {nic.nic_id}: TARGET = {nic.target}",
                         f"VM {row['name']} has an interface of that name on the same host, which has one of a name",
                         "Give each machine another TARGET, or none, which is a name by its id",
+                    )
+
+    def _refuse_nested_directories(self, vm: Vm) -> None:
+        """Raise Conflict for a directory of the host that is in another guest's, which could lead it elsewhere; or that
+        has one in it."""
+        own = {disk.source: disk.disk_id for disk in vm.disks if disk.type == SHARED_DIRECTORY}
+        if not own:
+            return
+        others = {path: f"its DISK {number}" for path, number in own.items()}
+        for row in self.store.rows(
+            "SELECT * FROM vms WHERE id != ? AND state != 6 AND instr(body, ?)"
+            " AND host_id = (SELECT host_id FROM vms WHERE id = ?)",
+            vm.vm_id,
+            f'"type":{compact(SHARED_DIRECTORY)}',
+            vm.vm_id,
+        ):
+            disks = vm_of(row).disks
+            others.update((disk.source, f"VM {row['name']}") for disk in disks if disk.type == SHARED_DIRECTORY)
+        for path, number in own.items():
+            for other, whose in others.items():
+                if path.startswith(f"{other}/") or other.startswith(f"{path}/"):
+                    raise Conflict(
+                        f"VM {vm.name}: DISK {number}: SOURCE = {path}",
+                        f"{whose} has {other}, and one of both guests could lead the other elsewhere",
+                        "Give both the same directory, or such that neither is in the other",
                     )
 
     def fetched(self) -> set[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from .assemble import Assembler
 from .capacity import Capacity
 from .graphics_ports import GraphicsPorts
+from .host_places import HostPlaces
 from .nics import Nics
 from .parts import Parts
 
@@ -19,3 +20,4 @@ class DecisionParts(Parts):
     assembler: Assembler
     ports: GraphicsPorts
     capacity: Capacity
+    host_places: HostPlaces

@@ -18,7 +18,7 @@ from ....errors import Conflict, InvalidValue, NebulaError, NotFound, Unsupporte
 from ....host.files import remove_file
 from ....model import disk_snapshots
 from ....model.dataclass_json import from_plain, to_plain
-from ....model.disk import TAR, Disk
+from ....model.disk import SHARED_DIRECTORY, TAR, Disk
 from ....model.disk_snapshots import Snapshot, Tree
 from ....model.disk_targets import prefix_of
 from ....model.image import Image
@@ -61,6 +61,7 @@ class DiskTasks:
         """Return what is to be done so that the image holds what the disk does; None if it does, or is about to."""
         asked = f"VM {row['name']} (id {row['id']}): save_as of disk {disk_id}"
         disk = self._disk(row, disk_id, asked)
+        self._refuse_directory(disk, asked)
         if disk.type == "CDROM":
             raise InvalidValue(asked, "it is a CDROM", f"Image {disk.image} is what there is of it")
         origin = origin_of(row["uuid"], disk_id)
@@ -149,6 +150,7 @@ class DiskTasks:
         if wanted == "reverted" and found is None:
             there = ", ".join(each.name for each in tree) or "none"
             raise NotFound(f"{asked}: revert", f"there is none of that name; there are: {there}", "Name one of these")
+        self._refuse_directory(disk, asked)
         self._refuse_without_snapshots(disk, asked)
         state = self.state_then(row)
         if state == "SUSPENDED":
@@ -237,6 +239,13 @@ class DiskTasks:
             if disk.disk_id == disk_id:
                 return disk
         raise NotFound(asked, f"the machine has {len(disks)} disks", "They count from 0, in the order of the template")
+
+    @staticmethod
+    def _refuse_directory(disk: Disk, asked: str) -> None:
+        if disk.type == SHARED_DIRECTORY:
+            raise Unsupported(
+                asked, f"it is directory {disk.source} of the host, and no disk", "Copy what is in it on the host"
+            )
 
     def _refuse_without_snapshots(self, disk: Disk, asked: str) -> None:
         if disk.type == "CDROM" or disk.readonly:

@@ -13,16 +13,19 @@ from ....model import machine_orders
 from ....model.host import Host
 from ....model.states import VmState
 from ....model.transfer import SHARED
-from ..hosts import HELD, ROOMS
+from ..hosts import HELD, PLACES, ROOMS
 from ..images.returns import forget_host
 from ..store import compact
 from .given_up import FORGOTTEN
 from .parts import Parts
 from .vm_rows import writes_files_only
+from .waiting import EMPTY
 
 
-def end(parts: Parts, row: sqlite3.Row, host: str, reason: str = "") -> None:
-    """Note that a machine has ended on that host, and free all that it had. reason: why, if nobody asked for it."""
+def end(parts: Parts, row: sqlite3.Row, host: str, reason: str = "", held: str = EMPTY) -> None:
+    """Note that a machine has ended on that host, and free all that it had.
+    reason: why, if nobody asked for it.
+    held: what it goes on to hold of its host, as vms.held has it, if it may run on there."""
     now = parts.now()
     parts.tasks.abandon(parts.tasks.pending(row))
     parts.images.uses.release(
@@ -34,10 +37,10 @@ def end(parts: Parts, row: sqlite3.Row, host: str, reason: str = "") -> None:
     # No secret outlives the machine: its context and passwords go with it.
     parts.store.db.execute(
         "UPDATE vms SET state = ?, lcm_state = 0, settled = 1, etime = ?, error = '', orders = ?,"
-        " request = '[]', body = ?, waits = '{}', leaving = '{}', kept_memory = 0 WHERE id = ?",
-        (VmState.DONE, now, machine_orders.EMPTY, compact(without_secrets(json.loads(row["body"]))), row["id"]),
+        " request = '[]', body = ?, waits = '{}', held = ?, leaving = '{}', kept_memory = 0 WHERE id = ?",
+        (VmState.DONE, now, machine_orders.EMPTY, compact(without_secrets(json.loads(row["body"]))), held, row["id"]),
     )
-    parts.store.drop(HELD, ROOMS)
+    parts.store.drop(HELD, ROOMS, PLACES)
     parts.rows.remember([(row["id"], host, "DONE", "terminate", reason)], now)
 
 
@@ -48,7 +51,7 @@ def forget(parts: Parts, host: Host, gone: bool) -> None:
         shared = [] if gone or host.transfer != SHARED else parts.images.uses.written_by(row["id"])
         if not gone:
             parts.given_ups.give_up(row["id"], host.name)
-        end(parts, row, host.name, f"host {host.name} {FORGOTTEN}")
+        end(parts, row, host.name, f"host {host.name} {FORGOTTEN}", EMPTY if gone else row["held"])
         parts.store.db.execute("UPDATE vms SET wanted = 'DONE' WHERE id = ?", (row["id"],))
         parts.images.disable(shared)
     if gone:

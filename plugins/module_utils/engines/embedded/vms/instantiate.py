@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+import functools
 import uuid as uuids
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from ....dataclass import dataclass, replace
-from ....errors import Conflict
+from ....errors import Conflict, InUse, InvalidValue, NebulaError, NoCapacity, Unsupported, WrongState
 from ....model import hypervisor_rules
 from ....model.host import Host
 from ....model.instantiate.demands import Demands
+from ....model.instantiate.host_placement import HostPlace
+from ....model.instantiate.host_wants import HostWants, wants_of
 from ....model.network import Network
 from ....model.object_ids import id_of
 from ....model.object_names import check_name
@@ -24,8 +28,12 @@ from . import vm_records
 from .assemble import Blueprint
 from .capacity import counted, overhead
 from .decision_parts import DecisionParts
-from .scheduler import Homes
+from .host_places import with_processors
+from .scheduler import Homes, Scheduler
 from .template_references import References
+
+# Why a hypervisor does not get a machine that another one is asked for first.
+_ELSEWHERE = Unsupported("this machine", "it wants something of its host to itself", "Set HYPERVISOR in its template")
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,7 @@ class _Placed:
     request: VmRequest
     demands: Demands
     host: Host
+    place: HostPlace | None = None
 
 
 def instantiate(
@@ -68,6 +77,7 @@ def instantiate(
             ports.get(each.vm_id),
             request.owner,
             hotplug_slots=request.hotplug_slots,
+            place=each.place,
         )
         vm, warnings[each.vm_id] = parts.assembler.assemble(blueprint, references)
         bodies[each.vm_id] = parts.rows.write_body(each.vm_id, vm)
@@ -95,21 +105,75 @@ def _placed(
         networks += references.networks_of_aliases(request.name, demands)
         kinds = wanted if hypervisor else hypervisors
         growths = references.growths(request.name, request.template, kinds)
-        host = scheduler.place(
-            request.name,
-            demands.cpu,
-            demands.memory,
-            demands.vcpu,
-            hypervisor,
-            request.host,
-            references.refusals(request.name, request.template, kinds),
-            homes.of(networks, lambda each: _hosts_of(parts, each)),
+        refusals = dict(references.refusals(request.name, request.template, kinds))
+        wants = _wants_of(request, kinds, refusals)
+        limits = (
+            homes.of(networks, functools.partial(_hosts_of, parts)),
             parts.polls.without_bridge(networks),
             growths,
+            functools.partial(_lacking, parts, wants) if wants else None,
         )
+        host = _host_of(scheduler, request, hypervisor, demands, refusals, wants, limits)
         homes.take(networks, host.name)
-        placed.append(_Placed(vm_id, request, counted(demands, growths.get(host.hypervisor)), host))
+        own = wants.get(host.hypervisor)
+        place = parts.host_places.take(host, own, vm_id, f"VM {request.name}") if own is not None else None
+        demands = with_processors(demands, own)
+        placed.append(_Placed(vm_id, request, counted(demands, growths.get(host.hypervisor)), host, place))
     return placed
+
+
+def _host_of(
+    scheduler: Scheduler,
+    request: VmRequest,
+    hypervisor: str,
+    demands: Demands,
+    refusals: Mapping[str, NebulaError],
+    wants: Mapping[str, HostWants],
+    limits: tuple[Any, ...],
+) -> Host:
+    """Return the host that the scheduler finds for a machine: of hypervisors where it wants something to itself, which
+    counts otherwise there, before the others.
+    wants: by hypervisor.
+    limits: the scheduler's further arguments."""
+    others = [each for each in scheduler.hypervisors if each not in wants]
+    turns = [*dict.fromkeys(wants.values()), *([None] if others or not wants else [])]
+    failed: NebulaError | None = None
+    for turn in turns:
+        asked = with_processors(demands, turn)
+        elsewhere = {each: _ELSEWHERE for each in scheduler.hypervisors if wants.get(each) != turn}
+        try:
+            return scheduler.place(
+                request.name,
+                asked.cpu,
+                asked.memory,
+                asked.vcpu,
+                hypervisor,
+                request.host,
+                {**refusals, **(elsewhere if len(turns) > 1 else {})},
+                *limits,
+            )
+        except (InUse, NoCapacity, WrongState) as error:
+            failed = failed or error
+    raise failed or WrongState(f"VM {request.name}: a host", "there is none")
+
+
+def _wants_of(request: VmRequest, hypervisors: Iterable[str], refusals: dict[str, NebulaError]) -> dict[str, HostWants]:
+    """Return by hypervisor what the machine wants of its host to itself there, of those where it wants anything.
+    refusals: by hypervisor, why it can't have the machine; what is read here is added."""
+    found = {}
+    for hypervisor in hypervisors:
+        try:
+            wants = wants_of(request.template, hypervisor, f"VM {request.name}")
+        except InvalidValue as error:
+            refusals.setdefault(hypervisor, error)
+        else:
+            found.update({} if wants is None or hypervisor in refusals else {hypervisor: wants})
+    return found
+
+
+def _lacking(parts: DecisionParts, wants: Mapping[str, HostWants], host: Host) -> str:
+    own = wants.get(host.hypervisor)
+    return parts.host_places.lacking(host, own) if own is not None else ""
 
 
 def _row(parts: DecisionParts, placed: _Placed, identity: str, references: References, now: int) -> dict[str, object]:

@@ -17,6 +17,7 @@ from ....model.device_matching import ALIAS, DISK, NIC
 from ....model.machine_orders import LastingOrders
 from ....model.template import Template
 from ....model.vm import Vm
+from ..hosts import PLACES
 from ..store import compact
 from . import plan_guards
 from .parts import Parts
@@ -36,7 +37,7 @@ def keep(parts: Parts, row: sqlite3.Row, changed: Collection[str]) -> None:
     if not row["settled"] or "GRAPHICS" in changed:
         forget(parts, row)
         return
-    kept = {name: row[name] for name in ("request", "body", "waits", *_SIZES)}
+    kept = {name: row[name] for name in ("request", "body", "waits", "held", *_SIZES)}
     kept["lasting"] = to_plain(orders_of(row).lasting)
     parts.store.db.execute("UPDATE vms SET leaving = ? WHERE id = ?", (compact(kept), row["id"]))
 
@@ -105,9 +106,10 @@ def _write(parts: Parts, row: sqlite3.Row, kept: Mapping[str, Any], vm: Vm, temp
     sizes = [kept[name] for name in _SIZES]
     parts.rows.write_request(vm, compact(template.to_attributes()), *sizes[:3])
     parts.store.db.execute(
-        "UPDATE vms SET waits = ?, kept_memory = ?, leaving = ? WHERE id = ?",
-        (kept["waits"], kept["kept_memory"], EMPTY, row["id"]),
+        "UPDATE vms SET waits = ?, held = ?, kept_memory = ?, leaving = ? WHERE id = ?",
+        (kept["waits"], kept["held"], kept["kept_memory"], EMPTY, row["id"]),
     )
     cpu, memory, overhead, held = (kept[name] - row[name] for name in _SIZES)
+    parts.store.drop(PLACES)
     if any((cpu, memory, overhead, held)):
         parts.hosts.promise(row["host_id"], memory + held, overhead, cpu, 0)

@@ -13,7 +13,7 @@ from ....model.host import Host
 from ....model.plan import Observed, ObservedVm
 from ....model.states import FAILURES, LcmState, vm_state_name
 from ...ports import VmRecord
-from ..hosts import ROOMS
+from ..hosts import PLACES, ROOMS
 from . import transitions, vm_records, waiting
 from .parts import Parts
 
@@ -36,14 +36,15 @@ def observe(parts: Parts, observed: Sequence[Observed]) -> list[VmRecord]:
             continue
         seen = {vm.vm_id: vm for vm in node.vms}
         for row in parts.store.rows(
-            "SELECT id, uuid, state, lcm_state, error, host_id, waits, kept_memory FROM vms"
+            "SELECT id, uuid, state, lcm_state, error, host_id, waits, held, kept_memory FROM vms"
             " WHERE host_id = ? AND state != 6 AND settled = 1",
             host["id"],
         ):
             vm = seen.get(row["id"])
             now = vm.state if vm is not None and node.reached else "UNKNOWN"
             before = vm_state_name(row["state"], row["lcm_state"])
-            if vm is not None and node.reached and not vm.waits:
+            # A node that could not do all of it has noted nothing of what waits.
+            if vm is not None and node.reached and (vm.state == "POWEROFF" or not (vm.waits or row["error"])):
                 waiting.drop(parts, row)
             if LcmState.__members__.get(before) in FAILURES and now in ("UNKNOWN", "POWEROFF"):
                 continue  # the reason of the failure says more
@@ -54,6 +55,7 @@ def observe(parts: Parts, observed: Sequence[Observed]) -> list[VmRecord]:
     transitions.write_states(parts, moved, "monitor")
     parts.polls.believed, parts.polls.unknown = {node.host: node for node in believed}, others
     parts.given_ups.hear(believed, others)
+    parts.store.drop(PLACES)
     count_unknown(parts)
     parts.networks.held_leases.release_held(
         {vm.vm_id for node in observed for vm in node.vms}, _all_answered(parts, observed)

@@ -49,6 +49,10 @@ class Parts:
         return decision_file("graphics_ports").GraphicsPorts(self.store, self.polls)
 
     @cached_property
+    def host_places(self) -> Any:
+        return decision_file("host_places").HostPlaces(self.store)
+
+    @cached_property
     def capacity(self) -> Any:
         return decision_file("capacity").Capacity(self.hosts, self.rows, self.polls)
 

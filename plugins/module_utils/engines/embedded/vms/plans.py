@@ -162,7 +162,7 @@ def _planned(parts: DecisionParts, row: sqlite3.Row) -> PlannedVm:
         grown=orders.grown,
         refitted=orders.refitted,
         agreed=orders.agreed,
-        waits=row["waits"] != EMPTY,
+        waits=row["waits"] != EMPTY or row["held"] != EMPTY,
         gives_memory=gives.memory,
         gives_cpu=gives.cpu,
     )

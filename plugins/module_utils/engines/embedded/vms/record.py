@@ -86,7 +86,7 @@ def _record_outcome(parts: Parts, row: sqlite3.Row, outcome: VmOutcome, host: st
     if outcome.state != "PROLOG_FAILURE" and (done or not before.grown):
         # Nodes make and grow disks first: even where something else failed, these have their SIZE.
         parts.images.uses.grow(outcome.vm_id, functools.partial(_sizes, row["body"]))
-    if outcome.waits is False or outcome.state == "POWEROFF":
+    if (outcome.waits is False and not failed) or outcome.state == "POWEROFF":
         waiting.drop(parts, row)
     elif done:
         waiting.drop_devices(parts, row)

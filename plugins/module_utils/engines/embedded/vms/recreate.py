@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ....dataclass import replace
 from ....model.instantiate.growth import growth_of
+from ....model.instantiate.host_wants import wants_of
 from ....model.machine_orders import RECREATE
 from ....model.object_ids import id_of
 from ....model.owner import Owner
@@ -19,8 +20,9 @@ from .capacity import counted, overhead
 from .decision import decide
 from .decision_parts import DecisionParts
 from .device_ids import nics_anew
+from .host_places import running, with_processors
 from .template_references import References
-from .vm_rows import request_of, vm_of, writes_files_only
+from .vm_rows import WITH_MEMORY, request_of, vm_of, writes_files_only
 
 
 def recreate(parts: DecisionParts, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
@@ -29,7 +31,15 @@ def recreate(parts: DecisionParts, vm_id: int, template: Template, owner: Owner 
     host = parts.hosts.by_id()[row["host_id"]]
     references = References(parts.images, parts.networks)
     growth = growth_of(template, host.hypervisor, f"VM {row['name']}")
-    demands = counted(references.demands(row["name"], template), growth)
+    # The old machine has it until its node has made the new one.
+    holds = running(row) if parts.tasks.found_state(row) in (*WITH_MEMORY, "UNKNOWN") else None
+    wants = wants_of(template, host.hypervisor, f"VM {row['name']}")
+    place = (
+        parts.host_places.take(host, wants, vm_id, f"VM {row['name']}", [holds] if holds else [])
+        if wants is not None
+        else None
+    )
+    demands = counted(with_processors(references.demands(row["name"], template), wants), growth)
     gives = parts.capacity.repromise(row, host, demands)
     images = references.images_of(row["name"], template, demands)
     away = parts.disk_hosts.host_with_newest(row)
@@ -73,11 +83,13 @@ def recreate(parts: DecisionParts, vm_id: int, template: Template, owner: Owner 
         before=old,
         # The variable that says it for machines which are made is not asked again.
         hotplug_slots=old.hotplug_slots,
+        place=place,
     )
     body, warnings = parts.assembler.assemble(blueprint, references)
     waiting.write(parts, vm_id, {}, 0)
     leaving_devices.forget(parts, row)
     parts.rows.write_request(body, references.as_json(template), demands.cpu, demands.memory, overhead(host, demands))
+    parts.host_places.hold(row, holds, body)
     orders = VmOrders(hard=True, operation=RECREATE)
     decide(parts, row, LcmState.PROLOG, row["wanted"], orders, "recreate", row["seq"] + 1, gives=gives)
     return replace(vm_records.one(parts, vm_id), warnings=warnings)

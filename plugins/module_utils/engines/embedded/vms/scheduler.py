@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from ....dataclass import dataclass
-from ....errors import NebulaError, NoCapacity, NotFound, WrongState
+from ....errors import InUse, NebulaError, NoCapacity, NotFound, WrongState
 from ....model import hypervisor_rules, network_checks
 from ....model.host import Host
 from ....model.instantiate.growth import most_of
@@ -21,6 +21,9 @@ from ....model.object_names import did_you_mean, nearest_word
 from ....model.states import HostState
 from ....model.vm import Growth
 
+REMEDY = (
+    "Ask for less, have the host give more, or end machines that have it; what these had is free once they are gone"
+)
 CPU_ROUNDING = 1e-6
 
 
@@ -175,15 +178,17 @@ class Scheduler:
         homes: Mapping[str, Collection[str]] | None = None,
         unbridged: Mapping[str, Sequence[str]] | None = None,
         growths: Mapping[str, Growth | None] | None = None,
+        lacking: Callable[[Host], str] | None = None,
     ) -> Host:
         """Promise room for one machine. Raise NoCapacity, which says what each host lacks.
         refusals: by hypervisor, why it can't have this machine.
         homes: on which hosts its networks are that keep to one node, by name.
         unbridged: by host, the names of its networks whose bridge is not there.
-        growths: by hypervisor, how far the machine may grow there: it needs room for all of that."""
+        growths: by hypervisor, how far the machine may grow there: it needs room for all of that.
+        lacking: returns what a host lacks for it beside that, "" for nothing; None if it needs nothing of the kind."""
         homes = homes or {}
         needs = _Needs(memory, vcpu, growths or {})
-        candidates = self._candidates_for(vm, hypervisor, pinned, refusals or {}, homes, unbridged or {})
+        candidates = self._candidates_for(vm, hypervisor, pinned, refusals or {}, homes, unbridged or {}, lacking)
         best = candidates.best(memory, needs.cost, cpu)
         if best is None:
             rooms = candidates.rooms
@@ -213,6 +218,7 @@ class Scheduler:
         refusals: Mapping[str, NebulaError],
         homes: Mapping[str, Collection[str]],
         unbridged: Mapping[str, Sequence[str]],
+        lacking: Callable[[Host], str] | None,
     ) -> _Candidates:
         if pinned and pinned not in self.by_name:
             raise NotFound(
@@ -220,7 +226,7 @@ class Scheduler:
                 "there is no such host; there are " + (", ".join(sorted(self.by_name)) or "none"),
                 "Give the name of a host of group nebula_nodes",
             )
-        asked = (vm, hypervisor, pinned, refusals, homes, unbridged)
+        asked = (vm, hypervisor, pinned, refusals, homes, unbridged, lacking)
         if pinned:
             return _Candidates(self._candidates([self.by_name[pinned]], *asked))
         if homes:
@@ -230,6 +236,8 @@ class Scheduler:
                     self._candidates([self.by_name[name] for name in names & self.by_name.keys()], *asked)
                 )
             # None of these can: the error names the others, too.
+            return _Candidates(self._candidates(self.rooms, *asked))
+        if lacking is not None:
             return _Candidates(self._candidates(self.rooms, *asked))
         kind = (hypervisor, frozenset(refusals), id(unbridged) if unbridged else 0)
         if kind not in self._known:
@@ -246,11 +254,12 @@ class Scheduler:
         refusals: Mapping[str, NebulaError],
         homes: Mapping[str, Collection[str]],
         unbridged: Mapping[str, Sequence[str]],
+        lacking: Callable[[Host], str] | None,
     ) -> list[Room]:
         """Return those of these rooms whose hosts may take the machine. Raise WrongState if there are none."""
         reasons = []
         rooms = []
-        bridges = False
+        bridges = places = False
         for room in among:
             host = room.host
             if self.only is not None and host.name not in self.only:
@@ -270,8 +279,14 @@ class Scheduler:
             elif unbridged.get(host.name):
                 reasons.append(f"{host.name} has no bridge of network {', '.join(unbridged[host.name])}")
                 bridges = True
+            elif lacking is not None and (lacks := lacking(host)):
+                reasons.append(f"{host.name}: {lacks}")
+                places = True
             else:
                 rooms.append(room)
+        if not rooms and places:
+            # What machines have of hosts to themselves may become free within this list.
+            raise InUse(f"VM {vm}: a host", "; ".join(reasons), REMEDY)
         if not rooms:
             what = f"host {pinned}" if pinned else f"a host that runs {hypervisor}" if hypervisor else "a host"
             raise WrongState(

@@ -13,7 +13,7 @@ from ....errors import Conflict, NotFound, WrongState
 from ....model.audit import Domain, VmDirectory, copied_domains
 from ....model.instantiate.demands import Demands
 from ....model.plan import Comparison, Observed, ObservedVm
-from ....model.vm import Growth, Topology
+from ....model.vm import Growth, NumaNode, Topology
 
 # The states that can be taken over: whoever stands still has to go on or end before.
 _STATES = ("RUNNING", "POWEROFF", "SUSPENDED")
@@ -29,6 +29,9 @@ class Found:
     growth: None where its memory and processors stay as they are.
     hotplug_slots: reserved for devices that come while it runs.
     hardware_version: as that of Vm.
+    numa_nodes: which processors and memory of its host it has to itself; none for any.
+    host_devices: addresses of devices that it has of its host.
+    waits: it is to be otherwise from its next start on.
     exact: its context is filled in as those of new machines, and not as an earlier release did.
     compared: with what the list says; None if nobody has compared them."""
 
@@ -43,6 +46,9 @@ class Found:
     growth: Growth | None = None
     hotplug_slots: int = 0
     hardware_version: int = 0
+    numa_nodes: tuple[NumaNode, ...] = ()
+    host_devices: tuple[str, ...] = ()
+    waits: bool = False
     exact: bool = False
     compared: Comparison | None = None
 
@@ -97,6 +103,9 @@ def find(
         growth=domain.growth,
         hotplug_slots=domain.hotplug_slots,
         hardware_version=domain.hardware_version,
+        numa_nodes=domain.numa_nodes,
+        host_devices=domain.host_devices,
+        waits=vm.waits,
         exact=directory.exact,
         compared=next((each for each in node.compared if each.vm_id == vm_id), None),
     )

@@ -15,13 +15,15 @@ from ....model import hypervisor_rules
 from ....model import template_changes as model_changes
 from ....model.dataclass_json import to_plain
 from ....model.device_matching import DEVICES, DISK, LIVE, NIC, POWEROFF, MachineDevice
-from ....model.disk import TAR, Disk
+from ....model.disk import SHARED_DIRECTORY, TAR, Disk
+from ....model.host import Host
 from ....model.instantiate.build import KeptDevices
 from ....model.instantiate.demands import Demands
 from ....model.instantiate.former_machine import FormerMachine
 from ....model.instantiate.growth import changed_at_once, growth_of, most_of
-from ....model.instantiate.hardware_version import ATTRIBUTES as HARDWARE
-from ....model.instantiate.hardware_version import hardware_differs
+from ....model.instantiate.hardware_version import coming_attributes, hardware_differs
+from ....model.instantiate.host_placement import HostPlace, Taken, taken_by
+from ....model.instantiate.host_wants import HostWants, wants_of
 from ....model.machine_orders import DONE, with_devices
 from ....model.nic import Alias
 from ....model.object_names import check_name
@@ -38,10 +40,13 @@ from .capacity import counted, kept_memory, overhead
 from .decision import decide
 from .decision_parts import DecisionParts
 from .device_ids import Devices, compare, has_of, next_disk
+from .host_places import running, with_processors
 from .template_references import References
 from .vm_records import hostname_of
 from .vm_rows import WITH_MEMORY, orders_of, request_of, vm_of
 
+# The states in which a machine has what it was started with.
+_RUNS_ON = (*WITH_MEMORY, "UNKNOWN")
 # The fields of a disk that stay as they are.
 _KEPT = ("source", "generation", "image_uuid", "format", "driver", "luks_secret", "snapshots", "inject", "trusted")
 
@@ -64,7 +69,13 @@ def update(
     known = request_of(row)
     former = FormerMachine(known, known, known, known, vm.topology, vm.growth, vm.hotplug_slots, vm.hardware_version)
     growth = growth_of(template, host.hypervisor, f"VM {row['name']}", former)
+    wants = wants_of(template, host.hypervisor, f"VM {row['name']}", former)
+    state = parts.tasks.found_state(row)
+    holds = running(row) if state in _RUNS_ON else None
+    place = _place(parts, row, host, wants, holds)
     asked = _with_image_ids(references.demands(row["name"], template), devices.kept)
+    whole = asked.memory
+    asked = with_processors(asked, wants)
     demands = counted(asked, growth)
     images = references.images_of(row["name"], template, demands)
     port = vm.graphics.port if vm.graphics else None
@@ -77,9 +88,10 @@ def update(
     read_at_start = model_changes.how_to_change("CONTEXT", template, template) == POWEROFF
     if owner is not None and read_at_start and parts.tasks.found_state(row) == "RUNNING":
         waits = with_owner(waits, vm.owner.name, owner.name)
-    kept = kept_memory(host, demands, *_running_sizes(waits, asked, growth))
+    runs_with = _running_sizes(waits, asked, growth, whole, holds)
+    kept = kept_memory(host, demands, *runs_with)
     gives = parts.capacity.repromise(row, host, demands, kept)
-    if any(name in waits for name in ("MEMORY", "VCPU", *model_changes.MAXIMA)):
+    if any(name in waits for name in ("MEMORY", "VCPU", "TOPOLOGY", *model_changes.MAXIMA)):
         # It holds what it runs with, whatever was promised to it since, and this plan changes nothing of that.
         gives = replace(gives, memory=0)
     came = {disk_id: images[index] for index, disk_id in devices.new_disks.items() if index in images}
@@ -102,20 +114,22 @@ def update(
         vm.graphics,
         before=vm,
         former=former,
+        place=place,
     )
     body, warnings = parts.assembler.assemble(blueprint, references)
     body = replace(body, disks=_keep_sources(vm, body, devices.grown), next_nic=max(body.next_nic, vm.next_nic))
-    state = parts.tasks.found_state(row)
     if state == "RUNNING" and not orders_of(row).recreates:
         waits = {**hardware_brought(vm, body, template), **waits}
     body = replace(body, former=_former_hostname(vm, body, state), aliases=_with_late_marked(vm, body, state))
     parts.rows.write_request(body, references.as_json(template), demands.cpu, demands.memory, overhead(host, demands))
     waiting.write(parts, vm_id, waits, kept)
+    parts.host_places.hold(row, holds, body)
     renamed = body.name != vm.name
     acting = [change for change in changes if change.how != "catalog"]
     refitted = any(change.attribute in DEVICES and change.how != LIVE for change in acting)
     loses = bool(devices.gone_disks or devices.interfaces.gone)
-    if agreed and loses and state == "RUNNING" and not renamed and body.owner == vm.owner:
+    same = body.owner == vm.owner and taken_by(body) == taken_by(vm)
+    if agreed and loses and state == "RUNNING" and not renamed and same:
         leaving_devices.keep(parts, row, {change.attribute for change in changes})
     elif changes or renamed or (body.owner, body.context) != (vm.owner, vm.context):
         leaving_devices.forget(parts, row)
@@ -140,8 +154,10 @@ def _waiting(
     agreed: bool,
 ) -> dict[str, Waiting]:
     """Return what the machine waits for once it is as the template says."""
-    if parts.tasks.found_state(row) != "RUNNING" or orders_of(row).recreates:
-        return {}
+    state = parts.tasks.found_state(row)
+    if state != "RUNNING" or orders_of(row).recreates:
+        # What runs on somewhere, or is in a file, is started anew by none of this.
+        return waiting.waiting_of(row) if state in _RUNS_ON and not orders_of(row).recreates else {}
     vm = vm_of(row)
     ids = DeviceIds(
         {DISK: [disk.disk_id for disk in vm.disks], NIC: [nic.nic_id for nic in vm.nics]},
@@ -157,7 +173,8 @@ def _waiting(
             changes = [*changes, *(Change(n, "", "", POWEROFF) for n in model_changes.MAXIMA if n not in known)]
     if vm.hardware_version < newest and hardware_differs(before, template):
         # It gets all of it at its next start, whatever of it its template says already.
-        comes = [name for name in HARDWARE if model_changes.CHANGEABLE[name] == POWEROFF and template.has(name)]
+        coming = coming_attributes(template, vm.hardware_version)
+        comes = [name for name in coming if model_changes.CHANGEABLE[name] == POWEROFF]
         known = {change.attribute for change in changes}
         changes = [*changes, *(Change(name, "", "", POWEROFF) for name in comes if name not in known)]
         for name in comes:
@@ -176,14 +193,32 @@ def _waiting(
     )
 
 
-def _running_sizes(waits: Mapping[str, Waiting], demands: Demands, growth: Growth | None) -> tuple[int, int | None]:
-    """Return the MiB and processors that the machine comes to at most as it runs.
-    growth: how far it may grow from its next start."""
+def _place(
+    parts: DecisionParts, row: sqlite3.Row, host: Host, wants: HostWants | None, holds: Taken | None
+) -> HostPlace | None:
+    """Return what the machine is to have of its host to itself. It keeps what answers to its template: what it runs
+    with, else what it was to have.
+    holds: what it has as it runs, None for one that does not."""
+    if wants is None:
+        return None
+    runs = [] if holds is None else [holds]
+    return parts.host_places.take(host, wants, row["id"], f"VM {row['name']}", [*runs, taken_by(vm_of(row))], runs)
+
+
+def _running_sizes(
+    waits: Mapping[str, Waiting], demands: Demands, growth: Growth | None, memory: int, holds: Taken | None
+) -> tuple[int, int | None]:
+    """Return the MiB and processors that the machine comes to at most as it runs, without huge pages.
+    growth: how far it may grow from its next start.
+    memory: MiB that it is to have, of whatever pages.
+    holds: what it has of its host to itself as it runs, None for one that does not run."""
     running = Growth(
         running_number(waits, "MEMORY_MAX", growth.memory if growth else 0) or 0,
         running_number(waits, "VCPU_MAX", growth.vcpu if growth else 0) or 0,
     )
-    memory = running_number(waits, "MEMORY", demands.memory) or demands.memory
+    memory = running_number(waits, "MEMORY", memory) or memory
+    if holds is not None and holds.numa is not None and holds.numa.page_size:
+        memory = 0
     return most_of(memory, running_number(waits, "VCPU", demands.vcpu), running)
 
 
@@ -245,6 +280,8 @@ def _keep_sources(old: Vm, new: Vm, grown: Mapping[int, int]) -> tuple[Disk, ...
 
 
 def _kept(disk: Disk, had: Disk, grown: Mapping[int, int], version: int) -> Disk:
+    if disk.type == SHARED_DIRECTORY:
+        return disk
     size = disk.size if disk.by_hypervisor and disk.format == TAR else grown.get(disk.disk_id, had.size)
     kept = {field: getattr(had, field) for field in _KEPT}
     named = disk.options.get("LUKS_SECRET", "")

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from ....model.dataclass_json import from_plain, to_plain
 from ....model.waiting_changes import UNTOLD, Waiting, without_devices_that_fit
+from ..hosts import PLACES
 from ..store import compact
 from .parts import Parts
 
@@ -44,6 +45,9 @@ def write(parts: Parts, vm_id: int, waiting: Mapping[str, Waiting], kept_memory:
 
 def drop(parts: Parts, row: sqlite3.Row) -> None:
     """Note that the machine was started anew, or is off: it waits for nothing, and holds no more than it is to have."""
+    if row["held"] != EMPTY:
+        parts.store.db.execute("UPDATE vms SET held = ? WHERE id = ?", (EMPTY, row["id"]))
+        parts.store.drop(PLACES)
     if row["waits"] == EMPTY and not row["kept_memory"]:
         return
     if row["kept_memory"]:

@@ -152,3 +152,21 @@ def test_machines_on_another_disk(tmp_path):
     for path in (tmp_path / "root/datastores/0/7/disk.0", tmp_path / "disk/7/disk.0"):
         with pytest.raises(InvalidValue, match="keeps in its nebula_root"):
             rules.refuse_medium("image x", str(path))
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/etc", "/root", "/usr/local/bin", "/var", "/var/lib/libvirt/images", "/var/spool/cron", "/home/ann"]
+)
+def test_a_guest_that_writes_as_root_gets_nothing_that_the_host_lives_on(path):
+    with pytest.raises(InvalidValue, match="restricted"):
+        Rules().refuse_directory(f"DISK/SOURCE = {path}", path)
+
+
+def test_directories_that_a_guest_may_have(tmp_path):
+    rules = Rules(safe=["/home/shared", str(tmp_path)], own=str(tmp_path / "nebula"))
+    for path in ("/srv", "/mnt/data", "/home/shared/a", str(tmp_path / "other")):
+        rules.refuse_directory("a", path)
+    # Whatever is called safe, a nebula_root is not.
+    for path in (tmp_path, tmp_path / "nebula", tmp_path / "nebula/datastores/0"):
+        with pytest.raises(InvalidValue, match="nebula"):
+            rules.refuse_directory("a", str(path))

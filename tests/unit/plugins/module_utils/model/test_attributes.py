@@ -141,7 +141,7 @@ def test_a_word_of_users_own_that_is_nearly_a_known_one_is_left_alone() -> None:
         ),
         ("TOPOLOGY = 2", ["TOPOLOGY is a single value, and nothing acts on it: write TOPOLOGY = [ … ]"]),
         # Told as a whole.
-        ("NUMA_NODE = 2 PCI = x MEMORY = 512", []),
+        ("SNAPSHOT = 2 VMGROUP = x MEMORY = 512", []),
         # Told by near_misses().
         ("DISK = [ IMGAE = a ]", []),
         # Vectors that hold anything, and those of users' own.
@@ -195,12 +195,12 @@ def test_context_is_free() -> None:
 
 def test_what_nothing_acts_on_is_said() -> None:
     template = Template.from_mapping(
-        {"COST": "1", "CPU_COST": "2", "NIC": {"NETWORK": "a", "RDP": "YES", "FILTER": "x"}, "PCI": {"CLASS": "1"}}
+        {"COST": "1", "CPU_COST": "2", "NIC": {"NETWORK": "a", "RDP": "YES", "FILTER": "x"}, "SNAPSHOT": {"NAME": "1"}}
     )
     either = [
         "CPU_COST is kept, and nothing acts on it yet: nothing is billed",
         "NIC/RDP is kept, and nothing acts on it yet: there is no Sunstone that would connect",
-        "PCI is kept, and nothing acts on it yet: no device of a host is handed to a machine",
+        "SNAPSHOT is kept, and nothing acts on it yet: disk_snapshots of an item makes snapshots of disks",
     ]
     assert without_effect(template, KVM) == either
     xen = "NIC/FILTER is kept, and nothing acts on it on Xen: an interface of Xen is its kernel's, and not QEMU's"
@@ -210,8 +210,8 @@ def test_what_nothing_acts_on_is_said() -> None:
 @pytest.mark.parametrize(
     ("text", "hypervisor", "found"),
     [
-        ("MEMORY_ENCRYPTION = SEV", KVM, "VM a: MEMORY_ENCRYPTION: no machine's memory is encrypted here"),
-        ("MEMORY_ENCRYPTION = []", XEN, "VM a: MEMORY_ENCRYPTION: no machine's memory is encrypted here"),
+        ("MEMORY_ENCRYPTION = SEV", XEN, "VM a: MEMORY_ENCRYPTION: elsewhere no machine's memory is encrypted"),
+        ("MEMORY_ENCRYPTION = []", XEN, "VM a: MEMORY_ENCRYPTION: elsewhere no machine's memory is encrypted"),
         ("OS = [ TPM = yes ]", XEN, "VM a: OS/TPM: Xen's tools make none"),
         ("NIC = [ SCRIPT = a ] NIC = [ SCRIPT = b ]", KVM, "VM a: NIC/SCRIPT: libvirt runs none"),
         ("NIC_DEFAULT = [ NETWORK_ID = 0 ]", KVM, "VM a: NIC_DEFAULT/NETWORK_ID: OpenNebula takes none there"),
@@ -255,7 +255,7 @@ def test_everything_is_in_the_table_once_and_says_why_it_does_not_act() -> None:
 def test_what_is_known_comes_from_the_table() -> None:
     assert NOTES < SINGLES and "MEMORY" in SINGLES - NOTES
     assert "MODEL" in VECTORS["NIC_DEFAULT"] and VECTORS["CONTEXT"] is None
-    assert {"PCI", "CPU_COST"} <= SILENT and not SILENT & {"NIC", "CPULIMIT", "EMULATOR", "MEMORY_ENCRYPTION"}
+    assert {"SNAPSHOT", "CPU_COST"} <= SILENT and not SILENT & {"NIC", "CPULIMIT", "EMULATOR", "MEMORY_ENCRYPTION"}
     # A number for most, and beancounters for containers.
     assert SINGLES & set(VECTORS) == {"MEMORY"}
 

@@ -34,7 +34,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.attributes 
     XEN,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import DiskFiles
-from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
+from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host, HostHardware, HostNode, PciDevice
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
@@ -68,6 +68,14 @@ def limit(name: str) -> tuple[str, str]:
 
 # Attribute: a line with its place, and a value that is not what the machine has anyway. Others are 7.
 TOPOLOGY = ("TOPOLOGY/SOCKETS", "TOPOLOGY/CORES", "TOPOLOGY/THREADS")
+PINNED = "VCPU = 2\nTOPOLOGY = [ PIN_POLICY = CORE ]\n"
+PART = "NUMA_NODE = [ TOTAL_CPUS = 1, MEMORY = 32 {} ]"
+HARDWARE = HostHardware(
+    tuple(HostNode(number, 2048, ((2 * number,), (2 * number + 1,)), {"2": 256}, (10, 20)) for number in (0, 1)),
+    True,
+    (PciDevice("0000:01:00.0", "10de", "1eb8", "0302"),),
+    ("SEV",),
+)
 CASES: dict[str, tuple[str, str]] = {
     "NAME": ("{}", "web"),
     "HYPERVISOR": ("{}", "nosuch"),
@@ -86,6 +94,9 @@ CASES: dict[str, tuple[str, str]] = {
     "DISK/FS": (VOLATILE, "ext4"),
     "DISK/SIZE": (ROOT, "4096"),
     "DISK/READONLY": (ROOT, "YES"),
+    "DISK/SOURCE": (f"{ROOT.replace(' {}', '')}\nDISK = [ TYPE = FILESYSTEM {{}} ]", "/srv"),
+    "DISK/MOUNT_TAG": (f"{ROOT.replace(' {}', '')}\nDISK = [ TYPE = FILESYSTEM, SOURCE = /srv {{}} ]", "data"),
+    "DISK/MOUNT_POINT": (f"{ROOT.replace(' {}', '')}\nDISK = [ TYPE = FILESYSTEM, SOURCE = /srv {{}} ]", "/data"),
     "DISK/SHAREABLE": (ROOT.replace(" {}", ", DRIVER = raw {}"), "YES"),
     "DISK/BUS": (ROOT, "scsi"),
     "DISK/IOTHREAD": (f"FEATURES = [ IOTHREADS = 9 ]\n{ROOT}", "7"),
@@ -177,6 +188,19 @@ CASES: dict[str, tuple[str, str]] = {
     "TPM": ("TPM = [ {} ]", "tpm-tis"),
     **dict.fromkeys(TOPOLOGY, ("VCPU = 2\nTOPOLOGY = [ {} ]", "2")),
     "CONTEXT": ("", ""),
+    "TOPOLOGY/PIN_POLICY": ("VCPU = 2\nTOPOLOGY = [ {} ]", "CORE"),
+    "TOPOLOGY/NODE_AFFINITY": ("TOPOLOGY = [ SOCKETS = 1 {} ]", "1"),
+    "TOPOLOGY/HUGEPAGE_SIZE": ("TOPOLOGY = [ SOCKETS = 1 {} ]", "2"),
+    "TOPOLOGY/MEMORY_ACCESS": ("TOPOLOGY = [ HUGEPAGE_SIZE = 2 {} ]", "shared"),
+    **dict.fromkeys(("NUMA_NODE", "NUMA_NODE/DISTANCE"), (f"{PINNED}{PART}\n{PART.replace(' {}', '')}", "1:30")),
+    "NUMA_NODE/TOTAL_CPUS": (f"{PINNED}NUMA_NODE = [ MEMORY = 64 {{}} ]", "2"),
+    "NUMA_NODE/MEMORY": (f"{PINNED}NUMA_NODE = [ TOTAL_CPUS = 2 {{}} ]", "64"),
+    **dict.fromkeys(("PCI", "PCI/CLASS"), ("PCI = [ {} ]", "0302")),
+    "PCI/VENDOR": ("PCI = [ {} ]", "10de"),
+    "PCI/DEVICE": ("PCI = [ {} ]", "1eb8"),
+    "PCI/SHORT_ADDRESS": ("PCI = [ {} ]", "01:00.0"),
+    **dict.fromkeys(("MEMORY_ENCRYPTION", "MEMORY_ENCRYPTION/TYPE"), ("MEMORY_ENCRYPTION = [ {} ]", "SEV")),
+    "MEMORY_TUNE_OFFSET": ("MEMORY_ENCRYPTION = [ TYPE = SEV ]\n{}", "7"),
     "VCPU_MAX": ("{}", "4"),
     "MEMORY_MAX": ("{}", "320"),
     "MEMORY_RESIZE_MODE": ("MEMORY_MAX = 320\n{}", "HOTPLUG"),
@@ -198,7 +222,9 @@ ON_XEN: dict[str, tuple[str, str]] = {
 }
 BARE = {"DISK": ROOT, "NIC": NIC, "NIC_ALIAS": ALIAS}
 # What a vector that is named as such, with whatever it holds, is tried with.
-WITHIN = {"NIC_DEFAULT": "MODEL", "TPM": "MODEL"}
+WITHIN = {
+    "NIC_DEFAULT": "MODEL", "TPM": "MODEL", "NUMA_NODE": "DISTANCE", "PCI": "CLASS", "MEMORY_ENCRYPTION": "TYPE",
+}  # fmt: skip
 # With what yes is said where that is not YES.
 YES = {
     "OS/BOOTLOADER": "pygrub", "NIC/SCRIPT": "/bin/true", "TPM": "tpm-tis", "TPM/MODEL": "tpm-tis",
@@ -243,7 +269,9 @@ def engine(engines):
 def furnished(root: str, hypervisor: str) -> EmbeddedEngine:
     opened = EmbeddedEngine(root, create=True)
     with opened.session():
-        opened.hosts.allocate(Host(None, "node", hypervisor, state=HostState.MONITORED, memory=4096, cpu=16.0))
+        opened.hosts.allocate(
+            Host(None, "node", hypervisor, state=HostState.MONITORED, memory=4096, cpu=16.0, hardware=HARDWARE)
+        )
         for name, kind in (
             ("os", ImageType.OS), ("other", ImageType.OS), ("kernel", ImageType.KERNEL), ("initrd", ImageType.RAMDISK),
         ):  # fmt: skip
@@ -369,10 +397,12 @@ def test_what_has_no_effect_has_none_and_is_warned_of(engines, hypervisor: str, 
             "RAW": f"RAW = [ TYPE = {hypervisor} {{}} ]",
             "FEATURES": "FEATURES = [ PAE = NO {} ]",
             "GRAPHICS": "GRAPHICS = [ TYPE = vnc {} ]",
+            "PCI": "PCI = [ CLASS = 0302 {} ]",
             "OS": "OS = [ UUID = 01234567-89ab-4cde-8f01-23456789abcd {} ]",
         }.get(vector, f"{vector} = [ XYZ = 7 {{}} ]")
         part = f", {key} = {TAKEN.get(key, '7')}"
-        whole = [entry for entry in TABLE if entry.vector == vector and "" in entry.names]
+        own = [entry for entry in TABLE if entry.vector == vector and "" in entry.names]
+        whole = [entry for entry in own if entry.on(hypervisor) == NO_EFFECT]
         named = vector if whole else attribute
     warned: list[str] = []
     with_it = made(engines[hypervisor], template_of(line, part), warned)

@@ -19,7 +19,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.audit impor
     VmDirectory,
     VmFile,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Growth, Topology, Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Growth, NumaNode, Topology, Vm
 
 DOMAIN = Domain(
     name="one-0",
@@ -36,6 +36,8 @@ DOMAIN = Domain(
     growth=Growth(1024, 8, 16),
     hotplug_slots=24,
     hardware_version=1,
+    numa_nodes=(NumaNode(1, 512, "", (3,), 0),),
+    host_devices=("0000:01:00.0",),
     macs=("02:00:0a:00:00:05",),
     disks=("/srv/0/disk.0",),
     turn="virsh autostart --disable one-0",

@@ -11,12 +11,21 @@ from xml.etree import ElementTree as ET
 import deployment_files
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domain_xml
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domain_hardware import (
+    host_devices_of,
     scheduler_parameters,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Iommu, Os, Video
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import (
+    Graphics,
+    HostDevice,
+    Iommu,
+    MemoryEncryption,
+    Os,
+    Video,
+)
 
 
 def defined(**changes: object) -> ET.Element:
@@ -114,3 +123,24 @@ def test_a_cable_that_is_pulled_out(state: str) -> None:
 
 def test_the_version_is_read_back() -> None:
     assert [domain_xml.hardware_version_of(defined(hardware_version=number)) for number in (0, 1)] == [0, 1]
+
+
+def test_devices_of_the_host() -> None:
+    addresses = ("0000:3b:00.1", "0001:00:1f.7")
+    domain = defined(host_devices=tuple(HostDevice(address, "10de") for address in addresses))
+    found = domain.findall("devices/hostdev")
+    assert [dict(each.attrib) for each in found] == [{"mode": "subsystem", "type": "pci", "managed": "yes"}] * 2
+    address = found[0].find("source/address")
+    assert address is not None
+    assert dict(address.attrib) == {"domain": "0x0000", "bus": "0x3b", "slot": "0x00", "function": "0x1"}
+    assert host_devices_of(domain) == addresses
+    with pytest.raises(InvalidValue, match=r"'01:00\.0' is no address"):
+        defined(host_devices=(HostDevice("01:00.0"),))
+
+
+@pytest.mark.parametrize(("kind", "policy"), [("SEV", "0x00000003"), ("SEV-ES", "0x00000007")])
+def test_encrypted_memory(kind: str, policy: str) -> None:
+    domain = defined(encryption=MemoryEncryption(kind, 512), memory=1024)
+    assert domain.findtext("launchSecurity/policy") == policy
+    limit = domain.find("memtune/hard_limit")
+    assert limit is not None and (limit.get("unit"), limit.text) == ("MiB", "1536")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.model.hypervisor_rules import rules_of
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate import pc_hardware
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.validate import validate
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Iommu, Video, Vm
@@ -113,7 +114,7 @@ def test_what_no_machine_can_have(machine: Callable[..., Vm], text: str, why: st
 )
 def test_what_does_nothing_is_told(machine: Callable[..., Vm], text: str, why: str) -> None:
     assert any(why in doubt for doubt in validate(parse(DISK + text), hypervisors=["kvm"]))
-    assert machine(DISK + text).hardware_version == 1
+    assert machine(DISK + text).hardware_version == rules_of("kvm").hardware_version
 
 
 def test_the_order_of_devices(machine: Callable[..., Vm]) -> None:

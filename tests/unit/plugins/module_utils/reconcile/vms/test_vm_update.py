@@ -10,6 +10,7 @@ import json
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.device_matching import HOTPLUG, POWEROFF
+from ansible_collections.nebula.provision.plugins.module_utils.model.hypervisor_rules import rules_of
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
@@ -24,6 +25,7 @@ from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconc
     want,
 )
 
+NEWEST = rules_of("kvm").hardware_version
 ERROR = {"kind": "HypervisorError", "asked": "VM web", "found": "it broke", "remedy": ""}
 PUBLIC = {"NETWORK": "Public"}
 
@@ -852,7 +854,7 @@ def test_a_machine_keeps_the_hardware_that_it_was_made_with_and_is_told(engine):
     # Another of these attributes brings all, at its next start, and each is named.
     changed = dict(item, cpu=2, attributes={**SHOWN, "CPULIMIT": "80"})
     (planned,) = run(engine, changed)
-    assert (planned.vm.hardware_version, planned.vm.video.type, said(changed)[1]) == (1, "qxl", [])
+    assert (planned.vm.hardware_version, planned.vm.video.type, said(changed)[1]) == (NEWEST, "qxl", [])
     assert sorted(each["part"] for each in engine.vms.pool()[0].waits) == ["HYPERV_TIMERS", "VIDEO"]
 
 
@@ -869,7 +871,7 @@ def test_one_that_is_made_anew_has_all_that_its_template_says(engine):
             attributes={**SHOWN, "OS": [{"UUID": "3f9a1c52-8e07-4d6b-b1a4-000000000019"}]},
         ),
     )
-    assert (planned.vm.hardware_version, planned.vm.video.type) == (1, "qxl")
+    assert (planned.vm.hardware_version, planned.vm.video.type) == (NEWEST, "qxl")
 
 
 def test_another_secret_opens_a_disk_from_its_next_start_and_one_said_before_does_not(engine):

@@ -45,7 +45,7 @@ def record(engine, vm_id=0):
 def say(engine, state, error=None, vm_id=0, generation=None, **values):
     """What a node reports of one machine."""
     generation = record(engine, vm_id).generation if generation is None else generation
-    return engine.vms.record("node1", [VmOutcome(vm_id, generation, state, True, error)], **values)
+    return engine.vms.record("node1", [VmOutcome(vm_id, generation, state, True, error, **values)])
 
 
 def ports(engine):

@@ -10,14 +10,18 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmRequest
-from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InvalidValue
+from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders, VmRequest
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InvalidValue, Unsupported
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import decide, row
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
+    decide,
+    obey,
+    row,
+)
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.vms.conftest import (
     PLAIN,
     record,
@@ -188,3 +192,40 @@ def test_an_interface_of_a_host_has_one_name(inside):
     for vm_id in (there.id, other.id, made.id):
         for change in (inside.vms.update, inside.vms.recreate):
             change(vm_id, record(inside, vm_id).request.merged(Template.from_mapping({"CPU": "0.2"})))
+
+
+SHARED = {"TYPE": "FILESYSTEM", "SOURCE": "/srv/data", "MOUNT_TAG": "data"}
+
+
+def shared(engine):
+    return [disk for disk in json.loads(row(engine)["body"])["disks"] if disk["type"] == "FILESYSTEM"]
+
+
+def test_a_directory_of_the_host_comes_changes_and_goes_at_the_next_start(web):
+    disks = record(web).request.vectors("DISK")
+    web.vms.update(0, record(web).request.with_vectors("DISK", [*disks, SHARED]))
+    (disk,) = shared(web)
+    assert (disk["source"], disk["target"], disk["by_hypervisor"]) == ("/srv/data", "", True)
+    part = {"part": f"DISK {disk['disk_id']}", "found": "nothing", "wanted": "directory /srv/data"}
+    assert record(web).waits == [part]
+    (planned,) = web.vms.plans()["node1"].vms
+    assert planned.refitted and planned.waits
+    obey(web, web.vms.plans())
+    with pytest.raises(Unsupported, match="QEMU saves no machine with one"), web.attempt():
+        web.vms.action(0, "SUSPENDED", VmOrders())
+    with pytest.raises(Unsupported, match="directory /srv/data of the host, and no disk"), web.attempt():
+        web.vms.disk_save_as(0, disk["disk_id"], Image(None, "saved"), "crash")
+    with pytest.raises(Unsupported, match="directory /srv/data of the host, and no disk"), web.attempt():
+        web.vms.disk_snapshot(0, disk["disk_id"], "before", "present")
+    # Another place, under the same number.
+    web.store.db.execute("UPDATE vms SET waits = '{}'")
+    web.vms.update(0, record(web).request.with_vectors("DISK", [*disks, {**SHARED, "SOURCE": "/srv/other"}]))
+    assert [(each["disk_id"], each["source"]) for each in shared(web)] == [(disk["disk_id"], "/srv/other")]
+    assert [each["part"] for each in record(web).waits] == [f"DISK {disk['disk_id']}"]
+    obey(web, web.vms.plans())
+    web.store.db.execute("UPDATE vms SET waits = '{}'")
+    web.vms.update(0, record(web).request.with_vectors("DISK", disks), agreed=True)
+    assert shared(web) == []
+    gone = {"part": f"DISK {disk['disk_id']}", "found": "directory /srv/other", "wanted": "nothing"}
+    assert record(web).waits == [gone]
+    assert record(web).disks[0]["disk_id"] == 0
