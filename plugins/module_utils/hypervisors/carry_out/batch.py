@@ -114,7 +114,7 @@ class Batch:
             bridges=Bridges(self.plan),
             filled=files_on_node.keep_contents(self.root, self.plan),
             building=threading.BoundedSemaphore(self._threads),
-            changing=threading.BoundedSemaphore(max(self._threads // 2, 1)),
+            changing=threading.BoundedSemaphore(self._threads),
             detach_timeout=self._detach_timeout,
         )
 

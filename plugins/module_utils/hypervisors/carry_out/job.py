@@ -33,7 +33,7 @@ class Common:
     site: of the node, without any machine.
     filled: the files of contexts that this node has by now.
     building: it is held while a machine is built, so that processors and disks are kept busy and no more.
-    changing: the same while a machine is changed that runs, which is work without a pause for fewer threads at once.
+    changing: the same while a machine is changed that runs.
     detach_timeout: seconds that a guest has to let go of a disk or NIC."""
 
     plan: Plan

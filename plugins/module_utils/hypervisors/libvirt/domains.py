@@ -42,6 +42,9 @@ _TAKE_OUT = (
     "name in another one, which a machine that ended badly left (ovs-vsctl port-to-br {name}). If nothing needs that "
     "port, take it out (ovs-vsctl del-port {name}), then run again"
 )
+# Connections that all threads share. libvirtd works on no more than five requests of a connection at a time, most of
+# which never wait for a guest.
+CONNECTIONS = 8
 # The attribute of our metadata that names the run of a machine (Driver.name_run).
 RUN = "run"
 _REMOVE = (
@@ -70,6 +73,8 @@ class LibvirtDomains:
         self._uri = uri or self.uri
         self._local = threading.local()
         self._connections: list[Any] = []
+        # How many threads have asked for one.
+        self._threads = 0
         self._lock = threading.Lock()
         self._connection()
 
@@ -82,16 +87,20 @@ class LibvirtDomains:
         self._local = threading.local()
 
     def _connection(self) -> Any:
-        # One for each thread: libvirtd works on no more than five requests of a connection at a time.
         connection = getattr(self._local, "connection", None)
-        if connection is None or not self._is_alive(connection):
-            opened = self._open()
+        if connection is not None and self._is_alive(connection):
+            return connection
+        with self._lock:
+            if connection in self._connections:
+                self._connections.remove(connection)
+            shared = self._connections[self._threads % CONNECTIONS] if len(self._connections) >= CONNECTIONS else None
+            self._threads += 1
+        if shared is None or not self._is_alive(shared):
+            shared = self._open()
             with self._lock:
-                if connection in self._connections:
-                    self._connections.remove(connection)
-                self._connections.append(opened)
-            connection = self._local.connection = opened
-        return connection
+                self._connections.append(shared)
+        self._local.connection = shared
+        return shared
 
     def _is_alive(self, connection: Any) -> bool:
         """Return whether libvirtd still knew the connection when it was last used: a restarted libvirtd does not."""
