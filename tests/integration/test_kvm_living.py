@@ -141,9 +141,16 @@ def test_what_a_running_machine_cannot_have_is_refused_before_anything_is_done()
         full = node.one(replace(vm, nics=nics), refitted=True)
         assert full.error is not None and full.error["kind"] == "Unsupported"
         assert "12 slots of PCI Express are needed" in full.error["found"], full.error
+        assert full.untouched and not full.changed and not full.fitted
         sata = node.one(replace(vm, nics=nics[:1], disks=(*vm.disks, volatile(2, "sdb", "sata"))), refitted=True)
-        assert sata.error is not None and "on bus sata" in sata.error["found"]
+        assert sata.error is not None and "on bus sata" in sata.error["found"] and sata.untouched
         assert running(node, vm) == before
+        # A file of a disk that came is what a run left that was broken off.
+        left = node.directory(vm) / "disk.2"
+        left.touch()
+        begun = node.one(replace(vm, disks=(*vm.disks, volatile(2, "sdb", "sata"))), refitted=True)
+        assert begun.error is not None and not begun.untouched
+        left.unlink()
         # So is taking what can't be taken; nothing else of that plan is done either.
         other = replace(vm, vm_id=2, uuid=node.vm(2).uuid)
         assert node.one(replace(other, disks=(*vm.disks, volatile(2, "sdb", "sata")))).error is None
@@ -153,6 +160,8 @@ def test_what_a_running_machine_cannot_have_is_refused_before_anything_is_done()
         # What somebody has attached by hand stays.
         own = "<interface type='bridge'><source bridge='br-live'/><mac address='52:54:00:00:00:01'/></interface>"
         node.domain(vm).attachDeviceFlags(own, 1)
+        # Nor is that a machine of which nothing was done.
+        assert not node.one(replace(vm, nics=nics), refitted=True).untouched
         assert node.one(replace(vm, nics=nics[:2]), refitted=True).error is None
         assert running(node, vm)[1] == {"52:54:00:00:00:01", nics[0].mac, nics[1].mac}
 

@@ -160,6 +160,19 @@ class Guest:
         self.wait_for("two disks", lambda: self.states("vbd").count("4") == 2)
         self.wait_for("two NICs", lambda: self.states("vif").count("4") == 2)
 
+    def keep(self) -> None:
+        """A guest that does not answer keeps its disk: that is told, and then which one."""
+        subprocess.run(["xl", "pause", self.name], check=True)
+        try:
+            self.driver.adjust(self.vm, self.site, self.mark, Adjustment(removes=True))
+        except NebulaError as error:
+            print(error, file=sys.stderr)
+        else:
+            raise AssertionError("it let the disk go")
+        finally:
+            subprocess.run(["xl", "unpause", self.name], check=True)
+        assert self.driver.devices_left(self.vm, str(self.directory), self.mark)[:1] == ("DISK 1",)
+
     def detach(self) -> None:
         assert self.driver.adjust(self.vm, self.site, self.mark, Adjustment(removes=True)).changed
         self.wait_for("one disk", lambda: self.states("vbd").count("4") == 1)
@@ -233,7 +246,7 @@ class Guest:
 
 
 ALL = (
-    *("deploy", "poll", "log", "weigh", "attach", "detach", "shrink", "reboot", "save", "restore", "reset"),
+    *("deploy", "poll", "log", "weigh", "attach", "keep", "detach", "shrink", "reboot", "save", "restore", "reset"),
     *("shutdown", "start", "cancel", "remove"),
 )
 

@@ -50,7 +50,8 @@ class Running:
 class Dom0:
     """domains: what runs, by name. ran: the words of each command that changes something. fails: by a verb, what it
     prints when it ends with an error. then: by a verb, what happens at it. answers: by a verb, what it prints. store:
-    xenstore's paths. disks: of all domains, as xenstore.disks_in_use() tells them."""
+    xenstore's paths. disks: of all domains, as xenstore.disks_in_use() tells them.
+    served: by a domain, what xenstore.devices_of() tells."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.domains: dict[str, Running] = {"Domain-0": Running(0, NO_UUID, 1536, 2, "r-----")}
@@ -60,6 +61,7 @@ class Dom0:
         self.answers: dict[str, str] = {}
         self.info = dict(INFO)
         self.store: dict[str, str] = {}
+        self.served: dict[int, tuple[list[str], list[str]]] = {}
         self.disks: list[tuple[int, str, bool]] = []
         self.etc, self.consoles, self.network = root / "etc", root / "console", root / "net"
         self.logs = root / "log"
@@ -83,6 +85,7 @@ class Dom0:
         monkeypatch.setattr(xenstore, "is_named", self.domains.__contains__)
         monkeypatch.setattr(xenstore, "read", self.store.get)
         monkeypatch.setattr(xenstore, "disks_in_use", lambda: self.disks)
+        monkeypatch.setattr(xenstore, "devices_of", self.served.__getitem__)
 
     def did(self) -> list[str]:
         """What was run since the last time."""

@@ -44,6 +44,13 @@ def domain_name(vm_id: int) -> str:
     return f"one-{vm_id}"
 
 
+def nic_in_name(name: str, vm_id: int) -> int | None:
+    """Return the number of the machine's NIC whose end on the host has this name; None where it is called
+    otherwise."""
+    found = re.fullmatch(rf"{re.escape(domain_name(vm_id))}-(\d{{1,9}})", name, re.ASCII)
+    return int(found[1]) if found else None
+
+
 def id_in_name(name: str) -> set[int]:
     """Return the id of the machine with this name, as a set; an empty set if the name is no machine's."""
     named = re.fullmatch(r"one-(0|[1-9]\d{0,17})", name)
@@ -400,6 +407,11 @@ class Driver(abc.ABC):
         """Return which disks and NICs of its own the running machine has that it is to have no more: DISK or NIC, with
         the id. Nothing where that is not told. directory: of its files."""
         return ()
+
+    def has_gained(self, vm: Vm, directory: str, mark: Mark) -> bool:
+        """Return whether the running machine has disks, their files or NICs that its definition does not have yet, as
+        after a run that was broken off. True where that is not told. directory: of its files."""
+        return True
 
     def migrate(self, mark: Mark, login: str) -> None:
         """Move the running machine, live, to another host of the same hypervisor that sees the same files and where it

@@ -203,7 +203,8 @@ class VmOutcome:
     fitted: whether it has the disks and NICs that it is to have; None where nothing of them was to change, and where
     that is not told: then it has them if there is no error.
     waits: it runs, and gets some of what it is to be at its next start; None where that is not told.
-    stays: DISK or NIC with the id, of those that it was to lose while it ran and still has, after an error."""
+    stays: DISK or NIC with the id, of those that it was to lose while it ran and still has, after an error.
+    untouched: it runs on as it did, as its node refused, before anything was done, what was to change while it runs."""
 
     vm_id: int
     generation: int
@@ -215,6 +216,7 @@ class VmOutcome:
     fitted: Optional[bool] = None
     waits: Optional[bool] = None
     stays: tuple[str, ...] = ()
+    untouched: bool = False
 
     @property
     def is_of_given_up(self) -> bool:

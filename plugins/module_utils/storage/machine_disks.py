@@ -112,6 +112,13 @@ def linked_files(directory: str) -> dict[str, int]:
     return found
 
 
+def id_of_file(path: str, directory: str, links: Mapping[str, int]) -> int | None:
+    """Return which disk of the machine a file is; None if it is none of its own. links: as linked_files() has them."""
+    place, _slash, name = path.rpartition("/")
+    number = _DISK.fullmatch(name) if place == directory else None
+    return links.get(path) if number is None else int(number[1])
+
+
 def grow(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int], whole: bool = False) -> bool:
     """Make disks of a machine that is off as large as they are to be. Return whether any was smaller. A disk whose
     file system can't grow stays as it was.

@@ -183,7 +183,8 @@ def _carry_out(common: Common, planned: PlannedVm) -> VmOutcome:
     if job.owned and os.path.isdir(directory):
         job.log.save()
     failed = VmOutcome(vm.vm_id, planned.generation, state, job.changed, error.as_dict(), job.log.last())
-    return replace(failed, tasks=tuple(job.task_outcomes), fitted=job.is_fitted, stays=_stays(job, state))
+    stays, untouched = _stays(job, state), _is_untouched(job, state)
+    return replace(failed, tasks=tuple(job.task_outcomes), fitted=job.is_fitted, stays=stays, untouched=untouched)
 
 
 def _stays(job: Job, state: str) -> tuple[str, ...]:
@@ -195,6 +196,17 @@ def _stays(job: Job, state: str) -> tuple[str, ...]:
     except Exception:
         # Whatever it is, the first error is the one to be told.
         return ()
+
+
+def _is_untouched(job: Job, state: str) -> bool:
+    """Return VmOutcome.untouched: a run that was broken off may have done some of it before."""
+    if state != "RUNNING" or not job.refused:
+        return False
+    try:
+        return not job.common.driver.has_gained(job.vm, job.directory, job.mark)
+    except Exception:
+        # Whatever it is, the first error is the one to be told.
+        return False
 
 
 def _state_after(job: Job, error: NebulaError) -> str:

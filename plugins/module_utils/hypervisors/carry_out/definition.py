@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from ...context import directory, files_on_node, iso9660
 from ...dataclass import replace
-from ...errors import InvalidValue
+from ...errors import InvalidValue, NotFound, Unsupported
 from ...guest_disk import file_injection
 from ...host import node_file
 from ...host.files import read_limited, write_atomically
@@ -48,7 +48,11 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
         job.common.driver.let_go(job.mark)
     adjusts = running and "adjust" in job.common.driver.capabilities
     if adjusts and (job.planned.refitted or vm.growth is not None):
-        _check_adjustment(job)
+        try:
+            _check_adjustment(job)
+        except (NotFound, Unsupported):
+            job.refused = True
+            raise
     # The digests tell what is new, as what is there already is left as it is.
     job.common.transfer.require(vm)
     # Who is shown directories can't reach the disk below them.

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from xml.etree import ElementTree as ET
@@ -13,7 +12,8 @@ from xml.etree import ElementTree as ET
 from ...dataclass import dataclass
 from ...errors import Unsupported
 from ...model.vm import Vm
-from ..base import domain_name
+from ...storage import machine_disks
+from ..base import nic_in_name
 from .domain_xml import attribute_of
 from .hotplug_slots import free_slots, slot_of
 
@@ -89,14 +89,10 @@ def plan_steps(
 def _name_of_own(key: str, device: ET.Element, directory: str, vm_id: int, links: Mapping[str, int]) -> str:
     """Return what a device of the running machine is called, "" for one that somebody else attached.
     key: as devices_by_identity() has it."""
-    target = attribute_of(device, "target", "dev")
-    disk = re.fullmatch(re.escape(directory) + r"/disk\.(\d+)", key)
-    if disk is not None:
-        return f"DISK {disk[1]}"
-    nic = re.fullmatch(re.escape(domain_name(vm_id)) + r"-(\d+)", target)
+    nic = nic_in_name(attribute_of(device, "target", "dev"), vm_id)
     if nic is not None:
-        return f"NIC {nic[1]}"
-    number = links.get(key)
+        return f"NIC {nic}"
+    number = machine_disks.id_of_file(key, directory, links)
     return "" if number is None else f"DISK {number}"
 
 
@@ -174,9 +170,13 @@ def names_left(live: str, directory: str, vm: Vm, links: Mapping[str, int] = Map
     its id. directory, links: as plan_steps() has them."""
     context = () if vm.context is None else (f"DISK {vm.context.disk_id}",)
     wants = {*context, *(f"DISK {disk.disk_id}" for disk in vm.disks), *(f"NIC {nic.nic_id}" for nic in vm.nics)}
-    devices = devices_by_identity(ET.fromstring(live)).items()
-    names = [_name_of_own(key, device, directory, vm.vm_id, links) for key, device in devices]
-    return tuple(sorted(name for name in names if name and name not in wants))
+    return tuple(sorted(own_names(live, directory, vm.vm_id, links) - wants))
+
+
+def own_names(definition: str, directory: str, vm_id: int, links: Mapping[str, int]) -> set[str]:
+    """Return which disks and NICs of the machine a definition of libvirt's has, each as DISK or NIC with its id."""
+    devices = devices_by_identity(ET.fromstring(definition)).items()
+    return {_name_of_own(key, device, directory, vm_id, links) for key, device in devices} - {""}
 
 
 def targets_by_path(live: str) -> dict[str, str]:

@@ -25,7 +25,7 @@ from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ...storage import mounted_disks
 from ...storage.datastore_layout import disk_path
-from ..base import Adjusted, Adjustment, Deployment, Driver, Mark, Site, Survey, id_in_name, label_of
+from ..base import Adjusted, Adjustment, Deployment, Driver, Mark, Site, Survey, id_in_name, label_of, nic_in_name
 from ..libvirt.domain_xml import MARK_PATH, attribute_of
 from ..libvirt.domains import PRESS_AGAIN, STEP, LibvirtDomains, runs_of
 from . import (
@@ -232,7 +232,7 @@ class LxcDriver(LibvirtDomains, Driver):
     def devices_left(self, vm: Vm, directory: str, mark: Mark) -> tuple[str, ...]:
         with self._explained(f"looking at {label_of(mark)}"):
             nics = live_nics.nics_of(self._found(mark).XMLDesc(0))
-        numbers = {live_nics.number_of(nic.host, mark.vm_id) for nic in nics.values()}
+        numbers = {nic_in_name(nic.host, mark.vm_id) for nic in nics.values()}
         going = [f"NIC {number}" for number in numbers - {None, *(nic.nic_id for nic in vm.nics)}]
         own = {disk.disk_id for disk in vm.disks}
         points = [point for point in mounted_disks.points(vm.uuid) if mounted_disks.is_mounted(point)]

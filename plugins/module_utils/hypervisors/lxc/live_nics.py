@@ -17,7 +17,6 @@ from xml.etree import ElementTree as ET
 from ...dataclass import dataclass
 from ...errors import Conflict
 from ...host import command
-from ..base import domain_name
 from ..libvirt.domain_xml import attribute_of
 
 # Seconds that `ip` takes at most.
@@ -49,13 +48,6 @@ def nics_of(text: str) -> dict[str, LiveNic]:
         )
         for each in ET.fromstring(text).iterfind("devices/interface")
     }
-
-
-def number_of(host: str, vm_id: int) -> int | None:
-    """Return the number of the machine's NIC whose end on the host has that name; None where it is called
-    otherwise."""
-    found = re.fullmatch(rf"{re.escape(domain_name(vm_id))}-(\d+)", host)
-    return int(found[1]) if found else None
 
 
 def set_mtus(nics: Mapping[str, LiveNic]) -> None:

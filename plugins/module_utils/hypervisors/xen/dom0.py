@@ -19,7 +19,8 @@ from ...model.host import Overhead
 from ...model.network_drivers import SWITCHED
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
-from ..base import Mark, Survey, id_in_name
+from ...storage import machine_disks
+from ..base import Mark, Survey, id_in_name, nic_in_name
 from . import log_limits, vif_script, xen_declaration, xenstore, xl
 from . import xenconsoled as xen_console
 from .config import Needs
@@ -130,6 +131,16 @@ class XenNode:
         target, screen = (xenstore.read(f"{place}/{name}") for name in ("target", "videoram"))
         # Of an emulated screen its memory is no part of the target; -1 where there is none.
         return (int(target) + max(int(screen or 0), 0)) >> 10 if target else otherwise
+
+    def _names_left(self, domid: int, vm: Vm, directory: str) -> tuple[str, ...]:
+        """Return what Driver.devices_left() is to return, of a running domain."""
+        context = () if vm.context is None else (vm.context.disk_id,)
+        wanted = {*context, *(disk.disk_id for disk in vm.disks)}
+        links = machine_disks.linked_files(directory)
+        paths, names = xenstore.devices_of(domid)
+        disks = {machine_disks.id_of_file(path, directory, links) for path in paths} - {None, *wanted}
+        nics = {nic_in_name(name, vm.vm_id) for name in names} - {None, *(nic.nic_id for nic in vm.nics)}
+        return tuple(sorted([*(f"DISK {number}" for number in disks), *(f"NIC {number}" for number in nics)]))
 
     def _is_deaf(self, domid: int) -> bool:
         """Return whether nobody in the guest has taken out of xenstore what was asked of it."""

@@ -323,6 +323,9 @@ class XenDriver(XenNode, Driver):
             changed = True
         return Adjusted(changed, not order.removes and any(going))
 
+    def devices_left(self, vm: Vm, directory: str, mark: Mark) -> tuple[str, ...]:
+        return self._names_left(self._running(mark).domid, vm, directory)
+
     def remove(self, mark: Mark) -> bool:
         found = self._find(mark)
         if found is None:

@@ -157,6 +157,9 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
                 changed = True
         return Adjusted(changed, left)
 
+    def devices_left(self, vm: Vm, directory: str, mark: Mark) -> tuple[str, ...]:
+        return self._names_left(self._found(mark).ID(), vm, directory)
+
     def remove(self, mark: Mark) -> bool:
         domain = self._find(mark)
         if domain is None:

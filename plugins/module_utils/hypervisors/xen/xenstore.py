@@ -114,6 +114,14 @@ def _disks(store: Store) -> Iterator[tuple[int, str, bool]]:
                     yield int(domid), params[params.find("/") :], store.read(f"{place}/mode") != "r"
 
 
+def devices_of(domid: int) -> tuple[list[str], list[str]]:
+    """Return what dom0 serves the domain: the files of its disks, and the names of its NICs here."""
+    with open_store() as store:
+        place = f"{BACKENDS}/vif/{domid}"
+        nics = [store.read(f"{place}/{device}/vifname") or "" for device in store.names(place)]
+        return [path for other, path, _writes in _disks(store) if other == domid], nics
+
+
 def has_drivers(domid: int) -> bool:
     """Return whether the domain's guest has connected a disk or a NIC of Xen's own."""
     place = f"{DOMAINS}/{domid}/device"

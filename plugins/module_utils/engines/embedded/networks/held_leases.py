@@ -66,6 +66,11 @@ class HeldLeases:
                 (LEAVING, NIC, vm_id, nic_id),
             )
 
+    def free(self, vm_id: int, nics: Sequence[int]) -> None:
+        """Give back what these NICs of the machine leased, which its node never had."""
+        which = "SELECT network_id, ar_id, offset FROM leases WHERE kind = ? AND vm_id = ? AND nic_id = ?"
+        self.leases.drop([tuple(row) for nic_id in nics for row in self.store.rows(which, NIC, vm_id, nic_id)])
+
     def take_back(self, vm_id: int, nic: Nic | Alias) -> None:
         """Give a NIC or alias back what let_go() held of it. nic: as the catalog has it of its machine."""
         place = (nic.network_id, nic.ar_id)

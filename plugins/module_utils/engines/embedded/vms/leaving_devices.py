@@ -1,8 +1,9 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keeps a running machine as it was before disks and NICs are taken from it, until its node says that they are gone. If
-its guest does not let one go, the machine is again what it was, with that one's file, address and place in the list."""
+"""Keeps a running machine as it was before its disks and NICs are changed, until its node says that they are. If its
+guest does not let one go, the machine is again what it was, with that one's file, address and place in the list; and so
+it is if its node refuses all of the change."""
 
 from __future__ import annotations
 
@@ -28,9 +29,10 @@ EMPTY = "{}"
 _SIZES = ("cpu", "memory", "overhead", "kept_memory")
 
 
-def keep(parts: Parts, row: sqlite3.Row, changed: Collection[str]) -> None:
-    """Keep the machine as its row has it, before a decision takes devices from it while it runs.
+def keep(parts: Parts, row: sqlite3.Row, changed: Collection[str], loses: bool) -> None:
+    """Keep the machine as its row has it, before a decision changes its devices while it runs.
     changed: the attributes that the decision changes.
+    loses: the decision takes devices from it, and its user has agreed.
 
     Not kept is what is not undone alone: a machine with another decision that is not carried out, and another console,
     whose port others may get."""
@@ -38,6 +40,7 @@ def keep(parts: Parts, row: sqlite3.Row, changed: Collection[str]) -> None:
         forget(parts, row)
         return
     kept = {name: row[name] for name in ("request", "body", "waits", "held", *_SIZES)}
+    kept["loses"] = loses
     kept["lasting"] = to_plain(orders_of(row).lasting)
     parts.store.db.execute("UPDATE vms SET leaving = ? WHERE id = ?", (compact(kept), row["id"]))
 
@@ -48,12 +51,17 @@ def forget(parts: Parts, row: sqlite3.Row) -> None:
         parts.store.db.execute("UPDATE vms SET leaving = ? WHERE id = ?", (EMPTY, row["id"]))
 
 
-def take_back(parts: Parts, row: sqlite3.Row, stays: Collection[str]) -> LastingOrders | None:
+def take_back(parts: Parts, row: sqlite3.Row, stays: Collection[str], untouched: bool = False) -> LastingOrders | None:
     """Make the machine again what it was, but for what has gone. Return what is left to be done about its devices; None
     where nothing of it was kept, or it has nothing of what was to go.
-    stays: DISK or NIC with the id, as the node says what the machine still has."""
+    stays: DISK or NIC with the id, as the node says what the machine still has.
+    untouched: it has all that it had, and nothing else."""
     kept = json.loads(row["leaving"])
     if not kept:
+        return None
+    if untouched:
+        return _undo(parts, row, kept)
+    if not kept.get("loses", True):
         return None
     had, now = from_plain(Vm, json.loads(kept["body"])), vm_of(row)
     gone_disks = {disk.disk_id for disk in had.disks} - {disk.disk_id for disk in now.disks}
@@ -80,6 +88,21 @@ def take_back(parts: Parts, row: sqlite3.Row, stays: Collection[str]) -> Lasting
         return owed
     # The node removes the files, and the leases are free, once all fits.
     return replace(owed, detached=tuple(sorted({*owed.detached, *left})), refitted=True, loses=True, agreed=True)
+
+
+def _undo(parts: Parts, row: sqlite3.Row, kept: Mapping[str, Any]) -> LastingOrders:
+    """Make the machine again what it was: as nothing of what was to come was ever there, nobody waits for its end."""
+    had, now = from_plain(Vm, json.loads(kept["body"])), vm_of(row)
+    new_disks = {disk.disk_id for disk in now.disks} - {disk.disk_id for disk in had.disks}
+    known = {each.nic_id for each in had.nics_and_aliases}
+    if new_disks:
+        parts.images.uses.release(row["id"], written=False, disks=sorted(new_disks))
+    parts.networks.held_leases.free(row["id"], [n.nic_id for n in now.nics_and_aliases if n.nic_id not in known])
+    for each in had.nics_and_aliases:
+        parts.networks.held_leases.take_back(row["id"], each)
+    plan_guards.forget(parts.store, row["host_id"])
+    _write(parts, row, kept, had, Template.from_attributes(json.loads(kept["request"])))
+    return from_plain(LastingOrders, kept["lasting"])
 
 
 def _without(vm: Vm, template: Template, disks: Collection[int], nics: Collection[int]) -> tuple[Vm, Template]:

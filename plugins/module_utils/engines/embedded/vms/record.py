@@ -103,8 +103,8 @@ def _record_outcome(parts: Parts, row: sqlite3.Row, outcome: VmOutcome, host: st
         parts.networks.held_leases.release_kept(row["id"])
         parts.images.uses.release_kept(row["id"])
     runs = failed and not done and outcome.state == "RUNNING" and outcome.waits is not False
-    lasting = leaving_devices.take_back(parts, row, outcome.stays) if runs else None
-    if done or outcome.state == "POWEROFF":
+    lasting = leaving_devices.take_back(parts, row, outcome.stays, outcome.untouched) if runs else None
+    if done or not failed or outcome.state == "POWEROFF":
         leaving_devices.forget(parts, row)
     if done and (before.recreates or parts.tasks.found_state(row) not in WITH_MEMORY):
         parts.port_rows.drop_held(row["id"])

@@ -129,8 +129,9 @@ def update(
     refitted = any(change.attribute in DEVICES and change.how != LIVE for change in acting)
     loses = bool(devices.gone_disks or devices.interfaces.gone)
     same = body.owner == vm.owner and taken_by(body) == taken_by(vm)
-    if agreed and loses and state == "RUNNING" and not renamed and same:
-        leaving_devices.keep(parts, row, {change.attribute for change in changes})
+    comes = bool(devices.new_disks or devices.interfaces.new_nics)
+    if (comes or (agreed and loses)) and state == "RUNNING" and not renamed and same:
+        leaving_devices.keep(parts, row, {change.attribute for change in changes}, agreed and loses)
     elif changes or renamed or (body.owner, body.context) != (vm.owner, vm.context):
         leaving_devices.forget(parts, row)
     left = with_devices(orders_of(row).lasting, devices.gone_disks, devices.grown, refitted, loses, agreed)

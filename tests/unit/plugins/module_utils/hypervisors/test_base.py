@@ -26,6 +26,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base 
     domain_name,
     id_in_name,
     label_of,
+    nic_in_name,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Overhead
@@ -153,3 +154,20 @@ def test_an_interface_is_none_of_its_own_drivers(interface: Any) -> None:
 )
 def test_copies_are_those_beside_a_machines_own_domain(marked, copies):
     assert copied_domains(marked) == copies
+
+
+@pytest.mark.parametrize(
+    ("host", "number"),
+    [
+        ("one-7-0", 0),
+        ("one-7-12", 12),
+        ("one-71-0", None),
+        ("vnet0", None),
+        ("", None),
+        ("one-7-", None),
+        ("web", None),
+        ("one-7-1234567890", None),
+    ],
+)
+def test_which_nic_of_its_machine_an_end_is_of(host: str, number: int | None) -> None:
+    assert nic_in_name(host, 7) == number

@@ -94,7 +94,7 @@ PLAN = Plan(
     proof="ab",
 )
 OUTCOME = VmOutcome(
-    0, 7, "BOOT_FAILURE", True, ERROR, ("a", "b"), (TaskOutcome("t1", 64, "raw", ERROR),), False, True, ("NIC 1",)
+    0, 7, "BOOT_FAILURE", True, ERROR, ("a", "b"), (TaskOutcome("t1", 64, "raw", ERROR),), False, True, ("NIC 1",), True
 )
 OBSERVED = Observed(
     host="node1",

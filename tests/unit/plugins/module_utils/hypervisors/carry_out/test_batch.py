@@ -5,12 +5,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from memory_node import CATALOG, OTHER, Node, machine, told
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, HypervisorError, StalePlan
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    ForeignObject,
+    HypervisorError,
+    NebulaError,
+    NotFound,
+    StalePlan,
+    Unsupported,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
@@ -86,3 +94,47 @@ def test_an_error_of_the_driver_does_not_keep_the_log_from_being_written(here: N
     here.driver.fails["start"] = HypervisorError("starting it", "no", "yes")
     assert any("starting it: no. yes" in line for line in here.one("RUNNING").log)
     assert "starting it: no. yes" in here.log()
+
+
+@pytest.mark.parametrize(
+    ("problem", "gained", "untouched"),
+    [
+        (Unsupported("DISK 2, attached", "no slot is free"), False, True),
+        (NotFound("network lan", "this host has no bridge"), False, True),
+        (Unsupported("DISK 2, attached", "no slot is free"), True, False),
+        # It can't be told.
+        (Unsupported("DISK 2, attached", "no slot is free"), HypervisorError("looking at it", "gone"), False),
+        (HypervisorError("changing it", "libvirtd has ended"), False, False),
+    ],
+)
+def test_a_change_that_is_refused_before_it_begins_says_so(
+    here: Node, monkeypatch: pytest.MonkeyPatch, problem: NebulaError, gained: bool | NebulaError, untouched: bool
+) -> None:
+    def answer(value: bool | NebulaError) -> Callable[..., bool]:
+        def told(*_arguments: object) -> bool:
+            if isinstance(value, NebulaError):
+                raise value
+            return value
+
+        return told
+
+    here.one("RUNNING")
+    monkeypatch.setattr(here.driver, "check_adjustment", answer(problem))
+    monkeypatch.setattr(here.driver, "has_gained", answer(gained))
+    outcome = here.one("RUNNING", 2, refitted=True)
+    assert (told(outcome)[::2], outcome.untouched) == (("RUNNING", type(problem).__name__), untouched)
+    # What comes later, and a machine that is off, are no refusal.
+    monkeypatch.setattr(here.driver, "check_adjustment", answer(False))
+    monkeypatch.setattr(here.driver, "adjust", answer(problem))
+    assert not here.one("RUNNING", 3, refitted=True).untouched
+    assert not here.one("POWEROFF", 4, refitted=True).untouched
+
+
+def test_a_driver_that_does_not_tell_what_came_may_have_given_it(here: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.one("RUNNING")
+
+    def refuse(*_arguments: object) -> None:
+        raise Unsupported("DISK 2, attached", "no slot is free")
+
+    monkeypatch.setattr(here.driver, "check_adjustment", refuse)
+    assert not here.one("RUNNING", 2, refitted=True).untouched

@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 from xml.etree import ElementTree as ET
 
-import pytest
-
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import live_nics
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.live_nics import LiveNic
 
@@ -34,19 +32,3 @@ def test_an_end_that_is_not_there_is_not_looked_for_in_the_container() -> None:
     nowhere = {"02:00:0a:01:00:0a": LiveNic("one-none", "eth0", ""), "02:00:0a:01:00:0b": LiveNic("", "", "")}
     # Init of no container: its network would be this host's.
     assert not live_nics.name_ends(os.getpid(), nowhere, "changing it")
-
-
-@pytest.mark.parametrize(
-    ("host", "number"),
-    [
-        ("one-7-0", 0),
-        ("one-7-12", 12),
-        ("one-71-0", None),
-        ("vnet0", None),
-        ("", None),
-        ("one-7-", None),
-        ("web", None),
-    ],
-)
-def test_which_nic_of_its_machine_an_end_is_of(host: str, number: int | None) -> None:
-    assert live_nics.number_of(host, 7) == number

@@ -365,6 +365,19 @@ def test_a_running_machine_gets_and_loses_disks_nics_and_memory(host: Host) -> N
     ]
 
 
+def test_what_a_running_machine_has_and_is_to_have_no_more(host: Host) -> None:
+    """By what dom0 serves it: disks by their files, NICs by their names. What somebody else attached is not told."""
+    image = host.directory.parent / "image"
+    (host.directory / "disk.4").symlink_to(image)
+    host.run()
+    files = [f"{host.directory}/disk.{number}" for number in (0, 1, 2)]
+    files += [str(image), "/somebody/disk.3", f"{host.directory}/other/disk.5"]
+    host.dom0.served[7] = (files, ["one-1-0", "one-1-3", "one-11-1", "vif7.3", ""])
+    nics = (Nic(0, 0, "net", mac=MAC, bridge="br0"),)
+    vm = host.vm(disks=(Disk(0, "xvda"),), nics=nics, context=Context(1, "hdc:cdrom"))
+    assert host.driver.devices_left(vm, str(host.directory), MARK) == ("DISK 2", "DISK 4", "NIC 3")
+
+
 def test_a_machine_that_has_what_it_is_to_have_is_left_alone(host: Host) -> None:
     host.dom0.answers.update({"block-list": BLOCKS, "network-list": NICS})
     host.run(memory=128)

@@ -199,6 +199,13 @@ def test_a_running_machine_gets_and_loses_disks_nics_and_memory(host: Host) -> N
     assert host.domain.did[-1] == ("setMemoryFlags", 256 << 10, 1)
 
 
+def test_what_a_running_machine_has_and_is_to_have_no_more(host: Host) -> None:
+    host.run()
+    host.dom0.served[7] = ([f"{host.directory}/disk.{number}" for number in (0, 1)], ["one-1-0"])
+    vm = host.vm(disks=(Disk(0, "xvda"),))
+    assert host.driver.devices_left(vm, str(host.directory), MARK) == ("DISK 1", "NIC 0")
+
+
 def test_a_machine_that_has_what_it_is_to_have_is_left_alone(host: Host) -> None:
     vm = host.vm(disks=(Disk(0, "xvda"),))
     host.define(vm)

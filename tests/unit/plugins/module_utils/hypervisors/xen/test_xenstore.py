@@ -115,6 +115,12 @@ def test_disks_of_all_domains(tree: dict[str, str]) -> None:
     assert xenstore.disks_in_use() == []
 
 
+def test_devices_of_one_domain(tree: dict[str, str]) -> None:
+    tree[f"{BACKEND}/vif/7/1/vifname"] = "one-1-1"
+    assert xenstore.devices_of(7) == (["/var/lib/nebula/datastores/0/1/disk.0"], ["", "one-1-1"])
+    assert xenstore.devices_of(9) == (["/var/lib/nebula/a b"], []) and xenstore.devices_of(99) == ([], [])
+
+
 def test_a_guest_with_drivers_has_connected_one(tree: dict[str, str]) -> None:
     assert xenstore.has_drivers(7) and not xenstore.has_drivers(8) and not xenstore.has_drivers(99)
 

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a guest does not let go is its machine's again, with its address, its file and its place in the list."""
+"""What a guest does not let go is its machine's again, with its address, its file and its place in the list. What a
+node refuses before it does anything was never the machine's."""
 
 from __future__ import annotations
 
@@ -33,9 +34,10 @@ def decide_and_answer(engine, item):
         answer(engine, planned)
 
 
-def answer(engine, planned, error=None, fitted=True, stays=()):
+def answer(engine, planned, error=None, fitted=True, stays=(), untouched=False):
     with engine.session():
-        outcome = VmOutcome(0, planned.generation, "RUNNING", True, error, fitted=fitted, stays=stays)
+        values = {"fitted": fitted, "stays": stays, "untouched": untouched}
+        outcome = VmOutcome(0, planned.generation, "RUNNING", not untouched, error, **values)
         engine.vms.record("node1", [outcome])
 
 
@@ -236,3 +238,57 @@ def test_nothing_is_kept_of_what_waits(site):
     """It is the machine's until its next start, and its list says nothing of it any more."""
     decide(site, dict(FULL, nics=[PUBLIC]))
     assert shown(site)["leaving"] == "{}"
+
+
+REFUSED = {"kind": "Unsupported", "asked": "VM web: DISK 3, attached", "found": "no slot is free", "remedy": ""}
+MORE = {
+    "a disk": {"disks": [OS, DATA, EMPTY, EMPTY]},
+    "a NIC": {"nics": [PUBLIC, PUBLIC, PUBLIC]},
+    "an image's disk": {"disks": [OS, DATA, EMPTY, DATA]},
+    "all, with other sizes": {"disks": [OS, DATA, EMPTY, DATA], "nics": [PUBLIC] * 4, "memory": 256, "cpu": 2},
+    "one comes, another one goes": {"disks": [OS, EMPTY, DATA], "nics": [PUBLIC], "detach": True},
+}
+
+
+def whole(engine):
+    vm = engine.store.row("SELECT request, body, waits, cpu, memory, overhead, kept_memory, held, orders FROM vms")
+    request = sorted(json.loads(vm["request"]), key=lambda pair: pair[0])
+    return {**dict(vm), "request": request}, books(engine), leases(engine), engine.hosts.info("node1").memory_used
+
+
+@pytest.mark.parametrize("what", MORE)
+def test_what_a_node_refuses_is_in_no_book(site, what):
+    """Nothing holds an address or an image, no number is used up, and the list of before has nothing to do."""
+    before = whole(site)
+    for _run in range(3):
+        _outcome, (planned,) = decide(site, {**FULL, **MORE[what]})
+        answer(site, planned, REFUSED, False, untouched=True)
+        assert whole(site) == before and site.vms.pool()[0].error
+    outcome, planned = decide(site, FULL)
+    assert not outcome.parts and not any(each.refitted or each.detached for each in planned)
+    for each in planned:
+        answer(site, each, fitted=None)
+    assert whole(site) == before and not site.vms.pool()[0].error
+    # What has a place gets it.
+    _outcome, (planned,) = decide(site, {**FULL, **MORE[what]})
+    answer(site, planned)
+    assert books(site)[2] == [] and shown(site)["leaving"] == "{}"
+
+
+def test_what_a_broken_off_run_has_begun_is_the_machines(site):
+    """Its node does not say that nothing was done."""
+    _outcome, (planned,) = decide(site, {**FULL, **MORE["a disk"]})
+    answer(site, planned, REFUSED, False)
+    assert len(site.vms.pool()[0].disks) == 4
+
+
+@pytest.mark.parametrize("failed", [True, False])
+def test_what_came_before_a_guest_was_asked_stays_with_its_machine(site, failed):
+    """A disk came, and a NIC was to go with the next start: that is agreed later, and the guest refuses."""
+    more = dict(FULL, nics=[PUBLIC], disks=[OS, DATA, EMPTY, EMPTY])
+    _outcome, (planned,) = decide(site, more)
+    answer(site, planned, REFUSED if failed else None, False)
+    _outcome, planned = decide(site, dict(more, detach=True))
+    for each in planned:
+        answer(site, each, KEPT, False, ("NIC 1",))
+    assert [disk["disk_id"] for disk in site.vms.pool()[0].disks] == [0, 1, 2, 4]
