@@ -135,8 +135,8 @@ SUITES = {
             *(f"{UTILS}/hypervisors/libvirt/{name}" for name in ("domain_hardware.py", "domain_numa.py")),
             f"{UTILS}/storage/given_directories.py",
         ),
-        files=("test_kvm_living", "test_kvm_hardware", "test_shared_directories"),
-        minutes=3,
+        files=("test_kvm_changes", "test_kvm_living", "test_kvm_hardware", "test_shared_directories"),
+        minutes=5,
     ),
     "disks": Suite(
         subjects=(
@@ -217,7 +217,7 @@ SUITES = {
         ),
         files=(
             *("test_bad_containers", "test_container_faults", "test_container_systems", "test_hostile_roots"),
-            *("test_lxc", "test_lxc_boot"),
+            *("test_lxc", "test_lxc_boot", "test_lxc_changes"),
             *("test_lxc_disks", "test_lxc_kills", "test_mixed_hosts", "test_openvz", "test_openvz_saved"),
         ),
         scenarios=("lxc",),
@@ -314,6 +314,7 @@ NEEDS = {
         "test_image_check",
         *("test_image_check_live", "test_inject", "test_install", "test_install_life", "test_kills", "test_kvm"),
         *(
+            "test_kvm_changes",
             "test_kvm_ended",
             "test_kvm_firmware",
             "test_kvm_hardware",

@@ -136,10 +136,28 @@ OPERATIONS = (
 )
 
 
-class Site:
-    """One catalog with a host of that hypervisor."""
+BASE = {
+    "name": "web",
+    "template": "web",
+    "memory": 256,
+    "vcpu": 1,
+    "disks": [{"IMAGE": "os"}],
+    "nics": [{"NETWORK": "net"}],
+}
 
-    def __init__(self, place: str, hypervisor: str) -> None:
+
+class Site:
+    """One catalog with a host of that hypervisor.
+    files: of its images, by their names; those that are not there have some name.
+    bridges: of its two networks, of which the second is filtered by its nodes."""
+
+    def __init__(
+        self,
+        place: str,
+        hypervisor: str,
+        files: Mapping[str, str] = _NOTHING,
+        bridges: tuple[str, str] = ("ovsbr0", "br1"),
+    ) -> None:
         self.hypervisor = hypervisor
         self.engine = engine = EmbeddedEngine(place, create=True)
         kind = "tar" if self.is_container else "qcow2"
@@ -154,11 +172,15 @@ class Site:
                 ("other", ImageType.CDROM, "raw"),
             ):
                 image = engine.images.allocate(Image(None, name, type=type_, attributes={"TRUSTED": "YES"}))
-                engine.images.update(image.id, state=ImageState.READY, size=8, format=format_, source=f"/{name}")
+                engine.images.update(
+                    image.id, state=ImageState.READY, size=8, format=format_, source=files.get(name, f"/{name}")
+                )
             ranges = (AddressRange(0, "IP4", 50, ip="10.66.0.10"),)
-            engine.networks.allocate(Network(None, "net", bridge="ovsbr0", vn_mad=self._driver, address_ranges=ranges))
+            engine.networks.allocate(
+                Network(None, "net", bridge=bridges[0], vn_mad=self._driver, address_ranges=ranges)
+            )
             on = {"FILTERS_ON_NODE": "YES"}
-            filtered = Network(None, "filtered", bridge="br1", attributes=on, address_ranges=ranges)
+            filtered = Network(None, "filtered", bridge=bridges[1], attributes=on, address_ranges=ranges)
             engine.networks.allocate(filtered)
             engine.security_groups.allocate(SecurityGroup(None, "web"))
             engine.templates.allocate("web", Template.from_mapping({"CPU": "1", "CONTEXT": {"NETWORK": "YES"}}))
@@ -173,22 +195,16 @@ class Site:
 
     def becomes(self, operation: Operation, state: str) -> str:
         """What becomes of the change of a machine in that state."""
-        base = {
-            "name": "web",
-            "template": "web",
-            "memory": 256,
-            "vcpu": 1,
-            "disks": [{"IMAGE": "os"}],
-            "nics": [{"NETWORK": "net"}],
-        }
-        if self._decide({**base, **operation.before, "state": "running"}).error is not None:
+        if self.decide({**BASE, **operation.before, "state": "running"}).error is not None:
             return NONE
         before = set(self.warnings)
         self._record("RUNNING")
         if state != "RUNNING":
-            self._decide({**base, **operation.before, "state": state.lower()})
+            self.decide({**BASE, **operation.before, "state": state.lower()})
             self._record(state)
-        outcome = self._decide({**base, **operation.after, "state": state.lower()})
+        return self._word(operation, self.decide({**BASE, **operation.after, "state": state.lower()}), before)
+
+    def _word(self, operation: Operation, outcome: Any, before: set[str]) -> str:
         if outcome.differs or outcome.error is not None:
             return REFUSED
         changed = {each.part for each in outcome.parts}
@@ -203,10 +219,11 @@ class Site:
         acting = [change for change in outcome.changes if change.how != "catalog"]
         return OFF if acting else NO_EFFECT
 
-    def _decide(self, item: dict[str, Any]) -> Any:
+    def decide(self, item: dict[str, Any]) -> Any:
         with self.engine.session():
             outcomes, self.warnings = reconcile(self.engine, [item])
-            self.planned = [each for plan in self.engine.vms.plans().values() for each in plan.vms]
+            self.plans = self.engine.vms.plans()
+            self.planned = [each for plan in self.plans.values() for each in plan.vms]
         # What was refused first is why.
         return outcomes[0]
 

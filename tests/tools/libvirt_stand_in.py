@@ -128,6 +128,8 @@ class Domain:
         return list(self.states.pop(0) if len(self.states) > 1 else self.states[0])
 
     def info(self) -> list[int]:
+        if "info" in self.fails:
+            raise self.fails["info"]
         return [self.states[0][0], self.memory, self.memory, 1, 0]
 
     def isActive(self) -> int:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Union
@@ -130,7 +131,7 @@ def how_to_change(
     if name in CHANGEABLE:
         return CHANGEABLE[name]
     if name in DEVICES:
-        pairing = pair_devices(name, old, new, has, keys_of(name, live))
+        pairing = pair_devices(name, old, new, has, keys_of(name, tuple(live)))
         at_once = name in live and (not pairing.grown or DISK_SIZE in live)
         return POWEROFF if pairing.how == HOTPLUG and not at_once else pairing.how
     return RECREATE if name in SINGLES or name in VECTORS else "catalog"
@@ -150,7 +151,8 @@ def is_another_password(before: Sequence[Normal], after: Sequence[Normal]) -> bo
     return all(passwords) and passwords[0] != passwords[1] and vectors[0] == vectors[1]
 
 
-def keys_of(name: str, live: Collection[str]) -> frozenset[str]:
+@functools.lru_cache(maxsize=256)
+def keys_of(name: str, live: tuple[str, ...]) -> frozenset[str]:
     """Return the keys of a vector that are among what changes while a machine runs."""
     return frozenset(each.partition("/")[2] for each in live if each.startswith(f"{name}/"))
 
@@ -203,6 +205,7 @@ def _normal_value(name: str, value: Value) -> Normal:
     return tuple(sorted((key, _normal_text(key, text)) for key, text in value if text))
 
 
+@functools.lru_cache(maxsize=4096)
 def _normal_text(key: str, text: str) -> str:
     if is_secret(key) or key in ("DATA", "KERNEL_CMD"):
         return text

@@ -193,7 +193,7 @@ def part_changes(
         keys = device_matching.changed_keys(
             name, normal_vector(olds[index]), normal_vector(news[number]), _device(has, name, index)
         )
-        at_once_keys = keys_of(name, live)
+        at_once_keys = keys_of(name, tuple(live))
         for when, some in ((AT_ONCE, at_once_keys.intersection(keys)), (NEXT_START, set(keys) - at_once_keys)):
             if some:
                 vectors = _chosen(olds[index], some), _chosen(news[number], some)
@@ -242,7 +242,7 @@ def _devices_waiting(
             continue
         device = _device(has, name, index)
         had = _vector_of(before[part]) if part in before else _with_place(name, normal_vector(olds[index]), device)
-        had = {**had, **{key: wanted.get(key, "") for key in keys_of(name, live) & {*had, *wanted}}}
+        had = {**had, **{key: wanted.get(key, "") for key in keys_of(name, tuple(live)) & {*had, *wanted}}}
         keys = set(device_matching.changed_keys(name, had, wanted, device)) - {"TARGET"}
         if name == DISK and _is_elsewhere(had, wanted, device):
             keys.update(("TARGET", "DEV_PREFIX"))

@@ -109,10 +109,23 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
         job.record = replace(job.record, context=context)
         job.changed = True
     job.record = replace(job.record, exact=vm.context is not None and vm.context.exact)
-    if job.record != known:
+    if job.record != known and not (running and _is_last(job)):
         # Before it starts: a run that finishes what a killed one began must not take the medium from a guest that
         # has just begun to boot.
         job.keep_record()
+
+
+def _is_last(job: Job) -> bool:
+    """Return whether the machine's final record comes next, once it is changed."""
+    return not job.planned.operation and not job.planned.tasks
+
+
+def check_start(job: Job) -> None:
+    """Raise what would keep the machine from being started, as far as that is known before anything of it is ended."""
+    named_files.refuse(job.vm, job.common.rules)
+    named_files.require(job.vm, job.common.root)
+    job.common.transfer.require(job.vm)
+    job.common.bridges.require(job.vm)
 
 
 def _note_what_waits(job: Job, running: bool) -> None:

@@ -33,7 +33,9 @@ class NicFilters:
         self._refuse_lost_rules()
         self._ensure(self._plan.guards, lambda table: table.ports, self._plan.guarded_at)
         self._silence(self._plan.guards, lambda announcers: announcers.found())
-        table = nic_filter.read_table(self._plan.catalog, needed=bool(self._plan.guards))
+        if not self._plan.guards:
+            return
+        table = nic_filter.read_table(self._plan.catalog, needed=True)
         starting = {planned.vm.vm_id for planned in self._plan.vms if planned.wanted == "RUNNING"}
         wanted = nic_filter.desired_digests(guard for guard in self._plan.guards if guard.vm_id in starting)
         lacking = sorted(port for port, digest in wanted.items() if table.ports.get(port) != digest)

@@ -44,7 +44,7 @@ _TAKE_OUT = (
 )
 # Connections that all threads share. libvirtd works on no more than five requests of a connection at a time, most of
 # which never wait for a guest.
-CONNECTIONS = 8
+CONNECTIONS = 4
 # The attribute of our metadata that names the run of a machine (Driver.name_run).
 RUN = "run"
 _REMOVE = (

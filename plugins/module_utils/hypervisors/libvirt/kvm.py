@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from xml.etree import ElementTree as ET
 
-from ...dataclass import replace
+from ...dataclass import dataclass, replace
 from ...host import hypervisor_daemons, kvm_device, kvm_probe, memory_encryption, numa_topology, pci_devices
 from ...host.command import find
 from ...host.files import remove_file
@@ -98,6 +98,18 @@ REMEDIES = (
 )
 
 
+@dataclass(frozen=True)
+class _Info:
+    """state, reason: libvirt's numbers; a reason for machines that are off alone. maximum: KiB that it was started
+    with, or is to be. vcpus: those that it has. cpu_time: nanoseconds that it has computed."""
+
+    state: int
+    reason: int
+    maximum: int
+    vcpus: int
+    cpu_time: int
+
+
 class KvmDriver(LibvirtDomains, Driver):
     name = "kvm"
     uri = "qemu:///system"
@@ -164,26 +176,16 @@ class KvmDriver(LibvirtDomains, Driver):
         return known[2]
 
     def survey(self, catalog: str) -> Survey:
-        lv = self._libvirt
-        connection = self._connection()
-        groups = (
-            lv.VIR_DOMAIN_STATS_STATE
-            | lv.VIR_DOMAIN_STATS_CPU_TOTAL
-            | lv.VIR_DOMAIN_STATS_BALLOON
-            | lv.VIR_DOMAIN_STATS_VCPU
-        )
         with self._explained("listing the machines of this node"):
-            records: list[tuple[Any, dict[str, Any]]] = connection.getAllDomainStats(
-                groups, lv.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
-            )
+            found = [(domain, self._info_of(domain)) for domain in self._connection().listAllDomains()]
+        known = [(domain, info) for domain, info in found if info is not None]
         vms: list[ObservedVm] = []
         foreign, ids = 0, set[int]()
-        marks = self._marks_of((domain for domain, _stats in records), catalog)
-        for (domain, stats), mark in zip(records, marks):
-            memory = int(stats.get("balloon.maximum", 0)) // 1024
-            state = self._state_name(int(stats.get("state.state", 0)))
+        marks = self._marks_of((domain for domain, _info in known), catalog)
+        for (domain, info), mark in zip(known, marks):
+            memory, state = info.maximum // 1024, self._state_name(info.state)
             if mark is None:
-                foreign += 0 if state == "POWEROFF" else memory + self._overhead_of(domain, memory, stats)
+                foreign += 0 if state == "POWEROFF" else memory + self._overhead_of(domain, memory, info.vcpus)
                 ids |= id_in_name(domain.name())
                 continue
             vms.append(
@@ -192,9 +194,9 @@ class KvmDriver(LibvirtDomains, Driver):
                     uuid=domain.UUIDString(),
                     state=state,
                     generation=mark.generation,
-                    cpu_time=int(stats.get("cpu.time", 0)) / 1e9,
+                    cpu_time=info.cpu_time / 1e9,
                     memory=0 if state == "POWEROFF" else memory,
-                    ended=self._ended_by(domain.name(), state, int(stats.get("state.reason", 0))),
+                    ended=self._ended_by(domain.name(), state, info.reason),
                 )
             )
         return Survey(
@@ -203,6 +205,19 @@ class KvmDriver(LibvirtDomains, Driver):
             foreign_ids=frozenset(ids),
             runs=runs_of(marks),
         )
+
+    def _info_of(self, domain: Any) -> _Info | None:
+        """Return what libvirt itself knows of a domain; None if that is gone by now. QEMU is not asked: a guest whose
+        QEMU hangs would hold up all the others, and each answer takes milliseconds."""
+        lv = self._libvirt
+        try:
+            state, maximum, _memory, vcpus, cpu_time = domain.info()
+            reason = domain.state()[1] if state == lv.VIR_DOMAIN_SHUTOFF else 0
+        except lv.libvirtError as error:
+            if error.get_error_code() == lv.VIR_ERR_NO_DOMAIN:
+                return None
+            raise
+        return _Info(state, reason, maximum, vcpus, cpu_time)
 
     def on_huge_pages(self, catalog: str) -> frozenset[int]:
         with self._explained("listing the machines of this node"):
@@ -215,12 +230,12 @@ class KvmDriver(LibvirtDomains, Driver):
                         found.append(mark.vm_id)
         return frozenset(found)
 
-    def _overhead_of(self, domain: Any, memory: int, stats: Mapping[str, Any]) -> int:
+    def _overhead_of(self, domain: Any, memory: int, vcpus: int) -> int:
         try:
             kind = ET.fromstring(domain.XMLDesc(0)).get("type", "")
         except (self._libvirt.libvirtError, ET.ParseError):
             kind = ""  # it may have ended in between
-        return self.overhead(kind).of(memory, int(stats.get("vcpu.current", 1)))
+        return self.overhead(kind).of(memory, vcpus or 1)
 
     def _ended_by(self, name: str, state: str, reason: int) -> str:
         """Return who ended the machine, as ObservedVm.ended."""

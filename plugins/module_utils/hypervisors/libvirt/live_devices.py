@@ -222,9 +222,8 @@ def _lacking(running: ET.Element, going: list[ET.Element], coming: list[ET.Eleme
 
 def _attachable(device: ET.Element) -> str:
     """Return the element without its place among what the machine boots from, which counts at its next start."""
-    copied = ET.fromstring(_text(device))
-    for boot in copied.findall("boot"):
-        copied.remove(boot)
+    copied = ET.Element(device.tag, device.attrib)
+    copied.extend(each for each in device if each.tag != "boot")
     return _text(copied)
 
 

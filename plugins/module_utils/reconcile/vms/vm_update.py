@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Mapping, Sequence
 
@@ -78,7 +79,7 @@ def change_as_listed(
     if any(change.attribute == DISK for change in changes):
         refuse_sizes(record.request, wanted, has, f"VM {record.name} (id {record.id})")
     template = record.request
-    silent = attributes.silent(rule.column, rule.own)
+    silent = _silent(record.hypervisor)
     running = record.state == "RUNNING"
     nics = next((each for each in changes if each.attribute == NIC and not _is_possible(each, off, running)), None)
     if nics is not None:
@@ -341,3 +342,10 @@ def _with_attribute(template: Template, source: Template, name: str) -> Template
     """Return `template` with all that `source` says of this one attribute, and nothing else of `source`."""
     kept = template.without(name).attributes
     return Template(kept + tuple((key, value) for key, value in source.attributes if key == name))
+
+
+@functools.cache
+def _silent(hypervisor: str) -> frozenset[str]:
+    """Return the attributes that nothing acts on there."""
+    rule = hypervisor_rules.rules_of(hypervisor)
+    return frozenset(attributes.silent(rule.column, rule.own))

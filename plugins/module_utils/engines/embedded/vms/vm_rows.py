@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -118,7 +119,13 @@ def writes_files_only(row: sqlite3.Row) -> bool:
 
 def vm_of(row: sqlite3.Row) -> Vm:
     """Return what the machine is to be."""
-    return from_plain(Vm, json.loads(row["body"]))
+    return _read(row["body"])
+
+
+@functools.lru_cache(maxsize=64)
+def _read(body: str) -> Vm:
+    # A decision asks for the same machine several times.
+    return from_plain(Vm, json.loads(body))
 
 
 def orders_of(row: sqlite3.Row) -> Orders:

@@ -15,6 +15,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Hyp
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import RECORD
 from ansible_collections.nebula.provision.plugins.module_utils.install.next_step import MARK
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os
 
 
 def test_a_new_machine_is_defined_and_is_to_start_with_its_host_before_it_starts(here: Node) -> None:
@@ -105,6 +106,17 @@ def test_a_machine_whose_new_start_fails_is_not_unmade_a_second_time(here: Node)
     here.driver.names()
     assert told(here.one("RUNNING", 2, operation="recreate")) == ("RUNNING", True, "")
     assert "remove" not in here.driver.names()
+
+
+@pytest.mark.parametrize("operation", ["reboot", "recreate"])
+def test_what_would_not_start_again_is_not_ended(here: Node, operation: str) -> None:
+    here.one("RUNNING")
+    here.driver.names()
+    vm = machine(os=Os(kernel="/boot/none"))
+    orders = {"operation": operation, "waits": operation == "reboot", "hard": True}
+    assert told(here.one("RUNNING", 2, vm, **orders)) == ("RUNNING", False, "NotFound")
+    assert here.driver.names() == [] and here.record().operated == 0
+    assert told(here.one("RUNNING", 3, machine(), **orders)) == ("RUNNING", True, "")
 
 
 def test_a_machine_that_never_ran_is_made_and_not_started(here: Node) -> None:

@@ -173,15 +173,18 @@ def test_a_copy_of_a_machines_domain_is_another_machine(monkeypatch: pytest.Monk
     own = Domain("one-1", UUID, metadata(CATALOG, 1), state=1)
     copy = Domain("one-12", UUID.replace("5", "6"), metadata(CATALOG, 1), state=1)
     connection = Connection(*((own, copy) if first else (copy, own)))
-    stats = {"balloon.maximum": 256 * 1024, "state.state": 1, "vcpu.current": 1}
-    connection.getAllDomainStats = lambda *_: [(each, dict(stats)) for each in connection.domains]
-    library = libvirt(lambda _uri: connection)
-    names = ("STATE", "CPU_TOTAL", "BALLOON", "VCPU")
-    for number, name in enumerate(
-        [f"DOMAIN_STATS_{name}" for name in names] + ["CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT"]
-    ):
-        setattr(library, f"VIR_{name}", 1 << number)
-    install(monkeypatch, library)
+    own.memory = copy.memory = 256 * 1024
+    install(monkeypatch, libvirt(lambda _uri: connection))
     found = KvmDriver().survey(CATALOG)
     assert [(vm.vm_id, vm.uuid) for vm in found.vms] == [(1, UUID)]
     assert found.foreign_memory >= 256 and found.foreign_ids == {12}
+
+
+def test_a_domain_that_ends_while_all_are_looked_at_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone, own = (Domain(f"one-{number}", UUID, metadata(CATALOG, number), state=1) for number in (1, 2))
+    gone.fails["info"] = LibvirtError("Domain not found", 42)
+    install(monkeypatch, libvirt(lambda _uri: Connection(gone, own)))
+    assert [vm.vm_id for vm in KvmDriver().survey(CATALOG).vms] == [2]
+    gone.fails["info"] = LibvirtError("internal error", 1)
+    with pytest.raises(HypervisorError, match="listing the machines of this node"):
+        KvmDriver().survey(CATALOG)
