@@ -16,6 +16,7 @@ from frames import Cable
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.forecast import predict
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.hotplug_slots import free_slots
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Growth, Vm
@@ -140,8 +141,14 @@ def test_what_a_running_machine_cannot_have_is_refused_before_anything_is_done()
         nics = tuple(a_nic(number) for number in range(12))
         full = node.one(replace(vm, nics=nics), refitted=True)
         assert full.error is not None and full.error["kind"] == "Unsupported"
-        assert "12 slots of PCI Express are needed" in full.error["found"], full.error
+        assert "free slots of PCI Express: 10 in this machine, 12 needed" in full.error["found"], full.error
         assert full.untouched and not full.changed and not full.fitted
+        # Check mode says the same.
+        plan = node.plan(replace(vm, nics=nics), refitted=True)
+        (foreseen,) = predict(plan, node.observed(), node.driver, node.root)
+        assert (foreseen.state, foreseen.changed, foreseen.error) == ("RUNNING", False, full.error)
+        huge = node.one(replace(vm, disks=(replace(vm.disks[0], size=1 << 40),)), grown=(0,))
+        assert huge.error is not None and huge.error["kind"] == "NoSpace" and huge.untouched
         sata = node.one(replace(vm, nics=nics[:1], disks=(*vm.disks, volatile(2, "sdb", "sata"))), refitted=True)
         assert sata.error is not None and "on bus sata" in sata.error["found"] and sata.untouched
         assert running(node, vm) == before
@@ -151,6 +158,12 @@ def test_what_a_running_machine_cannot_have_is_refused_before_anything_is_done()
         begun = node.one(replace(vm, disks=(*vm.disks, volatile(2, "sdb", "sata"))), refitted=True)
         assert begun.error is not None and not begun.untouched
         left.unlink()
+        # So is a NIC that only the definition has, and the list no more: a run that was broken off has taken it.
+        taken = "<interface type='bridge'><source bridge='br-live'/><target dev='one-1-15'/></interface>"
+        defined = node.domain(vm).XMLDesc(2)
+        node.domain(vm).attachDeviceFlags(taken, 2)
+        assert not node.one(replace(vm, nics=nics), refitted=True).untouched
+        node.driver._connection().defineXML(defined)
         # So is taking what can't be taken; nothing else of that plan is done either.
         other = replace(vm, vm_id=2, uuid=node.vm(2).uuid)
         assert node.one(replace(other, disks=(*vm.disks, volatile(2, "sdb", "sata")))).error is None

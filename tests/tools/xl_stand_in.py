@@ -61,7 +61,7 @@ class Dom0:
         self.answers: dict[str, str] = {}
         self.info = dict(INFO)
         self.store: dict[str, str] = {}
-        self.served: dict[int, tuple[list[str], list[str]]] = {}
+        self.served: dict[int, tuple[dict[int, str], dict[str, str]]] = {}
         self.disks: list[tuple[int, str, bool]] = []
         self.etc, self.consoles, self.network = root / "etc", root / "console", root / "net"
         self.logs = root / "log"

@@ -408,9 +408,9 @@ class Driver(abc.ABC):
         the id. Nothing where that is not told. directory: of its files."""
         return ()
 
-    def has_gained(self, vm: Vm, directory: str, mark: Mark) -> bool:
-        """Return whether the running machine has disks, their files or NICs that its definition does not have yet, as
-        after a run that was broken off. True where that is not told. directory: of its files."""
+    def has_begun(self, vm: Vm, directory: str, mark: Mark) -> bool:
+        """Return whether the running machine has other disks, files of disks or NICs than its definition, of what it is
+        to get or to lose, as after a run that was broken off. True where that is not told. directory: of its files."""
         return True
 
     def migrate(self, mark: Mark, login: str) -> None:

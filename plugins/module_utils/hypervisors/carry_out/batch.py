@@ -203,7 +203,7 @@ def _is_untouched(job: Job, state: str) -> bool:
     if state != "RUNNING" or not job.refused:
         return False
     try:
-        return not job.common.driver.has_gained(job.vm, job.directory, job.mark)
+        return not job.common.driver.has_begun(job.vm, job.directory, job.mark)
     except Exception:
         # Whatever it is, the first error is the one to be told.
         return False

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from ...context import directory, files_on_node, iso9660
 from ...dataclass import replace
-from ...errors import InvalidValue, NotFound, Unsupported
+from ...errors import ForeignObject, InvalidValue, NoSpace, NotFound, Unsupported
 from ...guest_disk import file_injection
 from ...host import node_file
 from ...host.files import read_limited, write_atomically
@@ -47,10 +47,10 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
     if is_off:
         job.common.driver.let_go(job.mark)
     adjusts = running and "adjust" in job.common.driver.capabilities
-    if adjusts and (job.planned.refitted or vm.growth is not None):
+    if adjusts and (job.planned.refitted or job.planned.grown or vm.growth is not None):
         try:
             _check_adjustment(job)
-        except (NotFound, Unsupported):
+        except (ForeignObject, InvalidValue, NoSpace, NotFound, Unsupported):
             job.refused = True
             raise
     # The digests tell what is new, as what is there already is left as it is.
@@ -120,11 +120,13 @@ def _is_last(job: Job) -> bool:
     return not job.planned.operation and not job.planned.tasks
 
 
-def check_start(job: Job) -> None:
-    """Raise what would keep the machine from being started, as far as that is known before anything of it is ended."""
+def check_start(job: Job, anew: bool = False) -> None:
+    """Raise what would keep the machine from being started, as far as that is known before anything of it is ended.
+    anew: all of its disks are to be made anew."""
     named_files.refuse(job.vm, job.common.rules)
     named_files.require(job.vm, job.common.root)
     job.common.transfer.require(job.vm)
+    machine_disks.require(job.vm, job.directory, job.common.transfer.find, anew)
     job.common.bridges.require(job.vm)
 
 
@@ -147,6 +149,7 @@ def _check_adjustment(job: Job) -> None:
     made."""
     vm = job.vm
     job.common.bridges.require(vm)
+    machine_disks.refuse_too_large(vm, job.directory, job.planned.grown)
     job.files = dict(machine_disks.locate(vm, job.directory, job.common.transfer.find))
     if vm.context is not None:
         job.files[vm.context.disk_id] = DiskFiles(disk_path(job.directory, vm.context.disk_id), "raw")

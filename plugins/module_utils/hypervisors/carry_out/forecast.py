@@ -10,7 +10,7 @@ import os
 
 from ...context import files_on_node, iso9660
 from ...dataclass import replace
-from ...errors import NebulaError
+from ...errors import NebulaError, NoSpace, Unsupported
 from ...host import node_file
 from ...host.restricted_directories import Rules
 from ...model.disk import DiskFiles
@@ -19,7 +19,7 @@ from ...model.plan import ADOPT, Observed, Plan, PlannedVm, VmOutcome
 from ...model.vm import Vm
 from ...storage import machine_disks, transfer_methods
 from ...storage.datastore_layout import disk_path, vm_directory
-from ..base import Deployment, Driver, Mark
+from ..base import Adjustment, Deployment, Driver, Mark
 from ..machine_record import read_record, was_started
 from . import disk_saves_and_snapshots, named_files, power_off_given_up
 from .bridges import Bridges
@@ -108,6 +108,26 @@ class Forecast:
         )
         return self.driver.render(vm, site), context, files
 
+    def why_not_adjusted(self, planned: PlannedVm) -> NebulaError | None:
+        """Return why the machine can't be changed while it runs, as far as the machine itself tells. What is not there
+        yet, images and bridges, comes before it is changed."""
+        vm = planned.vm
+        mark = Mark(self.plan.catalog, vm.vm_id, vm.uuid)
+        directory = vm_directory(self.root, vm.vm_id)
+        try:
+            machine_disks.refuse_too_large(vm, directory, planned.grown)
+            files = dict(machine_disks.locate(vm, directory, self._transfer.find))
+            if vm.context is not None:
+                files[vm.context.disk_id] = DiskFiles(disk_path(directory, vm.context.disk_id), "raw")
+            site = site_with(self.driver, self.plan.catalog, node_file.read(self.root).accelerator)
+            site = replace(site, directory=directory, disks=files, userspace_switch=self._bridges.is_userspace(vm))
+            self.driver.check_adjustment(vm, site, mark, Adjustment(planned.grown, planned.agreed))
+        except (NoSpace, Unsupported) as error:
+            return error
+        except NebulaError:
+            return None
+        return None
+
     def has_wrong_autostart(self, planned: PlannedVm) -> bool:
         """Return whether a boot of the host would leave the machine in another state than is wanted."""
         mark = Mark(self.plan.catalog, planned.vm.vm_id, planned.vm.uuid)
@@ -131,6 +151,11 @@ def predict(
             outcomes.append(VmOutcome(vm_id, planned.generation, state))
             continue
         refusal = _why_unsupported(planned, driver) or _why_files_lack(planned, driver, state, root, rules)
+        adjusted = (
+            state == planned.wanted == "RUNNING" and not planned.operation and (planned.refitted or planned.grown)
+        )
+        if refusal is None and forecast is not None and adjusted and "adjust" in forecast.driver.capabilities:
+            refusal = forecast.why_not_adjusted(planned)
         if refusal is not None:
             outcomes.append(VmOutcome(vm_id, planned.generation, state, False, refusal.as_dict()))
             continue

@@ -62,8 +62,8 @@ class Room:
         survey = self._driver.survey(self._plan.catalog)
         if survey.foreign_memory <= self._plan.foreign_memory:
             return None
-        # Machines that are made anew have ended before they take room again.
-        anew = {planned.vm.vm_id for planned in self._plan.vms if self._is_recreated(planned)}
+        # Machines that are made anew, or started anew, have ended before they take room again.
+        anew = {planned.vm.vm_id for planned in self._plan.vms if self._ends_before(planned)}
         paged = self._driver.on_huge_pages(self._plan.catalog)
         ordinary = {vm.vm_id: 0 if vm.vm_id in paged else vm.memory for vm in survey.vms if vm.memory}
         self._occupied = {
@@ -71,9 +71,9 @@ class Room:
         }
         return self._plan.memory - survey.foreign_memory - sum(self._occupied.values())
 
-    def _is_recreated(self, planned: PlannedVm) -> bool:
-        """Return whether the machine is still to be made anew."""
-        if planned.operation != "recreate":
+    def _ends_before(self, planned: PlannedVm) -> bool:
+        """Return whether the machine is still to be made anew, or to be rebooted by an end and a start."""
+        if planned.operation != "recreate" and not (planned.operation == "reboot" and planned.waits):
             return False
         try:
             record = read_record(vm_directory(self._root, planned.vm.vm_id))

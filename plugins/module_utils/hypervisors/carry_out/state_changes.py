@@ -25,7 +25,7 @@ def carry_out(job: Job) -> str:
         # Before anything of it is gone.
         if job.planned.wanted == "RUNNING":
             take_room(job)
-            definition.check_start(job)
+            definition.check_start(job, anew=True)
         if job.planned.wanted != "SUSPENDED" and job.vm.context is not None:
             files_on_node.context_files(job.common.root, job.common.plan, job.vm.context.files, job.common.filled)
         removal.remove_domain_and_disks(job, anew=True)
@@ -39,6 +39,7 @@ def carry_out(job: Job) -> str:
 def _to_running(job: Job, state: str | None) -> str:
     if _restarts(job, state):
         # Before it is stopped: it would not come back.
+        take_room(job)
         definition.check_start(job)
         # What a guest does by itself on most hypervisors leaves it with the definition that it has.
         stop(job, "RUNNING", "SHUTDOWN_POWEROFF")

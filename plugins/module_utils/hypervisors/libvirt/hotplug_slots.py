@@ -31,7 +31,7 @@ class Slots:
         for kind in ("express", "pci"):
             free, count = getattr(self, kind), wanted.count(kind)
             if count > free:
-                return f"{count} slots of {_WORDS[kind]} are needed, and {free} of this machine's are free"
+                return f"free slots of {_WORDS[kind]}: {free} in this machine, {count} needed"
         return ""
 
 

@@ -297,14 +297,16 @@ class KvmDriver(LibvirtDomains, Driver):
         with self._explained(f"looking at {label_of(mark)}"):
             return live_devices.names_left(domain.XMLDesc(0), directory, vm, machine_disks.linked_files(directory))
 
-    def has_gained(self, vm: Vm, directory: str, mark: Mark) -> bool:
+    def has_begun(self, vm: Vm, directory: str, mark: Mark) -> bool:
         domain, inactive = self._found(mark), self._libvirt.VIR_DOMAIN_XML_INACTIVE
         with self._explained(f"looking at {label_of(mark)}"):
             running, defined = domain.XMLDesc(0), domain.XMLDesc(inactive)
         links = machine_disks.linked_files(directory)
         has, had = (live_devices.own_names(text, directory, vm.vm_id, links) for text in (running, defined))
+        wants = {*(f"DISK {disk.disk_id}" for disk in vm.disks), *(f"NIC {nic.nic_id}" for nic in vm.nics)}
         coming = (disk.disk_id for disk in vm.disks if f"DISK {disk.disk_id}" not in had)
-        return bool(has - had) or any(os.path.lexists(disk_path(directory, number)) for number in coming)
+        files = (os.path.lexists(disk_path(directory, number)) for number in coming)
+        return bool(has - had) or bool(had - has - wants) or any(files)
 
     def _both_definitions(self, domain: Any, vm: Vm, site: Site) -> tuple[str, str]:
         """Return the running definition, with its secrets, and that to which the machine is to come."""

@@ -20,6 +20,7 @@ from .hotplug_slots import free_slots, slot_of
 # Buses to which QEMU adds no disk while the machine runs, and from which it takes none.
 FIXED_BUSES = frozenset(("sata", "ide", "fdc"))
 _NO_MORE = "Power it off first (state: poweroff), then let it run again"
+_NO_SLOT = f"{_NO_MORE}. More slots for later are reserved by nebula_hotplug_slots, or HOTPLUG_SLOTS in its template"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def plan_steps(
     lacking = _lacking(running, [device for _name, device in going if removes], [device for _name, device in coming])
     if lacking:
         raise Unsupported(
-            f"{where}: {', '.join(f'{name}, attached' for name, _device in coming)} while it runs", lacking, _NO_MORE
+            f"{where}: {', '.join(f'{name}, attached' for name, _device in coming)} while it runs", lacking, _NO_SLOT
         )
     return [
         *(Step(f"{name}, detached", _text(device), attribute_of(device, "alias", "name")) for name, device in going),

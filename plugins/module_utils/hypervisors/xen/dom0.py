@@ -134,13 +134,21 @@ class XenNode:
 
     def _names_left(self, domid: int, vm: Vm, directory: str) -> tuple[str, ...]:
         """Return what Driver.devices_left() is to return, of a running domain."""
-        context = () if vm.context is None else (vm.context.disk_id,)
-        wanted = {*context, *(disk.disk_id for disk in vm.disks)}
+        context = () if vm.context is None else (f"DISK {vm.context.disk_id}",)
+        wanted = {*context, *(f"DISK {disk.disk_id}" for disk in vm.disks), *(f"NIC {nic.nic_id}" for nic in vm.nics)}
+        return tuple(sorted({*self._own_names(domid, vm, directory).values()} - wanted))
+
+    def _own_names(self, domid: int, vm: Vm, directory: str) -> dict[int | str, str]:
+        """Return what a running domain has of the machine's own, each as DISK or NIC with its id: of a disk by its
+        number, of a NIC by its MAC address."""
         links = machine_disks.linked_files(directory)
         paths, names = xenstore.devices_of(domid)
-        disks = {machine_disks.id_of_file(path, directory, links) for path in paths} - {None, *wanted}
-        nics = {nic_in_name(name, vm.vm_id) for name in names} - {None, *(nic.nic_id for nic in vm.nics)}
-        return tuple(sorted([*(f"DISK {number}" for number in disks), *(f"NIC {number}" for number in nics)]))
+        disks = {number: machine_disks.id_of_file(path, directory, links) for number, path in paths.items()}
+        nics = {mac: nic_in_name(name, vm.vm_id) for mac, name in names.items()}
+        return {
+            **{number: f"DISK {disk_id}" for number, disk_id in disks.items() if disk_id is not None},
+            **{mac: f"NIC {nic_id}" for mac, nic_id in nics.items() if nic_id is not None},
+        }
 
     def _is_deaf(self, domid: int) -> bool:
         """Return whether nobody in the guest has taken out of xenstore what was asked of it."""

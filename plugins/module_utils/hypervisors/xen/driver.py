@@ -306,11 +306,12 @@ class XenDriver(XenNode, Driver):
         macs = self._tool.macs(asked, name)
         changed = False
         going = (there - set(wanted.disks), macs - set(wanted.nics))
-        for number in sorted(going[0] if order.removes else ()):
-            self._tool.ask(asked, "block-detach", name, str(number))
-            changed = True
-        for mac in sorted(going[1] if order.removes else ()):
-            self._tool.ask(asked, "network-detach", name, mac)
+        if order.removes and any(going):
+            names = self._own_names(domain.domid, vm, site.directory)
+            for number in sorted(going[0]):
+                self._tool.ask(f"{asked}: {names.get(number, f'disk {number}')}", "block-detach", name, str(number))
+            for mac in sorted(going[1]):
+                self._tool.ask(f"{asked}: {names.get(mac, f'NIC {mac}')}", "network-detach", name, mac)
             changed = True
         for number in sorted(set(wanted.disks) - there):
             self._tool.ask(asked, "block-attach", name, wanted.disks[number])

@@ -146,6 +146,7 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
             for has, wants in ((there.disks, wanted.disks), (there.nics, wanted.nics)):
                 left = left or (not order.removes and bool(set(has) - set(wants)))
                 for key in sorted(set(has) - set(wants) if order.removes else ()):
+                    self._ask_for(has[key], domain, f"{asked}: {has[key].tag} {key}")
                     domain.detachDeviceFlags(ET.tostring(has[key], encoding="unicode"), live)
                     changed = True
                 for key in sorted(set(wants) - set(has)):
@@ -156,6 +157,13 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
                 domain.setMemoryFlags(vm.memory << 10, live)
                 changed = True
         return Adjusted(changed, left)
+
+    def _ask_for(self, device: ET.Element, domain: Any, asked: str) -> None:
+        """Have the guest let go of a disk. Raise TimedOut if it does not: libvirt takes it by force after ten seconds,
+        whatever the guest writes there."""
+        target = attribute_of(device, "target", "dev")
+        if device.tag == "disk" and config.device_number(target) in self._tool.blocks(asked, domain.name()):
+            self._tool.ask(asked, "block-detach", domain.name(), str(config.device_number(target)))
 
     def devices_left(self, vm: Vm, directory: str, mark: Mark) -> tuple[str, ...]:
         return self._names_left(self._found(mark).ID(), vm, directory)

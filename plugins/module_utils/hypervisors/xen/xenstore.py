@@ -100,26 +100,30 @@ def is_named(name: str) -> bool:
 def disks_in_use() -> list[tuple[int, str, bool]]:
     """Return all disks that dom0 serves: the domain, its disk, and whether it may write to it."""
     with open_store() as store:
-        return list(_disks(store))
+        return [(domid, path, writes) for domid, _number, path, writes in _disks(store)]
 
 
-def _disks(store: Store) -> Iterator[tuple[int, str, bool]]:
+def _disks(store: Store) -> Iterator[tuple[int, int, str, bool]]:
     for kind in sorted(set(store.names(BACKENDS)) - _OTHERS):
         for domid in store.names(f"{BACKENDS}/{kind}"):
             for device in store.names(f"{BACKENDS}/{kind}/{domid}"):
                 place = f"{BACKENDS}/{kind}/{domid}/{device}"
                 # QEMU's have the format before the path.
                 params = store.read(f"{place}/params") or ""
-                if "/" in params:
-                    yield int(domid), params[params.find("/") :], store.read(f"{place}/mode") != "r"
+                if "/" in params and device.isdigit():
+                    yield int(domid), int(device), params[params.find("/") :], store.read(f"{place}/mode") != "r"
 
 
-def devices_of(domid: int) -> tuple[list[str], list[str]]:
-    """Return what dom0 serves the domain: the files of its disks, and the names of its NICs here."""
+def devices_of(domid: int) -> tuple[dict[int, str], dict[str, str]]:
+    """Return what dom0 serves the domain: the files of its disks by their numbers, and the names of its NICs here by
+    their MAC addresses."""
     with open_store() as store:
         place = f"{BACKENDS}/vif/{domid}"
-        nics = [store.read(f"{place}/{device}/vifname") or "" for device in store.names(place)]
-        return [path for other, path, _writes in _disks(store) if other == domid], nics
+        nics = [
+            [store.read(f"{place}/{device}/{key}") or "" for key in ("mac", "vifname")] for device in store.names(place)
+        ]
+        disks = {number: path for other, number, path, _writes in _disks(store) if other == domid}
+        return disks, {mac.lower(): name for mac, name in nics}
 
 
 def has_drivers(domid: int) -> bool:

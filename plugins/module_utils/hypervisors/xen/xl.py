@@ -44,6 +44,11 @@ _LEFT = (
     "The host has an interface with the name of one of its NICs: a machine that ended badly left it, or it is somebody "
     "else's. See what it is (ip -details link show). If nothing needs it, remove it (ip link delete), then run again"
 )
+# As guests do that use a disk, and those that do not answer.
+KEPT = (
+    "Its guest still uses it, or does not answer: take it out of use there (umount, or the interface down), or power "
+    "the machine off first (state: poweroff)"
+)
 REMEDIES = (
     # What follows is of the other host, which got nothing.
     ("enable logdirty", "This Xen can't follow what a PV machine writes meanwhile: shut it down, and start it there"),
@@ -64,6 +69,8 @@ REMEDIES = (
     ("answers: File exists", _LEFT),
     ("-emu): Device or resource busy", _LEFT),
     ("bridge", "Its network's bridge is not there: run role nebula.provision.network first"),
+    ("unable to remove device", KEPT),
+    ("failed to detach", KEPT),
     ("is not a block device", "The file is a link, or not there: make the machine anew (recreate: true)"),
     ("block device type", "Check DRIVER of its disks: leave it out, or use raw or qcow2"),
     ("mounted", "End the other domain, or whatever else has the file open (losetup -a)"),
@@ -315,7 +322,7 @@ def _argv(pid: int) -> str:
 def error_of_xl(asked: str, text: str) -> NebulaError:
     """Return the error that xl's words mean."""
     pattern, remedy = next((each for each in REMEDIES if each[0].lower() in text.lower()), ("", ""))
-    kind = NoCapacity if remedy == LESS_MEMORY else HypervisorError
+    kind = {LESS_MEMORY: NoCapacity, KEPT: TimedOut}.get(remedy, HypervisorError)
     lines = [_CODE.sub("", line.strip()) for line in text.splitlines()]
     lines_before = [line for line in lines if not any(words in line for words in _AFTER)] or lines
     cause = [line for line in lines_before[:-SHOWN] if pattern and pattern.lower() in line.lower()][-1:]

@@ -16,6 +16,7 @@ from ...model.dataclass_json import to_plain
 from ...model.image import Image
 from ...model.object_ids import id_of
 from ...model.plan import GivenUp, Observed, Plan
+from ...model.waiting_changes import RESTARTED
 from ...sync import Item
 from ..host_identity import without_second_names
 from .adoptions import Adoptions
@@ -134,13 +135,14 @@ def _decided(
 
 def vm_items(outcomes: Sequence[Outcome], moved: Iterable[VmRecord] = ()) -> list[Item]:
     """Return what a run did to each machine, for changed and diff."""
-    items = [
-        Item(outcome.name, *_sides(outcome), outcome.error, changed=outcome.before != outcome.after)
-        for outcome in outcomes
-    ]
+    items = [Item(outcome.name, *_sides(outcome), outcome.error, changed=_is_changed(outcome)) for outcome in outcomes]
     known = {item.name for item in items}
     items.extend(Item(r.name, {"state": ""}, _shown(r)) for r in moved if r.name not in known)
     return items
+
+
+def _is_changed(outcome: Outcome) -> bool:
+    return outcome.before != outcome.after or any(each.when == RESTARTED for each in outcome.parts)
 
 
 def _sides(outcome: Outcome) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:

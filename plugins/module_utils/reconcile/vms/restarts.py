@@ -15,7 +15,8 @@ from ...engines.base import Engine
 from ...engines.ports import VmRecord
 from ...errors import InvalidValue, NebulaError
 from ...model.object_ids import id_of
-from .vm_item import ALL, NEVER, OPERATIONS, ROLLING, Templates, spec_of
+from ...model.waiting_changes import RESTARTED, PartChange
+from .vm_item import ALL, NEVER, OPERATIONS, ROLLING, Spec, Templates, spec_of
 from .vm_outcome import Outcome
 
 
@@ -50,14 +51,44 @@ class Restarts:
 
     batch: Batch
 
-    def rounds(self, outcomes: Sequence[Outcome]) -> int:
-        """Return how many rounds it takes until no machine of the list waits any more that is to be started anew."""
+    def rounds(
+        self,
+        engine: Engine,
+        items: Sequence[Mapping[str, Any]],
+        outcomes: Sequence[Outcome],
+        hosts: Collection[str] | None,
+    ) -> int:
+        """Return how many rounds it takes until no machine of the list waits any more that is to be started anew.
+        hosts: names of those that take part; None for all."""
         words = [
             outcome.spec.restart_word
             for outcome in outcomes
-            if outcome.spec is not None and outcome.after is not None and is_to_start_anew(outcome.after)
+            if outcome.spec is not None
+            and outcome.after is not None
+            and _takes_part(outcome.after, hosts)
+            and is_to_start_anew(outcome.after)
         ]
-        return max(1 if ALL in words else 0, -(-words.count(ROLLING) // self.batch.of(len(outcomes))))
+        rolling = words.count(ROLLING)
+        batch = self._batch_of(_readable(engine, items)) if rolling else 1
+        return max(1 if ALL in words else 0, -(-rolling // batch))
+
+    def foretell(self, outcomes: Sequence[Outcome], hosts: Collection[str] | None, check_mode: bool) -> None:
+        """Add to each machine that this run starts anew what comes with that start and was decided before. The rounds
+        show it themselves, but for machines whose items say rebooted; in check mode there are none."""
+        for outcome in outcomes:
+            spec, record = outcome.spec, outcome.after
+            if spec is None or record is None or not is_to_start_anew(record):
+                continue
+            if spec.state == "rebooted" or (check_mode and spec.restart_word != NEVER and _takes_part(record, hosts)):
+                known = {each.part for each in outcome.parts}
+                outcome.parts += [
+                    PartChange(each["part"], each["found"], each["wanted"], RESTARTED)
+                    for each in record.waits
+                    if each["part"] not in known
+                ]
+
+    def _batch_of(self, specs: Sequence[Spec]) -> int:
+        return self.batch.of(sum(len(spec.names) for spec in specs))
 
     def begin(
         self, engine: Engine, items: Sequence[Mapping[str, Any]], hosts: Collection[str] | None
@@ -65,26 +96,35 @@ class Restarts:
         """Order the restarts of one round: of all machines with the word ALL, and of a batch of the others, in their
         order. Return the machines that are started anew, and the warnings. An item that can't be read has no part in
         it: the decision of the list has told that."""
-        templates, warnings = Templates(engine), list[str]()
-        specs = []
-        for item in items:
-            with contextlib.suppress(NebulaError):
-                specs.append(spec_of(item, templates, warnings))
+        warnings = list[str]()
+        specs = _readable(engine, items, warnings)
         names = [name for spec in specs for name in spec.names if spec.restart_word != NEVER]
         known = {record.name: record for record in engine.vms.pool(names=names)}
-        left = self.batch.of(sum(len(spec.names) for spec in specs))
+        left = self._batch_of(specs)
         outcomes = []
         for spec in specs:
             word = spec.restart_word
             for record in (known[name] for name in spec.names if name in known and word != NEVER):
-                is_here = hosts is None or record.host in hosts
-                if not (is_here and is_to_start_anew(record)) or (word == ROLLING and not left):
+                if not (_takes_part(record, hosts) and is_to_start_anew(record)) or (word == ROLLING and not left):
                     continue
                 left -= word == ROLLING
                 orders = replace(spec.orders, operation=OPERATIONS["rebooted"])
                 after = engine.vms.action(id_of(record), "RUNNING", orders)
                 outcomes.append(Outcome(record.name, record, after))
         return outcomes, warnings
+
+
+def _readable(engine: Engine, items: Sequence[Mapping[str, Any]], warnings: list[str] | None = None) -> list[Spec]:
+    """Return the items that can be read. warnings: gets those about them."""
+    templates, specs = Templates(engine), list[Spec]()
+    for item in items:
+        with contextlib.suppress(NebulaError):
+            specs.append(spec_of(item, templates, [] if warnings is None else warnings))
+    return specs
+
+
+def _takes_part(record: VmRecord, hosts: Collection[str] | None) -> bool:
+    return hosts is None or record.host in hosts
 
 
 def is_to_start_anew(record: VmRecord) -> bool:

@@ -61,6 +61,8 @@ def reconcile(
             planned["returning"] = decided.returning
             # As text they take a part of the memory that what follows needs.
             decided = replace(decided, plans=None)
+        if not params["restart_now"]:
+            restarts.foretell(decided.outcomes, params["hosts"], check_mode)
         done = vm_items(decided.outcomes, decided.moved)
         warnings = [*decided.warnings, *decided.differs, *doubts_of_names("VM", done)]
         result = Result([*refused, *done], warnings=warnings)
@@ -71,7 +73,7 @@ def reconcile(
             **decided.shown(params["root"], check_mode),
             "changed_vms": [item.name for item in result.items if item.is_changed and item.error is None],
             "catalog": engine.catalog(),
-            "restart_rounds": restarts.rounds(decided.outcomes),
+            "restart_rounds": restarts.rounds(engine, items, decided.outcomes, params["hosts"]),
             "refused_answers": refused_answers(decided.heard),
             "pools": names_in_pools(engine, None if result.errors else decided.records),
             **planned,

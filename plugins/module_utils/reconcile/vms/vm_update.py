@@ -90,6 +90,13 @@ def change_as_listed(
         refits = change.attribute == DISK and change.how in (HOTPLUG, POWEROFF)
         if refits and _leaves_disks(engine, spec, outcome, record, (wanted, has), possible):
             continue
+        if change.attribute == DISK and not off and _loses_its_system(record, wanted, has):
+            what = (
+                f"differs in {change.attribute}: it has {change.old}, the list says {change.new}, and it boots from it"
+            )
+            remedy = "no machine loses the disk that it boots from while it runs: power it off first (state: poweroff)"
+            outcome.left(record, change.attribute, change.old, change.new, what, remedy, "it is off")
+            continue
         at_once = _is_at_once(change, live)
         asked = off or agreed or change.attribute in silent
         if possible and running and not asked and _takes(change, record.request, wanted, has, at_once):
@@ -230,6 +237,12 @@ def _takes(
         sizes = [whole(text or ("1" if change.attribute == "VCPU" else "")) for text in texts]
         return None in sizes or (sizes[0] or 0) > (sizes[1] or 0)
     return False
+
+
+def _loses_its_system(record: VmRecord, wanted: Template, has: Mapping[str, Sequence[MachineDevice]]) -> bool:
+    """Return whether a disk goes from which the machine boots."""
+    pairing = pair_devices(DISK, record.request or Template(), wanted, has)
+    return any(has[DISK][index].boots for index in pairing.gone)
 
 
 def _tell_not_agreed(outcome: Outcome, record: VmRecord, change: Change) -> None:

@@ -10,12 +10,13 @@ import sqlite3
 
 from ....dataclass import replace
 from ....errors import Unsupported
+from ....model.device_matching import DISK
 from ....model.disk import SHARED_DIRECTORY
 from ....model.image import Image
 from ....model.plan import DiskTask
 from ....model.states import LcmState, VmState, vm_state_name
 from ...ports import VmOrders, VmRecord
-from . import vm_records
+from . import vm_records, waiting
 from .decision import decide
 from .decision_parts import DecisionParts
 from .disk_task_rows import WAYS
@@ -51,7 +52,12 @@ def _refuse_to_save(row: sqlite3.Row) -> None:
     """Raise Unsupported for a machine whose memory can't be written to a file."""
     vm, runs = vm_of(row), running(row)
     reason = "it has devices of its host (PCI), whose state nothing saves" if runs.devices else ""
-    shared = [disk.source for disk in vm.disks if disk.type == SHARED_DIRECTORY]
+    waits = waiting.waiting_of(row)
+    comes = {part for part, each in waits.items() if each.directory and each.comes}
+    shared = [
+        disk.source for disk in vm.disks if disk.type == SHARED_DIRECTORY and f"{DISK} {disk.disk_id}" not in comes
+    ]
+    shared += [each.found.partition(" ")[2] for each in waits.values() if each.directory and each.goes]
     if shared:
         reason = f"it has directory {shared[0]} of its host (TYPE = FILESYSTEM), and QEMU saves no machine with one"
     if runs.encrypted:

@@ -120,7 +120,7 @@ def test_a_change_that_is_refused_before_it_begins_says_so(
 
     here.one("RUNNING")
     monkeypatch.setattr(here.driver, "check_adjustment", answer(problem))
-    monkeypatch.setattr(here.driver, "has_gained", answer(gained))
+    monkeypatch.setattr(here.driver, "has_begun", answer(gained))
     outcome = here.one("RUNNING", 2, refitted=True)
     assert (told(outcome)[::2], outcome.untouched) == (("RUNNING", type(problem).__name__), untouched)
     # What comes later, and a machine that is off, are no refusal.

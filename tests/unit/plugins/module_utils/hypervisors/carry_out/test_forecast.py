@@ -13,7 +13,7 @@ import pytest
 from memory_hypervisor import MemoryDriver
 from memory_node import directory, machine, mark, plan
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import Unsupported
+from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError, NotFound, Unsupported
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import machine_record as records
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import poll
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import forecast
@@ -211,3 +211,29 @@ def test_a_machine_that_runs_or_stays_off_goes_on_without_its_kernel(root: str, 
     Batch(plan(1, PlannedVm(machine(), 1, wanted)), driver, root).apply()
     told, done = told_and_done(driver, root, PlannedVm(machine(os=Os(kernel="/nowhere/vmlinuz")), 2, wanted))
     assert told.error is None and done.error is None and done.state == wanted
+
+
+@pytest.mark.parametrize(
+    ("problem", "orders", "refused"),
+    [
+        (Unsupported("NIC 1, attached", "no slot is free"), {"refitted": True}, True),
+        (Unsupported("NIC 1, attached", "no slot is free"), {"grown": (0,)}, True),
+        # Another decision, and what may be so by then.
+        (Unsupported("NIC 1, attached", "no slot is free"), {}, False),
+        (Unsupported("NIC 1, attached", "no slot is free"), {"refitted": True, "operation": "recreate"}, False),
+        (NotFound("image a", "there is none"), {"refitted": True}, False),
+    ],
+)
+def test_a_change_that_a_running_machine_cannot_have_is_foreseen(
+    root: str, monkeypatch: pytest.MonkeyPatch, problem: NebulaError, orders: dict[str, Any], refused: bool
+) -> None:
+    def check(*_arguments: object) -> None:
+        raise problem
+
+    driver = MemoryDriver()
+    Batch(plan(1, PlannedVm(machine(), 1, "RUNNING")), driver, root).apply()
+    monkeypatch.setattr(driver, "check_adjustment", check)
+    asked = plan(2, PlannedVm(machine(memory=128), 2, "RUNNING", **orders))
+    (foretold,) = forecast.predict(asked, poll.poll(driver, root, "node1"), driver, root)
+    assert (foretold.state, foretold.error) == ("RUNNING", problem.as_dict() if refused else None)
+    assert foretold.changed is not refused

@@ -129,21 +129,26 @@ def test_a_newer_plan_has_the_machine_that_waited_for_its_place(here: Node, monk
     assert outcomes[1].state == "DONE" and here.driver.machines == {}
 
 
-def test_a_machine_that_is_made_anew_has_room_where_it_was(here: Node) -> None:
+ANEW: list[dict[str, Any]] = [{"operation": "recreate"}, {"operation": "reboot", "waits": True, "hard": True}]
+
+
+@pytest.mark.parametrize("order", ANEW)
+def test_a_machine_that_is_made_or_started_anew_has_room_where_it_was(here: Node, order: dict[str, Any]) -> None:
     here.one("RUNNING")
     here.driver.machines[0].memory = 64
     here.driver.foreign_memory = 20
     orders: dict[str, Any] = {"memory": 100, "foreign_memory": 10}
-    (outcome,) = here.apply(Planned(machine(), 2, "RUNNING", operation="recreate"), **orders)
+    (outcome,) = here.apply(Planned(machine(), 2, "RUNNING", **order), **orders)
     assert told(outcome) == ("RUNNING", True, "")
 
 
-def test_a_machine_for_which_there_is_no_room_anew_keeps_what_it_has(here: Node) -> None:
+@pytest.mark.parametrize("order", ANEW)
+def test_a_machine_for_which_there_is_no_room_anew_keeps_what_it_has(here: Node, order: dict[str, Any]) -> None:
     here.one("RUNNING")
     here.driver.machines[0].memory = 64
     here.driver.foreign_memory = 80
     here.driver.names()
-    (outcome,) = here.apply(Planned(machine(), 2, "RUNNING", operation="recreate"), memory=100, foreign_memory=10)
+    (outcome,) = here.apply(Planned(machine(), 2, "RUNNING", **order), memory=100, foreign_memory=10)
     assert told(outcome) == ("RUNNING", False, "NoCapacity")
     assert here.driver.names() == []
 

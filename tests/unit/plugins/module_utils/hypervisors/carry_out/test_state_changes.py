@@ -15,7 +15,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Hyp
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import RECORD
 from ansible_collections.nebula.provision.plugins.module_utils.install.next_step import MARK
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
 
 
 def test_a_new_machine_is_defined_and_is_to_start_with_its_host_before_it_starts(here: Node) -> None:
@@ -109,10 +110,14 @@ def test_a_machine_whose_new_start_fails_is_not_unmade_a_second_time(here: Node)
 
 
 @pytest.mark.parametrize("operation", ["reboot", "recreate"])
-def test_what_would_not_start_again_is_not_ended(here: Node, operation: str) -> None:
+@pytest.mark.parametrize(
+    "vm",
+    [machine(os=Os(kernel="/boot/none")), machine(disks=(Disk(3, "vdb", image="a", image_id=4, source="/none"),))],
+    ids=["kernel", "image"],
+)
+def test_what_would_not_start_again_is_not_ended(here: Node, operation: str, vm: Vm) -> None:
     here.one("RUNNING")
     here.driver.names()
-    vm = machine(os=Os(kernel="/boot/none"))
     orders = {"operation": operation, "waits": operation == "reboot", "hard": True}
     assert told(here.one("RUNNING", 2, vm, **orders)) == ("RUNNING", False, "NotFound")
     assert here.driver.names() == [] and here.record().operated == 0

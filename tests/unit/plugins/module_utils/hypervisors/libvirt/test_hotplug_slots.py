@@ -59,5 +59,5 @@ def test_which_slot_a_device_takes(device: str, q35: str, pc: str) -> None:
 
 def test_what_is_too_little_is_told_in_figures() -> None:
     assert Slots(1, 0).lacking(["express", "", ""]) == ""
-    assert Slots(1, 0).lacking(["express"] * 2) == "2 slots of PCI Express are needed, and 1 of this machine's are free"
-    assert Slots(1, 0).lacking(["pci"]) == "1 slots of PCI are needed, and 0 of this machine's are free"
+    assert Slots(1, 0).lacking(["express"] * 2) == "free slots of PCI Express: 1 in this machine, 2 needed"
+    assert Slots(1, 0).lacking(["pci"]) == "free slots of PCI: 0 in this machine, 1 needed"

@@ -355,6 +355,12 @@ def test_a_running_machine_gets_and_loses_disks_nics_and_memory(host: Host) -> N
     host.dom0.answers.update({"block-list": BLOCKS, "network-list": NICS})
     host.run(memory=128)
     vm = host.vm(disks=(Disk(1, "xvdb"),), nics=(Nic(0, 0, "net", mac=new, bridge="br0"),), memory=256)
+    host.dom0.served[7] = ({51712: f"{host.directory}/disk.0"}, {})
+    host.dom0.fails["block-detach"] = "libxl: error: libxl_device.c:1:f: unable to remove device with path /local/..."
+    with pytest.raises(TimedOut, match=r"while it runs: DISK 0: unable to remove device.*umount.*state: poweroff"):
+        host.driver.adjust(vm, host.site(vm), MARK, Adjustment(removes=True))
+    host.dom0.fails.clear()
+    host.dom0.did()
     assert host.driver.adjust(vm, host.site(vm), MARK, Adjustment(removes=True)).changed
     assert host.dom0.did() == [
         "block-detach one-1 51712",
@@ -372,9 +378,10 @@ def test_what_a_running_machine_has_and_is_to_have_no_more(host: Host) -> None:
     host.run()
     files = [f"{host.directory}/disk.{number}" for number in (0, 1, 2)]
     files += [str(image), "/somebody/disk.3", f"{host.directory}/other/disk.5"]
-    host.dom0.served[7] = (files, ["one-1-0", "one-1-3", "one-11-1", "vif7.3", ""])
-    nics = (Nic(0, 0, "net", mac=MAC, bridge="br0"),)
-    vm = host.vm(disks=(Disk(0, "xvda"),), nics=nics, context=Context(1, "hdc:cdrom"))
+    nics = dict(enumerate(["one-1-0", "one-1-3", "one-11-1", "vif7.3", ""]))
+    host.dom0.served[7] = (dict(enumerate(files)), {f"02:{number}": name for number, name in nics.items()})
+    own = (Nic(0, 0, "net", mac=MAC, bridge="br0"),)
+    vm = host.vm(disks=(Disk(0, "xvda"),), nics=own, context=Context(1, "hdc:cdrom"))
     assert host.driver.devices_left(vm, str(host.directory), MARK) == ("DISK 2", "DISK 4", "NIC 3")
 
 

@@ -180,8 +180,11 @@ def test_a_running_machine_gets_and_loses_disks_nics_and_memory(host: Host) -> N
     host.dom0.did()
     host.domain.memory = 128 << 10
     new = "02:00:c0:a8:46:97"
+    host.dom0.answers["block-list"] = "Vdev  BE  handle state evt-ch ring-ref BE-path\n51712 0 7 4 -1 8 /local/...\n"
     vm = host.vm(disks=(Disk(1, "xvdb"),), nics=(Nic(0, 0, "net", mac=new, bridge="br0"),), memory=256)
     assert host.driver.adjust(vm, host.site(vm), MARK, Adjustment(removes=True)).changed
+    # Its guest is asked for the disk first.
+    assert host.dom0.did() == ["block-detach one-1 51712"]
     told = [(name, ET.fromstring(text), flags) for name, text, flags in host.domain.did[:-1]]
     assert [(name, element.tag, flags) for name, element, flags in told] == [
         ("detachDeviceFlags", "disk", 1),
@@ -199,9 +202,20 @@ def test_a_running_machine_gets_and_loses_disks_nics_and_memory(host: Host) -> N
     assert host.domain.did[-1] == ("setMemoryFlags", 256 << 10, 1)
 
 
+def test_a_disk_that_the_guest_keeps_is_not_taken_by_force(host: Host) -> None:
+    host.define(host.vm(disks=(Disk(0, "xvda"),)))
+    host.run()
+    host.dom0.answers["block-list"] = "Vdev  BE  handle state evt-ch ring-ref BE-path\n51712 0 7 4 -1 8 /local/...\n"
+    host.dom0.fails["block-detach"] = "libxl: error: libxl_device.c:1:f: unable to remove device with path /local/..."
+    vm = host.vm(disks=())
+    with pytest.raises(TimedOut, match=r"disk xvda.*unable to remove device.*umount"):
+        host.driver.adjust(vm, host.site(vm), MARK, Adjustment(removes=True))
+    assert not any(each[0] == "detachDeviceFlags" for each in host.domain.did)
+
+
 def test_what_a_running_machine_has_and_is_to_have_no_more(host: Host) -> None:
     host.run()
-    host.dom0.served[7] = ([f"{host.directory}/disk.{number}" for number in (0, 1)], ["one-1-0"])
+    host.dom0.served[7] = ({number: f"{host.directory}/disk.{number}" for number in (0, 1)}, {MAC: "one-1-0"})
     vm = host.vm(disks=(Disk(0, "xvda"),))
     assert host.driver.devices_left(vm, str(host.directory), MARK) == ("DISK 1", "NIC 0")
 

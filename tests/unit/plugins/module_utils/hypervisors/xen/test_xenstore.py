@@ -116,9 +116,11 @@ def test_disks_of_all_domains(tree: dict[str, str]) -> None:
 
 
 def test_devices_of_one_domain(tree: dict[str, str]) -> None:
-    tree[f"{BACKEND}/vif/7/1/vifname"] = "one-1-1"
-    assert xenstore.devices_of(7) == (["/var/lib/nebula/datastores/0/1/disk.0"], ["", "one-1-1"])
-    assert xenstore.devices_of(9) == (["/var/lib/nebula/a b"], []) and xenstore.devices_of(99) == ([], [])
+    tree.update({f"{BACKEND}/vif/7/1/vifname": "one-1-1", f"{BACKEND}/vif/7/1/mac": "02:00:C0:a8:46:96"})
+    disks, nics = xenstore.devices_of(7)
+    assert disks == {51712: "/var/lib/nebula/datastores/0/1/disk.0"}
+    assert nics == {"": "", "02:00:c0:a8:46:96": "one-1-1"}
+    assert xenstore.devices_of(9) == ({51712: "/var/lib/nebula/a b"}, {}) and xenstore.devices_of(99) == ({}, {})
 
 
 def test_a_guest_with_drivers_has_connected_one(tree: dict[str, str]) -> None:

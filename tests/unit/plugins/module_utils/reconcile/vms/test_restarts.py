@@ -9,6 +9,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.decided_list import vm_items
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.restarts import Batch, Restarts, batch_of
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.conftest import run
@@ -36,10 +37,10 @@ def waiting(engine):
     return engine
 
 
-def rounds(engine, item, batch):
+def rounds(engine, item, batch, hosts=None):
     with engine.session():
         outcomes, _warnings = reconcile(engine, [item])
-    return Restarts(batch_of(batch)).rounds(outcomes)
+        return Restarts(batch_of(batch)).rounds(engine, [item], outcomes, hosts)
 
 
 def begin(engine, *items, batch="1", hosts=None, errors=()):
@@ -68,6 +69,39 @@ def test_a_round_takes_a_batch_in_the_order_of_the_list(waiting):
     assert rounds(waiting, item, "2") == 1
     assert begin(waiting, item, batch="2") == ["web-2"]
     assert rounds(waiting, item, "2") == 0 and begin(waiting, item, batch="2") == []
+
+
+@pytest.mark.parametrize("batch", ["1", "50%", "100%"])
+def test_there_are_as_many_rounds_as_batches(waiting, batch):
+    """A share is of the machines that the list has, not of those that end with it."""
+    item = dict(WEB, count=2, memory=64, restart="rolling")
+    planned = rounds(waiting, item, batch)
+    run(waiting, item)
+    started = [begin(waiting, item, batch=batch) for _round in range(planned)]
+    assert all(started) and sum(map(len, started)) == 2 and rounds(waiting, item, batch) == 0
+    assert rounds(waiting, dict(item, memory=80), "1", hosts=["node2"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("item", "check_mode", "told"),
+    [
+        ({"restart": "rolling"}, True, True),
+        ({"restart": "all"}, True, True),
+        ({}, True, False),
+        # The rounds tell it themselves.
+        ({"restart": "rolling"}, False, False),
+        ({"state": "rebooted"}, False, True),
+        ({"state": "rebooted"}, True, True),
+        ({"restart": "rolling", "state": "poweroff"}, True, False),
+    ],
+)
+def test_what_comes_with_a_start_that_this_run_makes_is_foretold(waiting, item, check_mode, told):
+    with waiting.session():
+        outcomes, _warnings = reconcile(waiting, [dict(WEB, memory=64, **item)])
+    Restarts(Batch(1)).foretell(outcomes, None, check_mode)
+    parts = [[(each.part, each.found, each.wanted, each.when) for each in outcome.parts] for outcome in outcomes]
+    assert parts == [[("MEMORY", "128", "64", "restarted now")] if told else []] * 3
+    assert not told or all(item.is_changed for item in vm_items(outcomes))
 
 
 def test_all_at_once_are_all_at_once(waiting):

@@ -315,6 +315,17 @@ def test_what_the_machine_boots_from_is_made_anew_or_stays(host, disks):
     assert "differs in DISK" in outcomes[0].differs[0] and "set recreate: true" in outcomes[0].differs[0]
 
 
+@pytest.mark.parametrize("disks", [[dict(DATA, TARGET="vda")], []])
+def test_no_machine_loses_what_it_boots_from_while_it_runs(host, disks):
+    """Also where that is an image's own file, of which nothing is lost."""
+    with host.session():
+        host.images.update(host.images.info("demo").id, persistent=True)
+    made(host, OS, state="running")
+    outcomes, planned = want(host, dict(VM, disks=disks, state="running", detach=True))
+    assert planned == [] and "it boots from it" in outcomes[0].differs[0]
+    assert "power it off first (state: poweroff)" in outcomes[0].differs[0]
+
+
 def test_a_smaller_disk_is_refused_before_anything_is_done(host):
     made(host, OS, empty(5), state="running")
     assert "VM web (id 0): DISK 1: SIZE = 4: the disk has 5 MB" in refusal(

@@ -211,8 +211,14 @@ def test_a_directory_of_the_host_comes_changes_and_goes_at_the_next_start(web):
     (planned,) = web.vms.plans()["node1"].vms
     assert planned.refitted and planned.waits
     obey(web, web.vms.plans())
+    # What waits for it does not have it yet.
+    with pytest.raises(ZeroDivisionError), web.attempt():
+        assert web.vms.action(0, "SUSPENDED", VmOrders()).wanted == "SUSPENDED" and 1 / 0
+    waits = row(web)["waits"]
+    web.store.db.execute("UPDATE vms SET waits = '{}'")
     with pytest.raises(Unsupported, match="QEMU saves no machine with one"), web.attempt():
         web.vms.action(0, "SUSPENDED", VmOrders())
+    web.store.db.execute("UPDATE vms SET waits = ?", (waits,))
     with pytest.raises(Unsupported, match="directory /srv/data of the host, and no disk"), web.attempt():
         web.vms.disk_save_as(0, disk["disk_id"], Image(None, "saved"), "crash")
     with pytest.raises(Unsupported, match="directory /srv/data of the host, and no disk"), web.attempt():
@@ -228,4 +234,7 @@ def test_a_directory_of_the_host_comes_changes_and_goes_at_the_next_start(web):
     assert shared(web) == []
     gone = {"part": f"DISK {disk['disk_id']}", "found": "directory /srv/other", "wanted": "nothing"}
     assert record(web).waits == [gone]
+    # It has the directory until its next start.
+    with pytest.raises(Unsupported, match="directory /srv/other of its host"), web.attempt():
+        web.vms.action(0, "SUSPENDED", VmOrders())
     assert record(web).disks[0]["disk_id"] == 0
