@@ -511,6 +511,12 @@ vms:
           C(wanted).
       type: list
       elements: dict
+    lacks:
+      description:
+        - What its template says and a new machine of it would have, and this one, which an earlier release made, does
+          not, in sentences.
+      type: list
+      elements: str
     error: {description: Why the last thing that was done to it failed., type: str}
 pools:
   description:

@@ -30,6 +30,8 @@ def test_a_disk_a_nic_memory_and_a_processor_come_and_go(image: str) -> None:
     with a_node() as node, a_bridge("br-live"):
         vm = a_guest(node, image, "q35", growth=Growth(memory=256, vcpu=2))
         wait_for(lambda: has(node, vm) == (128, 1), "the guest to have what it is to have", 60)
+        # What QEMU has read from a file is changed as what it has started.
+        assert node.one(vm, "SUSPENDED").error is None and node.one(vm).state == "RUNNING"
         pid = node.qemu(vm)
         more = replace(vm, disks=(*vm.disks, volatile(2, "vdb")), nics=(a_nic(0),), memory=192, vcpu=2)
         came = node.one(more, refitted=True)

@@ -83,6 +83,7 @@ def _nic(**keys: str) -> dict[str, Any]:
 _ISO, _OTHER = {"IMAGE": "iso"}, {"IMAGE": "other"}
 _SHARED = {"TYPE": "FILESYSTEM", "SOURCE": "/srv/shared"}
 _OS, _DATA, _NIC = {"IMAGE": "os"}, {"IMAGE": "data"}, {"NETWORK": "net"}
+_KERNEL = {"OS": [{"KERNEL": "/boot/vmlinuz"}]}
 _ROOM = {"MEMORY_MAX": "1024", "VCPU_MAX": "4"}
 OPERATIONS = (
     Operation("a disk comes", {"disks": [_OS, _DATA]}, {"disks": [_OS]}),
@@ -119,6 +120,12 @@ OPERATIONS = (
     Operation("`vcpu`, of which more was reserved", {"vcpu": 2, **_attributes(**_ROOM)}, _attributes(**_ROOM)),
     Operation("`vcpu`", {"vcpu": 2}),
     Operation("`context`", {"context": {"TOKEN": "new"}}, {"context": {"TOKEN": "old"}}),
+    Operation(
+        "`context` of a machine that starts from a `KERNEL`",
+        {"context": {"TOKEN": "new"}, **_attributes(**_KERNEL)},
+        {"context": {"TOKEN": "old"}, **_attributes(**_KERNEL)},
+        False,
+    ),
     Operation(
         "the password of the console (`PASSWD`)",
         _attributes(GRAPHICS=[{"TYPE": "vnc", "PASSWD": "second"}]),
@@ -226,6 +233,13 @@ class Site:
             self.planned = [each for plan in self.plans.values() for each in plan.vms]
         # What was refused first is why.
         return outcomes[0]
+
+    def bring_running(self, item: dict[str, Any]) -> None:
+        """Have the machine as the item says, on a node that obeys."""
+        outcome = self.decide({**item, "state": "running"})
+        if outcome.error is not None:
+            raise outcome.error
+        self._record("RUNNING")
 
     def _record(self, state: str) -> None:
         with self.engine.session():

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # controller: ansible-playbook and its forks, and nothing else. group: their sessions, as when a terminal is closed.
-# module: what Ansible runs on the node. libvirtd: that.
-VICTIMS = ("controller", "group", "module", "libvirtd")
+# module: what Ansible runs on the node. libvirtd: that. qemu-system-x86_64: all machines of the node.
+VICTIMS = ("controller", "group", "module", "libvirtd", "qemu-system-x86_64")
 INTERPRETER = "/usr/bin/python3"
 STEP = 0.03
 # Beginnings of the names of tasks that change something.

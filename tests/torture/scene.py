@@ -41,7 +41,7 @@ CONSOLE = f'GRAPHICS = [ TYPE = "VNC", LISTEN = "127.0.0.1", PASSWD = "{PASSWORD
 TEMPLATES = {
     "web": BODY,
     "vnc": BODY + CONSOLE + 'DISK = [ TYPE = "fs", SIZE = 8, FORMAT = "qcow2", DEV_PREFIX = "vd" ]\n',
-    "grower": BODY + "VCPU_MAX = 2\n",
+    "grower": BODY + "VCPU_MAX = 2\nMEMORY_MAX = 64\n",
     "keeper": BODY + CONSOLE + 'DISK = [ IMAGE = "kept", DEV_PREFIX = "vd" ]\n',
 }
 PLAYBOOKS = {
@@ -63,13 +63,14 @@ class Grower:
     size: int = 8
     nics: int = 1
     vcpu: int = 1
+    memory: int = 32
     model: str = "virtio"
     anew: bool = False
 
     def changed(self, chance: random.Random) -> Grower:
         if self.state == "poweroff":
             return replace(self, state="running")
-        what = chance.choice(("disks", "size", "nics", "vcpu", "model", "off"))
+        what = chance.choice(("disks", "size", "nics", "vcpu", "memory", "model", "off"))
         if what == "disks" and self.disks < 3:
             return replace(self, disks=self.disks + 1)
         if what == "size" and self.disks and self.size < 32:
@@ -78,9 +79,11 @@ class Grower:
             return replace(self, nics=self.nics + 1)
         if what == "vcpu" and self.vcpu < 2:
             return replace(self, vcpu=2)
+        if what == "memory" and self.memory < 64:
+            return replace(self, memory=self.memory + 16)
         if what == "model":
             return replace(self, model="e1000" if self.model == "virtio" else "virtio", anew=True)
-        return replace(self, state="poweroff", disks=0, size=8, nics=1, vcpu=1)
+        return replace(self, state="poweroff", disks=0, size=8, nics=1, vcpu=1, memory=32)
 
     def item(self) -> dict[str, Any]:
         disks = [{"TYPE": "fs", "SIZE": self.size, "DEV_PREFIX": "vd"}] * self.disks
@@ -89,6 +92,7 @@ class Grower:
             "template": "grower",
             "state": self.state,
             "vcpu": self.vcpu,
+            "memory": self.memory,
             "disks": [{"IMAGE": "halt", "DEV_PREFIX": "vd"}, *disks],
             "nics": [{"NETWORK": "Public", "MODEL": self.model}] * self.nics,
             "detach": self.state == "poweroff",

@@ -8,8 +8,8 @@
 
 Each job is a world of its own (tests/tools/world.py) in which one thing happens after the other: machines are made,
 changed and ended by playbooks, one of which in each cycle is killed (its controller, the controller's sessions, the
-module on the node, libvirtd), at a moment that the seed chooses. The next run starts while what the killed one left may
-still be working; when both have ended, catalog, libvirt, processes, files and lists have to agree.
+module on the node, libvirtd, the machines), at a moment that the seed chooses. The next run starts while what the
+killed one left may still be working; when both have ended, catalog, libvirt, processes, files and lists have to agree.
 
 The same seed and number of jobs choose the same things; when exactly a kill meets a process is as the machine has it.
 --report: one line of JSON for each cycle."""
@@ -52,6 +52,7 @@ from ansible_collections.nebula.provision.tests.torture.invariants import (  # n
 )
 from ansible_collections.nebula.provision.tests.torture.killing import (  # noqa: E402
     UNKNOWN,
+    VICTIMS,
     Moment,
     Play,
     modules,
@@ -134,8 +135,8 @@ class Torture:
             # Now and then what is there already.
             lists = self.lists if play == "teardown" or chance.random() < 0.1 else self.lists.changed(chance)
         # Role vm by itself does not start a libvirtd that was killed.
-        weights = (35, 15, 30, 0 if play == "vm" else 20)
-        return play, lists, chance.choices(("controller", "group", "module", "libvirtd"), weights)[0]
+        weights = (30, 15, 30, 0 if play == "vm" else 15, 10)
+        return play, lists, chance.choices(VICTIMS, weights)[0]
 
     def _answer(self, play: str, lists: Lists, victim: str) -> tuple[str, Lists | None]:
         """What is run at once afterwards: the same, other lists, or the end of everything."""

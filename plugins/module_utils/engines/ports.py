@@ -90,6 +90,8 @@ class VmRecord:
     has_topology: bool = False
     # How far it may grow while it runs; None for one that has what it has.
     growth: Growth | None = None
+    # What says how it starts (model.vm.Os.type_keys).
+    os: Mapping[str, str] = field(default_factory=dict)
     # Which attributes of its template act on it (model/instantiate/hardware_version.py).
     hardware_version: int = 0
 

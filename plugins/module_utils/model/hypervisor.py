@@ -14,7 +14,7 @@ from .disk import DISK_FORMATS
 from .disk_targets import DiskDevices
 from .image import Image
 from .template import Template
-from .template_changes import GROWTH
+from .template_changes import CONTEXT, GROWTH
 from .vm import Os
 
 # Beginnings of the names that libvirt makes up for interfaces: it takes any such name in a definition for one of those,
@@ -63,6 +63,7 @@ class Hypervisor:
     own: what differs from that column, by VECTOR/KEY or NAME.
     live: attributes that are changed on a running machine, beside those that always are; those too on which nothing
     acts, for which no machine has to be started anew.
+    changes_context: whether a running machine with this OS gets another context at once.
     hardware_version: the newest of its machines; 0 where no attribute depends on when a machine was made.
     ends_at_reboot: RAW by which a machine that reboots ends instead.
     judges_context: whether it judges values of CONTEXT beside host names."""
@@ -98,6 +99,7 @@ class Hypervisor:
     column: str = attributes.KVM
     own: Mapping[str, attributes.OwnEffect] = field(default_factory=dict)
     live: tuple[str, ...] = ()
+    changes_context: Callable[[Mapping[str, str]], bool] = lambda _os: True
     hardware_version: int = 0
     ends_at_reboot: str = ""
     judges_context: bool = False
@@ -106,6 +108,10 @@ class Hypervisor:
     def grows(self) -> bool:
         """Return whether its machines are started with the most memory and processors that they may come to."""
         return GROWTH in self.live
+
+    def live_of(self, os: Mapping[str, str]) -> tuple[str, ...]:
+        """Return what is changed on a running machine with this OS."""
+        return (*self.live, CONTEXT) if self.changes_context(os) else self.live
 
     def format_of(self, word: str) -> str:
         """Return the format that a word of DISK/DRIVER means, "" for a word that this hypervisor would stumble over."""

@@ -58,7 +58,7 @@ _GUESTS = ("CONTEXT", "INJECT")
 
 # Among what is changed on a running machine: disks that become larger, and memory and processors up to the most that
 # the machine was started with.
-DISK_SIZE, GROWTH = "DISK/SIZE", "GROWTH"
+CONTEXT, DISK_SIZE, GROWTH = "CONTEXT", "DISK/SIZE", "GROWTH"
 # What nodes and OVN let through a NIC: they act on that whatever the machine does.
 FILTERS_OF_NICS = tuple(f"NIC/{key}" for key in ("SECURITY_GROUPS", "FILTER_IP_SPOOFING", "FILTER_MAC_SPOOFING"))
 # What says how far a machine may grow while it runs, where its hypervisor has GROWTH.
@@ -85,10 +85,13 @@ class Change:
 
 
 def changes(
-    old: Template, new: Template, live: Collection[str] = (), has: Mapping[str, Sequence[MachineDevice]] = _NOTHING
+    old: Template,
+    new: Template,
+    live: Collection[str] = (CONTEXT,),
+    has: Mapping[str, Sequence[MachineDevice]] = _NOTHING,
 ) -> list[Change]:
     """Return what has to change on a machine of template `old` so that it is one of template `new`.
-    live: see model.hypervisor_rules.Rules.
+    live: see model.hypervisor.Hypervisor.live_of().
     has: what the machine has of each DISK and NIC of `old`, as far as that is known.
 
     These are no difference: upper and lower case where case means nothing, the order of keys in a vector and of
@@ -110,15 +113,15 @@ def how_to_change(
     name: str,
     old: Template,
     new: Template,
-    live: Collection[str] = (),
+    live: Collection[str] = (CONTEXT,),
     has: Mapping[str, Sequence[MachineDevice]] = _NOTHING,
 ) -> str:
     """Return what it takes to change that attribute from old to new."""
-    if name == "CONTEXT":
+    if name == CONTEXT:
         if old.has(name) != new.has(name):
             return RECREATE
         places = [{key: t.vector(name).get(key, "") for key in ("TARGET", "DEV_PREFIX", "DRIVER")} for t in (old, new)]
-        return "live" if places[0] == places[1] and not _is_disk(old) else "poweroff"
+        return LIVE if CONTEXT in live and places[0] == places[1] and not _is_disk(old) else POWEROFF
     if name == "CONTEXT_FORMAT" and _is_disk(old):
         return "poweroff"
     if name == "OS" and _caseless(old, "UUID") != _caseless(new, "UUID"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Optional
+from typing import Any, Optional
 
 from ..dataclass import dataclass
 from . import defaults
@@ -36,6 +36,16 @@ class Os:
     firmware_secure: bool = False
     sd_disk_bus: str = ""
     suspends: bool = True
+
+    @property
+    def type_keys(self) -> dict[str, str]:
+        """Return the keys of OS that say what kind of machine it is."""
+        return type_keys_of(vars(self))
+
+
+def type_keys_of(os: Mapping[str, Any]) -> dict[str, str]:
+    """Return the same of the plain form of an Os."""
+    return {key: str(os.get(key.lower()) or "") for key in ("MACHINE", "KERNEL", "BOOTLOADER")}
 
 
 @dataclass(frozen=True)

@@ -502,4 +502,5 @@ OPENVZ = Hypervisor(
     container=container,
     own=_own_attributes(),
     live=attributes.silent(attributes.KVM, _own_attributes()),
+    changes_context=lambda os: False,
 )

@@ -46,7 +46,7 @@ def kind(os: Mapping[str, str]) -> str:
 
 
 def kind_of(vm: Vm) -> str:
-    return kind({"MACHINE": vm.os.machine, "KERNEL": vm.os.kernel, "BOOTLOADER": vm.os.bootloader})
+    return kind(vm.os.type_keys)
 
 
 def boot_letters(vm: Vm) -> str:
@@ -208,6 +208,8 @@ XEN = Hypervisor(
     command_line=lambda os: 1023 if kind(os) == PV else 2047,
     column=attributes.XEN,
     live=("DISK", "NIC", "MEMORY", *FILTERS_OF_NICS, *attributes.silent(attributes.XEN)),
+    # Of emulated drives only.
+    changes_context=lambda os: kind(os) == HVM,
     ends_at_reboot="on_reboot = 'destroy'",
 )
 # The same machines, made by libvirt.

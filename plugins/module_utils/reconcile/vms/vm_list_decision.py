@@ -23,11 +23,11 @@ from ...model.template import Template
 from . import adoptions, renames
 from .adoptions import Adoptions
 from .destroy_limit import DestroyLimit, loses_disks, names_of_destroyed, refuse_beyond
+from .machine_age import doubts_of_age
 from .vm_item import INDEX, OPERATIONS, WANTED, Spec, Templates, spec_of
 from .vm_outcome import Outcome
 from .vm_update import (
     change_as_listed,
-    doubts_of_age,
     doubts_of_host_name,
     doubts_of_sockets,
     refuse_losing_unsaved_disks,

@@ -15,6 +15,7 @@ from ...hypervisors.console_access import console_instructions
 from ...model.dataclass_json import to_plain
 from ...model.instantiate.graphics import wants_made_up_password
 from ...model.plan import GivenUp, Observed, Plan
+from .machine_age import doubts_of_age
 
 SYSTEM_DATASTORE = "datastores/0"
 _ADDRESSES = ("ip", "ip6", "ip6_ula")
@@ -53,6 +54,7 @@ def vm_view(record: VmRecord, root: str, unsure: bool = False) -> dict[str, Any]
         "domain": domain,
         "access": console_instructions(record.hypervisor, domain, record.graphics),
         "waits": [dict(each) for each in record.waits],
+        "lacks": doubts_of_age(record),
         "error": record.error,
         "stime": record.stime,
     }

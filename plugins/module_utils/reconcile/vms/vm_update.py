@@ -17,7 +17,7 @@ from ...errors import BeingEnded, Conflict, NebulaError
 from ...model import attributes, boot_image, hypervisor_rules
 from ...model import template_changes as model_changes
 from ...model.device_matching import ALIAS, DEVICES, DISK, HOTPLUG, LIVE, NIC, POWEROFF, RECREATE, MachineDevice
-from ...model.instantiate import cpu_topology, growth, hardware_version, truncated_host_names
+from ...model.instantiate import cpu_topology, growth, truncated_host_names
 from ...model.object_ids import id_of
 from ...model.owner import Owner
 from ...model.saved_disks import holds_saved_disk, origin_of
@@ -48,7 +48,7 @@ def change_as_listed(
         outcome.left(record, "host", record.host, spec.host, what, remedy, "it is made there anew")
     rule = hypervisor_rules.rules_of(record.hypervisor)
     wanted = renames.by_former_images(engine, record, spec.template)
-    always = model_changes.live_while(rule.live, [each["part"] for each in record.waits])
+    always = model_changes.live_while(rule.live_of(record.os), [each["part"] for each in record.waits])
     changes = model_changes.changes(record.request, wanted, always)
     has: Mapping[str, Sequence[MachineDevice]] = {}
     if any(change.attribute in DEVICES for change in changes):
@@ -57,7 +57,9 @@ def change_as_listed(
     owner = _another_owner(spec, record)
     if owner is not None:
         changes.append(
-            Change(OWNER, record.owner.name, owner.name, how_to_change("CONTEXT", record.request, record.request))
+            Change(
+                OWNER, record.owner.name, owner.name, how_to_change("CONTEXT", record.request, record.request, always)
+            )
         )
     off = record.state == "POWEROFF" or record.state in NOT_STARTED or spec.state == "poweroff"
     live = (*always, *_growing(record, wanted)) if record.state == "RUNNING" else ()
@@ -157,17 +159,6 @@ def doubts_of_host_name(record: VmRecord) -> list[str]:
     context = record.request.vector("CONTEXT") if record.request is not None else {}
     named = {key: _OWN_NAME.sub(lambda _found: record.name, value) for key, value in context.items() if "$" in value}
     return [f"VM {record.name}: {cut}" for cut in truncated_host_names.cuts_of_host_name(named)]
-
-
-def doubts_of_age(record: VmRecord) -> list[str]:
-    """Return warnings if a machine that is there has less than a new one of its template would have."""
-    if record.request is None:
-        return []
-    doubts = (
-        growth.doubt_of_machine(record.hypervisor, record.growth, record.request),
-        hardware_version.doubt_of_machine(record.hypervisor, record.hardware_version, record.request),
-    )
-    return [f"VM {record.name}: {doubt}" for doubt in doubts if doubt]
 
 
 def _growing(record: VmRecord, wanted: Template) -> list[str]:

@@ -60,7 +60,8 @@ def update(
 ) -> VmRecord:
     row = parts.rows.get(vm_id)
     vm = vm_of(row)
-    live = model_changes.live_while(hypervisor_rules.rules_of(vm.hypervisor).live, waiting.waiting_of(row))
+    always = hypervisor_rules.rules_of(vm.hypervisor).live_of(vm.os.type_keys)
+    live = model_changes.live_while(always, waiting.waiting_of(row))
     changes = model_changes.changes(request_of(row), template, live, has_of(to_plain(vm)))
     host = parts.hosts.by_id()[row["host_id"]]
     references = References(parts.images, parts.networks)
@@ -85,7 +86,7 @@ def update(
     elif not demands.graphics:
         parts.port_rows.hold(vm_id)
     waits = _waiting(parts, row, template, changes, devices, growth, agreed)
-    read_at_start = model_changes.how_to_change("CONTEXT", template, template) == POWEROFF
+    read_at_start = model_changes.how_to_change("CONTEXT", template, template, live) == POWEROFF
     if owner is not None and read_at_start and parts.tasks.found_state(row) == "RUNNING":
         waits = with_owner(waits, vm.owner.name, owner.name)
     runs_with = _running_sizes(waits, asked, growth, whole, holds)
@@ -187,7 +188,7 @@ def _waiting(
         has_of(to_plain(vm)),
         ids,
         (
-            *hypervisor_rules.rules_of(vm.hypervisor).live,
+            *hypervisor_rules.rules_of(vm.hypervisor).live_of(vm.os.type_keys),
             *changed_at_once(vm.growth, request_of(row), template, waiting.waiting_of(row)),
         ),
         agreed,

@@ -18,7 +18,7 @@ from ....model.flags import TRUE
 from ....model.host import Host
 from ....model.owner import Owner
 from ....model.states import VmState, vm_state_name
-from ....model.vm import Growth
+from ....model.vm import Growth, type_keys_of
 from ...ports import VmRecord
 from .network_values import NetworkValues
 from .parts import Parts
@@ -168,6 +168,7 @@ def record_of(
         has_topology=body.get("topology") is not None,
         growth=from_plain(Growth, body["growth"]) if body.get("growth") else None,
         hardware_version=body.get("hardware_version", 0),
+        os=type_keys_of(body.get("os") or {}),
         addresses=addresses_of(given, body.get("aliases", ())) if context else None,
         nics=[
             {key: nic[key] for key in ("nic_id", "network", "bridge", "mac", "ip", "ip6", "ip6_ula", "target")}

@@ -90,6 +90,48 @@ def test_machines_keep_what_that_release_made_of_them(engine, tmp_path, changes)
     assert list(differing) == [NAMES["jumbo"]] and "<mtu size='9000'" in differing[NAMES["jumbo"]].replace('"', "'")
 
 
+def test_a_site_that_carries_differences_loses_nothing_by_its_first_runs(engine):
+    """Whose lists have fewer NICs and less memory than the machines, which that release has told and left
+    (nebula_on_difference: warn)."""
+
+    def has() -> dict[str, tuple[list[int], list[int]]]:
+        return {
+            each.name: ([disk["disk_id"] for disk in each.disks], [nic["nic_id"] for nic in each.nics])
+            for each in engine.vms.pool()
+        }
+
+    before = has()
+    with_nics = {name for name, (_disks, nics) in before.items() if nics}
+    assert len(with_nics) > 3
+    for _run in range(2):
+        with engine.session():
+            outcomes, _warnings = reconcile(engine, [{**each, "nics": [], "memory": 16} for each in older_site.VMS])
+            planned = [each for plan in engine.vms.plans().values() for each in plan.vms]
+            older_site.carried_out(engine, planned)
+        assert [str(outcome.error) for outcome in outcomes if outcome.error] == [] and has() == before
+        assert not any(each.agreed or each.detached or each.operation for each in planned)
+        left = {outcome.name for outcome in outcomes for each in outcome.differences if each.attribute == "NIC"}
+        assert left == with_nics
+    # The same machines get a disk while they run.
+    with engine.session():
+        more = [
+            {
+                **each,
+                "disks": [
+                    *engine.vms.pool(names=[each["name"]])[0].request.vectors("DISK"),
+                    {"TYPE": "fs", "SIZE": "8"},
+                ],
+            }
+            for each in older_site.VMS
+            if each["host"] == "node1"
+        ]
+        outcomes, _warnings = reconcile(engine, more)
+    assert [str(outcome.error) for outcome in outcomes if outcome.error] == []
+    assert all(len(has()[name][0]) == len(before[name][0]) + 1 for name in (each["name"] for each in more))
+    parts = [part for outcome in outcomes for part in outcome.parts if part.part.startswith("DISK")]
+    assert len(parts) == len(more) and {part.when for part in parts} == {"at once"}
+
+
 def test_new_machines_are_made_otherwise(engine, tmp_path):
     with engine.session():
         new = [

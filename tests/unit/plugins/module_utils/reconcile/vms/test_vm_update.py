@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 
+import changes_of_machines
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.device_matching import HOTPLUG, POWEROFF
@@ -992,3 +993,28 @@ def test_a_wait_that_a_former_release_noted_for_what_has_no_effect_ends(engine):
     engine.store.db.execute("UPDATE vms SET waits = ?", (json.dumps(waits),))
     run(engine, dict(VM, attributes=after))
     assert engine.vms.pool()[0].waits == []
+
+
+@pytest.mark.parametrize(
+    ("hypervisor", "os_", "waits"),
+    [
+        ("kvm", {}, False),
+        ("lxc", {}, False),
+        ("openvz", {}, True),
+        ("xen", {"KERNEL": "/boot/vmlinuz"}, True),
+        ("xen_libvirt", {"MACHINE": "xenpvh", "KERNEL": "/boot/vmlinuz"}, True),
+        ("xen", {"MACHINE": "xenfv"}, False),
+    ],
+)
+def test_a_context_that_a_running_machine_gets_at_its_next_start_is_waited_for(tmp_path, hypervisor, os_, waits):
+    site = changes_of_machines.Site(str(tmp_path), hypervisor)
+    item = {**changes_of_machines.BASE, "attributes": {"OS": [os_]} if os_ else {}}
+    site.bring_running({**item, "context": {"PASSWORD": "first-hidden"}})
+    outcome = site.decide({**item, "context": {"PASSWORD": "second-hidden"}})
+    (machine,) = site.engine.vms.pool()
+    assert [each["part"] for each in machine.waits] == (["CONTEXT"] if waits else [])
+    assert {each.when for each in outcome.parts} == {"at its next start" if waits else "at once"}
+    assert "hidden" not in str(machine.waits) + str(outcome.parts)
+    site.bring_running({**item, "context": {"PASSWORD": "first-hidden"}})
+    assert not site.engine.vms.pool()[0].waits
+    site.engine.close()
