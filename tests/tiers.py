@@ -136,7 +136,7 @@ SUITES = {
             f"{UTILS}/storage/given_directories.py",
         ),
         files=("test_kvm_changes", "test_kvm_living", "test_kvm_hardware", "test_shared_directories"),
-        minutes=5,
+        minutes=7,
     ),
     "disks": Suite(
         subjects=(

@@ -44,12 +44,34 @@ class Tried:
         assert outcome.error is None, outcome.error
         return outcome
 
-    def change(self, operation: Operation, seen: bool) -> None:
-        """Bring the machine from what the operation has before to what it has after. seen: the hypervisor shows it."""
+    def change_at_rest(self, operation: Operation, state: str) -> None:
+        """Bring a machine that is off, or saved, from what the operation has before to what it has after, and let it
+        run: then nothing waits."""
+        self.bring(state=state.lower(), hard=True, **operation.before)
+        word, after = self._word(operation, state), {"state": state.lower(), **operation.after}
+        if word in (REFUSED, NONE):
+            decided = self.site.decide({**self.item, **after})
+            assert decided.error is not None or decided.differs
+            after = {"state": state.lower(), **operation.before}
+        outcome = self.bring(**after)
+        assert outcome is None or (outcome.state, outcome.waits) == (state, False), outcome
+        again = self.bring(**after)
+        assert again is None or not again.changed
+        started = self.bring(**{**after, "state": "running"})
+        assert started is not None and started.changed and not started.waits
+        assert not self.site.engine.vms.pool()[0].waits
+
+    def _word(self, operation: Operation, state: str) -> str:
         with tempfile.TemporaryDirectory() as place:
             said = Site(place, self.site.hypervisor)
-            word = said.becomes(operation, "RUNNING")
-            said.engine.close()
+            try:
+                return said.becomes(operation, state)
+            finally:
+                said.engine.close()
+
+    def change(self, operation: Operation, seen: bool) -> None:
+        """Bring the machine from what the operation has before to what it has after. seen: the hypervisor shows it."""
+        word = self._word(operation, "RUNNING")
         has, after = self.sees(), {"state": "running", **operation.after}
         if word in (REFUSED, NONE):
             decided = self.site.decide({**self.item, **after})

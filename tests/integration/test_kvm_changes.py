@@ -60,8 +60,22 @@ def shown(node: Node) -> str:
     return text_of(domain)
 
 
+HERE = [each.what for each in OPERATIONS if not each.what.startswith(NOT_HERE)]
+
+
 @in_world
-@pytest.mark.parametrize("what", [each.what for each in OPERATIONS if not each.what.startswith(NOT_HERE)])
+@pytest.mark.parametrize("state", ["POWEROFF", "SUSPENDED"])
+@pytest.mark.parametrize("what", HERE)
+def test_a_change_of_a_machine_that_does_not_run(what: str, state: str) -> None:
+    with host() as switch, directories(), a_node() as node, a_site(node, switch, "kvm", files(node), node.size) as site:
+        tried = Tried(node, site, {}, lambda: shown(node))
+        tried.bring(state="running", **named(what).before)
+        tried.change_at_rest(named(what), state)
+        tried.bring(state="absent", hard=True)
+
+
+@in_world
+@pytest.mark.parametrize("what", HERE)
 def test_a_change(image: str, what: str) -> None:
     with host() as switch, directories(), a_node() as node:
         node.take(image)

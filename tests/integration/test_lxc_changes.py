@@ -50,6 +50,18 @@ def shown(node: LxcNode) -> str:
 
 
 @in_world
+@pytest.mark.parametrize("state", ["POWEROFF", "SUSPENDED"])
+@pytest.mark.parametrize("what", HERE)
+def test_a_change_of_a_container_that_does_not_run(what: str, state: str) -> None:
+    with host() as switch, a_container_node() as node, a_site(node, switch, "lxc", files(node), node.size) as site:
+        tried = Tried(node, site, {}, lambda: shown(node))
+        tried.bring(state="running", **named(what).before)
+        node.wait_for_line(node.vm(0), "nebula-guest: ready")
+        tried.change_at_rest(named(what), state)
+        tried.bring(state="absent", hard=True)
+
+
+@in_world
 @pytest.mark.parametrize("what", HERE)
 def test_a_change(what: str) -> None:
     with host() as switch, a_container_node() as node, a_site(node, switch, "lxc", files(node), node.size) as site:

@@ -164,7 +164,12 @@ class Lists:
         found = {f"web-{i}": web for i in range(self.web)}
         found |= {f"vnc-{i}": Expected("running", self.memory, console=True) for i in range(self.vnc)}
         found["grower"] = Expected(
-            self.grower.state, 32, disks=self.grower.disks + 1, nics=self.grower.nics, size=self.grower.size
+            # What it may grow to: the balloon of a guest that halts keeps it all.
+            self.grower.state,
+            64,
+            disks=self.grower.disks + 1,
+            nics=self.grower.nics,
+            size=self.grower.size,
         )
         for name in ("keeper", "solo"):
             if getattr(self, name) != "absent":
@@ -218,6 +223,8 @@ class Scene:
             "nebula_accelerator": "qemu",
             "nebula_manage_packages": False,
             "nebula_verify": False,
+            # What is lost is lost by the lists.
+            "nebula_destroy_limit": "100%",
             "nebula_teardown_persistent": True,
             "nebula_images": [
                 {"name": "halt", "path": str(self.directory / "halt.raw")},
