@@ -278,7 +278,8 @@ hypervisors' own declarations.
 | – | it has nothing of that kind |
 
 A machine that is off gets all of them in the same run. A machine that is suspended gets what its memory does not hold
-(the catalog's own, `context`, CPU); anything else is told as a difference until it runs or is off.
+(the catalog's own, CPU, and `context` where a running machine gets that at once); anything else is told as a difference
+until it runs or is off.
 """
 
 

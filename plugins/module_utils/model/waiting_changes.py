@@ -16,6 +16,7 @@ from .device_matching import CATALOG, DEVICES, DISK, MachineDevice, is_shared_di
 from .flags import TRUE
 from .template import Template
 from .template_changes import (
+    CONTEXT,
     DISK_SIZE,
     Change,
     Normal,
@@ -109,7 +110,7 @@ def waiting_after(
         if name in DEVICES:
             found.update(_devices_waiting(name, before, templates, has, ids, live))
             found.update(_devices_going(name, before, templates, has, ids, live, removes))
-        elif change.how == "poweroff" and name in live:
+        elif change.how == "poweroff" and name in live and name != CONTEXT:
             # A former release may have had it wait.
             found[name] = None
         elif change.how == "poweroff":

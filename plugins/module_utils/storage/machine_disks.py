@@ -12,7 +12,7 @@ import re
 import stat
 from collections.abc import Callable, Collection, Mapping
 
-from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError, NoSpace
+from ..errors import Conflict, ImageRefused, InvalidValue, NebulaError
 from ..guest_disk import file_injection
 from ..host.files import adopt, explained, remove_file, settle, sync_directory
 from ..model.container_user_ids import RANGES, id_range
@@ -21,7 +21,7 @@ from ..model.injected_files import Injected
 from ..model.transfer import name_of
 from ..model.vm import Vm
 from . import disk_creation, disk_saving, file_system_growth, roots
-from .datastore_layout import disk_path, hypervisor_group, protect, require_space, room
+from .datastore_layout import disk_path, hypervisor_group, protect, require_space
 from .transfer_methods import is_drive, path_of_shared
 
 MIB = 1024 * 1024
@@ -100,13 +100,6 @@ def _source_of(disk: Disk, find: Find) -> str:
     return disk.source if disk.type == SHARED_DIRECTORY else find(disk) if disk.source else ""
 
 
-def require(vm: Vm, directory: str, find: Find, anew: bool = False) -> None:
-    """Raise what `find` raises for an image of which a disk is still to be made. anew: all disks are."""
-    for disk in vm.disks:
-        if anew or not os.path.lexists(disk_path(directory, disk.disk_id)):
-            _source_of(disk, find)
-
-
 def linked_files(directory: str) -> dict[str, int]:
     """Return the disks of a machine whose files are images' own, by these files: links in its directory lead to
     them."""
@@ -126,28 +119,13 @@ def id_of_file(path: str, directory: str, links: Mapping[str, int]) -> int | Non
     return links.get(path) if number is None else int(number[1])
 
 
-def refuse_too_large(vm: Vm, directory: str, ids: Collection[int]) -> None:
-    """Raise NoSpace for one of these disks that is to become larger than the whole file system of its datastore."""
-    _free, whole = room(directory)
-    for disk in vm.disks:
-        if whole is not None and disk.disk_id in ids and _can_grow(disk) and disk.size > whole:
-            raise NoSpace(
-                f"virtual machine {vm.name}: DISK {disk.disk_id}: SIZE = {disk.size}",
-                f"the file system of {directory} has {whole} MiB in all",
-                "Ask for less, or give its host a datastore with more room",
-            )
-
-
 def grow(vm: Vm, files: Mapping[int, DiskFiles], ids: Collection[int], whole: bool = False) -> bool:
     """Make disks of a machine that is off as large as they are to be. Return whether any was smaller. A disk whose
     file system can't grow stays as it was.
     files, ids: where the disks are, and which of them are meant
     whole: whether the file systems on them grow as well"""
     grown = False
-    growing = _growing(vm, files, ids, whole)
-    for disk, file in growing:
-        refuse_too_large(vm, os.path.dirname(file.path), [disk.disk_id])
-    for disk, file in growing:
+    for disk, file in _growing(vm, files, ids, whole):
         try:
             _grow(disk, file, whole)
         except NebulaError as error:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from ...context import directory, files_on_node, iso9660
 from ...dataclass import replace
-from ...errors import ForeignObject, InvalidValue, NoSpace, NotFound, Unsupported
+from ...errors import ForeignObject, InvalidValue, NotFound, Unsupported
 from ...guest_disk import file_injection
 from ...host import node_file
 from ...host.files import read_limited, write_atomically
@@ -47,10 +47,10 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
     if is_off:
         job.common.driver.let_go(job.mark)
     adjusts = running and "adjust" in job.common.driver.capabilities
-    if adjusts and (job.planned.refitted or job.planned.grown or vm.growth is not None):
+    if adjusts and (job.planned.refitted or vm.growth is not None):
         try:
             _check_adjustment(job)
-        except (ForeignObject, InvalidValue, NoSpace, NotFound, Unsupported):
+        except (ForeignObject, InvalidValue, NotFound, Unsupported):
             job.refused = True
             raise
     # The digests tell what is new, as what is there already is left as it is.
@@ -120,14 +120,15 @@ def _is_last(job: Job) -> bool:
     return not job.planned.operation and not job.planned.tasks
 
 
-def check_start(job: Job, anew: bool = False) -> None:
-    """Raise what would keep the machine from being started, as far as that is known before anything of it is ended.
-    anew: all of its disks are to be made anew."""
+def check_start(job: Job) -> None:
+    """Raise what would keep the machine from being started, as far as that is known before anything of it is ended."""
     named_files.refuse(job.vm, job.common.rules)
     named_files.require(job.vm, job.common.root)
     job.common.transfer.require(job.vm)
-    machine_disks.require(job.vm, job.directory, job.common.transfer.find, anew)
+    machine_disks.locate(job.vm, job.directory, job.common.transfer.find)
     job.common.bridges.require(job.vm)
+    if job.vm.context is not None:
+        files_on_node.context_files(job.common.root, job.common.plan, job.vm.context.files, job.common.filled)
 
 
 def _note_what_waits(job: Job, running: bool) -> None:
@@ -149,7 +150,6 @@ def _check_adjustment(job: Job) -> None:
     made."""
     vm = job.vm
     job.common.bridges.require(vm)
-    machine_disks.refuse_too_large(vm, job.directory, job.planned.grown)
     job.files = dict(machine_disks.locate(vm, job.directory, job.common.transfer.find))
     if vm.context is not None:
         job.files[vm.context.disk_id] = DiskFiles(disk_path(job.directory, vm.context.disk_id), "raw")

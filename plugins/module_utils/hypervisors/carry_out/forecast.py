@@ -10,7 +10,7 @@ import os
 
 from ...context import files_on_node, iso9660
 from ...dataclass import replace
-from ...errors import NebulaError, NoSpace, Unsupported
+from ...errors import NebulaError, Unsupported
 from ...host import node_file
 from ...host.restricted_directories import Rules
 from ...model.disk import DiskFiles
@@ -115,14 +115,13 @@ class Forecast:
         mark = Mark(self.plan.catalog, vm.vm_id, vm.uuid)
         directory = vm_directory(self.root, vm.vm_id)
         try:
-            machine_disks.refuse_too_large(vm, directory, planned.grown)
             files = dict(machine_disks.locate(vm, directory, self._transfer.find))
             if vm.context is not None:
                 files[vm.context.disk_id] = DiskFiles(disk_path(directory, vm.context.disk_id), "raw")
             site = site_with(self.driver, self.plan.catalog, node_file.read(self.root).accelerator)
             site = replace(site, directory=directory, disks=files, userspace_switch=self._bridges.is_userspace(vm))
             self.driver.check_adjustment(vm, site, mark, Adjustment(planned.grown, planned.agreed))
-        except (NoSpace, Unsupported) as error:
+        except Unsupported as error:
             return error
         except NebulaError:
             return None
@@ -151,9 +150,7 @@ def predict(
             outcomes.append(VmOutcome(vm_id, planned.generation, state))
             continue
         refusal = _why_unsupported(planned, driver) or _why_files_lack(planned, driver, state, root, rules)
-        adjusted = (
-            state == planned.wanted == "RUNNING" and not planned.operation and (planned.refitted or planned.grown)
-        )
+        adjusted = state == planned.wanted == "RUNNING" and not planned.operation and planned.refitted
         if refusal is None and forecast is not None and adjusted and "adjust" in forecast.driver.capabilities:
             refusal = forecast.why_not_adjusted(planned)
         if refusal is not None:

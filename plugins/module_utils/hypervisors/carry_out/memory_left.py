@@ -28,6 +28,8 @@ class Room:
         self._taking = threading.Lock()
         # MiB that machines hold which run here as this begins, where room is counted.
         self._occupied: dict[int, int] = {}
+        # Machines that are made anew, or started anew: they have ended before they take room again.
+        self._anew = {planned.vm.vm_id for planned in plan.vms if self._ends_before(planned)}
         # None: others hold no more than when the plan was decided.
         self._left = self._count_what_is_left()
         self.successors = PlaceQueue(plan, self._cost)
@@ -38,14 +40,17 @@ class Room:
             return False
         cost = self._cost(vm)
         with self._taking:
-            if self._left < cost:
+            # What it holds itself until it has ended.
+            own = self._occupied.get(vm.vm_id, 0) if vm.vm_id in self._anew else 0
+            if self._left + own < cost:
                 raise NoCapacity(
                     f"virtual machine {vm.name}: {vm.ordinary_memory} MiB + {cost - vm.ordinary_memory} MiB overhead",
-                    f"host {self._plan.host} has {max(0, self._left)} MiB left of {self._plan.memory}: machines that "
-                    "are not this catalog's were started since this was decided",
+                    f"host {self._plan.host} has {max(0, self._left + own)} MiB left of {self._plan.memory}: machines "
+                    "that are not this catalog's were started since this was decided",
                     "End those machines, or give this one another host or less memory, then run again",
                 )
-            self._left -= cost
+            self._left += own - cost
+            self._occupied.pop(vm.vm_id, None)
         return True
 
     def give_back(self, vm_id: int) -> None:
@@ -62,13 +67,9 @@ class Room:
         survey = self._driver.survey(self._plan.catalog)
         if survey.foreign_memory <= self._plan.foreign_memory:
             return None
-        # Machines that are made anew, or started anew, have ended before they take room again.
-        anew = {planned.vm.vm_id for planned in self._plan.vms if self._ends_before(planned)}
         paged = self._driver.on_huge_pages(self._plan.catalog)
         ordinary = {vm.vm_id: 0 if vm.vm_id in paged else vm.memory for vm in survey.vms if vm.memory}
-        self._occupied = {
-            vm_id: memory + self._overhead(memory, None) for vm_id, memory in ordinary.items() if vm_id not in anew
-        }
+        self._occupied = {vm_id: memory + self._overhead(memory, None) for vm_id, memory in ordinary.items()}
         return self._plan.memory - survey.foreign_memory - sum(self._occupied.values())
 
     def _ends_before(self, planned: PlannedVm) -> bool:

@@ -25,7 +25,7 @@ def carry_out(job: Job) -> str:
         # Before anything of it is gone.
         if job.planned.wanted == "RUNNING":
             take_room(job)
-            definition.check_start(job, anew=True)
+            definition.check_start(job)
         if job.planned.wanted != "SUSPENDED" and job.vm.context is not None:
             files_on_node.context_files(job.common.root, job.common.plan, job.vm.context.files, job.common.filled)
         removal.remove_domain_and_disks(job, anew=True)

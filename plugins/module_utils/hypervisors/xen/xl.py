@@ -69,8 +69,6 @@ REMEDIES = (
     ("answers: File exists", _LEFT),
     ("-emu): Device or resource busy", _LEFT),
     ("bridge", "Its network's bridge is not there: run role nebula.provision.network first"),
-    ("unable to remove device", KEPT),
-    ("failed to detach", KEPT),
     ("is not a block device", "The file is a link, or not there: make the machine anew (recreate: true)"),
     ("block device type", "Check DRIVER of its disks: leave it out, or use raw or qcow2"),
     ("mounted", "End the other domain, or whatever else has the file open (losetup -a)"),
@@ -263,7 +261,10 @@ class Tool:
         try:
             return run([self.name, *words], timeout=timeout)
         except CommandFailed as error:
-            raise error_of_xl(asked, error.found) from error
+            problem = error_of_xl(asked, error.found)
+            if words[0] in ("block-detach", "network-detach") and not problem.remedy:
+                raise TimedOut(asked, problem.found, KEPT) from error
+            raise problem from error
         except TimedOut as error:
             holder = lock_holder()
             found = f"{self.name} {words[0]} did not end within {timeout:g} s"
@@ -322,7 +323,7 @@ def _argv(pid: int) -> str:
 def error_of_xl(asked: str, text: str) -> NebulaError:
     """Return the error that xl's words mean."""
     pattern, remedy = next((each for each in REMEDIES if each[0].lower() in text.lower()), ("", ""))
-    kind = {LESS_MEMORY: NoCapacity, KEPT: TimedOut}.get(remedy, HypervisorError)
+    kind = NoCapacity if remedy == LESS_MEMORY else HypervisorError
     lines = [_CODE.sub("", line.strip()) for line in text.splitlines()]
     lines_before = [line for line in lines if not any(words in line for words in _AFTER)] or lines
     cause = [line for line in lines_before[:-SHOWN] if pattern and pattern.lower() in line.lower()][-1:]

@@ -77,14 +77,16 @@ class Restarts:
         show it themselves, but for machines whose items say rebooted; in check mode there are none."""
         for outcome in outcomes:
             spec, record = outcome.spec, outcome.after
-            if spec is None or record is None or not is_to_start_anew(record):
+            if spec is None or record is None or not (_takes_part(record, hosts) and is_to_start_anew(record)):
                 continue
-            if spec.state == "rebooted" or (check_mode and spec.restart_word != NEVER and _takes_part(record, hosts)):
-                known = {each.part for each in outcome.parts}
+            if spec.state == "rebooted" or (check_mode and spec.restart_word != NEVER):
+                # What this run decides is there already, under the names that people gave it.
+                known = {each["part"] for each in (outcome.before.waits if outcome.before is not None else ())}
+                known -= {each.part for each in outcome.parts}
                 outcome.parts += [
                     PartChange(each["part"], each["found"], each["wanted"], RESTARTED)
                     for each in record.waits
-                    if each["part"] not in known
+                    if each["part"] in known
                 ]
 
     def _batch_of(self, specs: Sequence[Spec]) -> int:

@@ -22,7 +22,7 @@ from ...model.object_ids import id_of
 from ...model.owner import Owner
 from ...model.saved_disks import holds_saved_disk, origin_of
 from ...model.template import Template
-from ...model.template_changes import Change, how_to_change, pair_devices, refuse_sizes
+from ...model.template_changes import CONTEXT, Change, how_to_change, pair_devices, refuse_sizes
 from ...model.vm import Os
 from ...model.waiting_changes import AT_ONCE, NEXT_START, OWNER, RESTARTED, UNTOLD, PartChange, part_changes
 from ...model.whole_numbers import whole
@@ -92,7 +92,7 @@ def change_as_listed(
         refits = change.attribute == DISK and change.how in (HOTPLUG, POWEROFF)
         if refits and _leaves_disks(engine, spec, outcome, record, (wanted, has), possible):
             continue
-        if change.attribute == DISK and not off and _loses_its_system(record, wanted, has):
+        if refits and not off and _loses_its_system(record, wanted, has):
             what = (
                 f"differs in {change.attribute}: it has {change.old}, the list says {change.new}, and it boots from it"
             )
@@ -177,7 +177,8 @@ def _is_at_once(change: Change, live: Collection[str]) -> bool:
     """Return whether the change is made while the machine runs. live: attributes that can change then."""
     if change.attribute in DEVICES:
         return change.how == LIVE or (change.how == HOTPLUG and change.attribute in live)
-    return change.how in ("catalog", "live") or change.attribute in live
+    # One that is a disk to the guest is read at its start, whatever changes at once elsewhere.
+    return change.how in ("catalog", "live") or (change.attribute in live and change.attribute != CONTEXT)
 
 
 def _is_to_be_tried_again(record: VmRecord, off: bool, agreed: bool) -> bool:

@@ -130,7 +130,7 @@ def update(
     refitted = any(change.attribute in DEVICES and change.how != LIVE for change in acting)
     loses = bool(devices.gone_disks or devices.interfaces.gone)
     same = body.owner == vm.owner and taken_by(body) == taken_by(vm)
-    comes = bool(devices.new_disks or devices.interfaces.new_nics or devices.grown)
+    comes = bool(devices.new_disks or devices.interfaces.new_nics)
     if (comes or (agreed and loses)) and state == "RUNNING" and not renamed and same:
         leaving_devices.keep(parts, row, {change.attribute for change in changes}, agreed and loses)
     elif changes or renamed or (body.owner, body.context) != (vm.owner, vm.context):

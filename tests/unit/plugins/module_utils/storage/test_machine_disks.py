@@ -21,7 +21,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Conflict,
     ImageRefused,
     InvalidValue,
-    NoSpace,
     NotFound,
     Unsupported,
 )
@@ -187,17 +186,6 @@ def test_a_disk_that_is_there_grows_with_all_that_it_holds(image, directory):
     assert info(directory / "disk.0")["backing-filename"] == str(image)
     assert persistent.read_bytes() == CONTENT.ljust(9 * MIB, b"\0")
     assert not machine_disks.would_grow(grown, files, about) and not machine_disks.grow(grown, files, about)
-
-
-def test_a_disk_larger_than_all_of_its_file_system_does_not_grow(directory):
-    small = vm(volatile(driver="raw", size=4))
-    files = machine_disks.prepare(small, str(directory))
-    huge = vm(*(replace(disk, size=1 << 40) for disk in small.disks))
-    ids = [disk.disk_id for disk in huge.disks]
-    with pytest.raises(NoSpace, match=rf"SIZE = {1 << 40}.*has [0-9]+ MiB in all"):
-        machine_disks.grow(huge, machine_disks.locate(huge, str(directory)), ids)
-    assert not machine_disks.would_grow(small, files, ids)
-    machine_disks.refuse_too_large(huge, str(directory), ())
 
 
 def test_a_cdrom_does_not_grow(image, directory):

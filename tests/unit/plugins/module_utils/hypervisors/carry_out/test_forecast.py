@@ -217,7 +217,7 @@ def test_a_machine_that_runs_or_stays_off_goes_on_without_its_kernel(root: str, 
     ("problem", "orders", "refused"),
     [
         (Unsupported("NIC 1, attached", "no slot is free"), {"refitted": True}, True),
-        (Unsupported("NIC 1, attached", "no slot is free"), {"grown": (0,)}, True),
+        (Unsupported("NIC 1, attached", "no slot is free"), {"grown": (0,)}, False),
         # Another decision, and what may be so by then.
         (Unsupported("NIC 1, attached", "no slot is free"), {}, False),
         (Unsupported("NIC 1, attached", "no slot is free"), {"refitted": True, "operation": "recreate"}, False),

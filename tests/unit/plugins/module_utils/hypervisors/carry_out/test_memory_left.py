@@ -11,10 +11,16 @@ from typing import Any
 import pytest
 from memory_node import CATALOG, Node, machine, told
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, TimedOut
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    HypervisorError,
+    NoCapacity,
+    TimedOut,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import batch
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.memory_left import Room
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import PlannedVm as Planned
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Growth
 from ansible_collections.nebula.provision.plugins.module_utils.network import links
@@ -140,6 +146,21 @@ def test_a_machine_that_is_made_or_started_anew_has_room_where_it_was(here: Node
     orders: dict[str, Any] = {"memory": 100, "foreign_memory": 10}
     (outcome,) = here.apply(Planned(machine(), 2, "RUNNING", **order), **orders)
     assert told(outcome) == ("RUNNING", True, "")
+
+
+@pytest.mark.parametrize("order", ANEW)
+def test_what_a_machine_holds_until_it_ends_is_given_to_no_other(here: Node, order: dict[str, Any]) -> None:
+    here.one("RUNNING")
+    here.driver.machines[0].memory = 64
+    here.driver.foreign_memory = 20
+    old, new = Planned(machine(), 2, "RUNNING", **order), Planned(machine(1, memory=60), 2, "RUNNING")
+    both = Plan(CATALOG, 2, "node1", (old, new), memory=130, foreign_memory=10)
+    room = Room(both, here.driver, str(here.root), "")
+    with pytest.raises(NoCapacity, match="has 36 MiB left of 130"):
+        room.take(new.vm)
+    assert room.take(old.vm)
+    with pytest.raises(NoCapacity):
+        room.take(new.vm)
 
 
 @pytest.mark.parametrize("order", ANEW)

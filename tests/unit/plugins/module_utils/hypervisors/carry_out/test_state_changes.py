@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,6 +123,20 @@ def test_what_would_not_start_again_is_not_ended(here: Node, operation: str, vm:
     assert told(here.one("RUNNING", 2, vm, **orders)) == ("RUNNING", False, "NotFound")
     assert here.driver.names() == [] and here.record().operated == 0
     assert told(here.one("RUNNING", 3, machine(), **orders)) == ("RUNNING", True, "")
+
+
+@pytest.mark.parametrize("operation", ["reboot", "recreate"])
+def test_a_machine_whose_image_is_gone_is_not_ended(here: Node, tmp_path: Path, operation: str) -> None:
+    """Its disk, which is there, rests on it, or is to be made of it."""
+    image = tmp_path / "image"
+    image.write_bytes(bytes(1 << 20))
+    vm = machine(disks=(Disk(3, "vdb", image="a", image_id=4, source=str(image), format="raw", driver="raw", size=1),))
+    assert told(here.one("RUNNING", 1, vm)) == ("RUNNING", True, "")
+    image.unlink()
+    here.driver.names()
+    orders = {"operation": operation, "waits": operation == "reboot", "hard": True}
+    assert told(here.one("RUNNING", 2, vm, **orders)) == ("RUNNING", False, "NotFound")
+    assert here.driver.names() == []
 
 
 def test_a_machine_that_never_ran_is_made_and_not_started(here: Node) -> None:

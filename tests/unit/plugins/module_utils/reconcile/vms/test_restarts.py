@@ -98,6 +98,8 @@ def test_there_are_as_many_rounds_as_batches(waiting, batch):
 def test_what_comes_with_a_start_that_this_run_makes_is_foretold(waiting, item, check_mode, told):
     with waiting.session():
         outcomes, _warnings = reconcile(waiting, [dict(WEB, memory=64, **item)])
+    Restarts(Batch(1)).foretell(outcomes, ["node2"], check_mode)
+    assert not any(outcome.parts for outcome in outcomes)
     Restarts(Batch(1)).foretell(outcomes, None, check_mode)
     parts = [[(each.part, each.found, each.wanted, each.when) for each in outcome.parts] for outcome in outcomes]
     assert parts == [[("MEMORY", "128", "64", "restarted now")] if told else []] * 3

@@ -308,10 +308,11 @@ def test_disks_that_nothing_tells_apart_are_named_by_their_targets(host):
     assert planned.detached == (2,)
 
 
+@pytest.mark.parametrize("state", ["poweroff", "running"])
 @pytest.mark.parametrize("disks", [[], [dict(DATA, TARGET="vda")]])
-def test_what_the_machine_boots_from_is_made_anew_or_stays(host, disks):
-    made(host, OS, DATA)
-    outcomes, planned = want(host, dict(VM, disks=disks, state="poweroff", detach=True))
+def test_what_the_machine_boots_from_is_made_anew_or_stays(host, disks, state):
+    made(host, OS, DATA, state=state)
+    outcomes, planned = want(host, dict(VM, disks=disks, state=state, detach=True))
     assert planned == []
     assert "differs in DISK" in outcomes[0].differs[0] and "set recreate: true" in outcomes[0].differs[0]
 
@@ -1004,11 +1005,15 @@ def test_a_wait_that_a_former_release_noted_for_what_has_no_effect_ends(engine):
         ("xen", {"KERNEL": "/boot/vmlinuz"}, True),
         ("xen_libvirt", {"MACHINE": "xenpvh", "KERNEL": "/boot/vmlinuz"}, True),
         ("xen", {"MACHINE": "xenfv"}, False),
+        # A disk to the guest.
+        ("kvm", None, True),
+        ("xen", None, True),
     ],
 )
 def test_a_context_that_a_running_machine_gets_at_its_next_start_is_waited_for(tmp_path, hypervisor, os_, waits):
     site = changes_of_machines.Site(str(tmp_path), hypervisor)
-    item = {**changes_of_machines.BASE, "attributes": {"OS": [os_]} if os_ else {}}
+    more = {"CONTEXT_DEVICE": "disk"} if os_ is None else {"OS": [os_]} if os_ else {}
+    item = {**changes_of_machines.BASE, "attributes": more}
     site.bring_running({**item, "context": {"PASSWORD": "first-hidden"}})
     outcome = site.decide({**item, "context": {"PASSWORD": "second-hidden"}})
     (machine,) = site.engine.vms.pool()
