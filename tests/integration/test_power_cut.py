@@ -161,6 +161,17 @@ MORE = {
 }
 
 
+# What a running machine gets and loses by a start that its list asks for.
+LESS = {
+    "disks": MORE["disks"][:1],
+    "nics": MORE["nics"][:1],
+    "memory": 48,
+    "state": "rebooted",
+    "hard": True,
+    "detach": True,
+}
+
+
 def scenes(flow: Flow) -> Iterator[tuple[str, Any]]:
     """What is done, one after the other; each is a module that reports its end."""
     for step in flow.begin():
@@ -180,7 +191,11 @@ def scenes(flow: Flow) -> Iterator[tuple[str, Any]]:
     yield "nebula_vm, resume", lambda: flow.decide(more)
     yield "nebula_deploy, resume", lambda: flow.run("nebula_deploy", **(flow.plan() or {}))
     yield "nebula_vm_record, resume", flow.record
-    gone = {**more, "state": "absent", "hard": True}
+    less = {**more, **LESS}
+    yield "nebula_vm, restart", lambda: flow.decide(less)
+    yield "nebula_deploy, restart", lambda: flow.run("nebula_deploy", **(flow.plan() or {}))
+    yield "nebula_vm_record, restart", flow.record
+    gone = {**less, "state": "absent", "hard": True}
     yield "nebula_vm, end", lambda: flow.decide(gone)
     yield "nebula_deploy, end", lambda: flow.run("nebula_deploy", **(flow.plan() or {}))
     yield "nebula_vm_record, end", flow.record
@@ -259,27 +274,31 @@ def test_power_cut_anywhere() -> None:
         for step in flow.begin():
             flow.take(step)
         for number in range(CUTS):
-            machine, runs = number % 3 != 0, number % 3 == 2
+            kind = ("nebula_image", "nebula_deploy", "attach", "restart")[number % 4]
             wanted: dict[str, Any] = {"name": f"cut-{number}", "template": "web"}
             images = {
                 "images": json.dumps([{**image, "name": f"{image['name']}-{number}"} for image in flow.images()[1:]])
             }
             module, arguments = "nebula_image", images
-            if runs:
+            if kind in ("attach", "restart"):
                 flow.bring(wanted)
                 wanted |= MORE
-            if machine:
+            if kind == "restart":
+                flow.bring(wanted)
+                wanted |= LESS
+            if kind != "nebula_image":
                 flow.decide(wanted)
                 module, arguments = "nebula_deploy", flow.plan() or {}
-            at = chance.randrange(1, CALLS["attach" if runs else module])
+            at = chance.randrange(1, CALLS[kind])
             try:
                 disk.go_on_with(cut_at(flow, disk, faults, at, module, arguments))
                 flow.check_catalog()
-                if machine:
+                if kind != "nebula_image":
                     (vm,) = flow.bring(wanted)["vms"]
                     assert vm["state"] == "RUNNING"
-                    if runs:
-                        assert (len(vm["disks"]), len(vm["nics"])) == (4, 2), vm
+                    if kind != "nebula_deploy":
+                        assert (len(vm["disks"]), len(vm["nics"])) == ((4, 2) if kind == "attach" else (1, 1)), vm
+                    assert (vm["memory"], vm["waits"]) == (48 if kind == "restart" else 32, []), vm
                     flow.bring({**wanted, "state": "absent", "hard": True})
                 else:
                     flow.run("nebula_image", **images)
@@ -293,7 +312,7 @@ def test_power_cut_anywhere() -> None:
 
 
 # How many calls of its own each makes, at least.
-CALLS = {"nebula_image": 130, "nebula_deploy": 160, "attach": 60}
+CALLS = {"nebula_image": 130, "nebula_deploy": 160, "attach": 60, "restart": 60}
 
 
 def cut_at(flow: Flow, disk: Disk, faults: Faults, at: int, module: str, arguments: dict[str, Any]) -> Path:

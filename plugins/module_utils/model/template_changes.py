@@ -121,9 +121,9 @@ def how_to_change(
         if old.has(name) != new.has(name):
             return RECREATE
         places = [{key: t.vector(name).get(key, "") for key in ("TARGET", "DEV_PREFIX", "DRIVER")} for t in (old, new)]
-        return LIVE if CONTEXT in live and places[0] == places[1] and not _is_disk(old) else POWEROFF
-    if name == "CONTEXT_FORMAT" and _is_disk(old):
-        return "poweroff"
+        return LIVE if places[0] == places[1] and _is_read_at_once(old, live) else POWEROFF
+    if name == "CONTEXT_FORMAT" and not _is_read_at_once(old, live):
+        return POWEROFF
     if name == "OS" and _caseless(old, "UUID") != _caseless(new, "UUID"):
         return RECREATE
     if name in (*MAXIMA, HOTPLUG_SLOTS):
@@ -183,9 +183,11 @@ def normal_vector(vector: Mapping[str, str]) -> dict[str, str]:
     return {key: _normal_text(key, text) for key, text in vector.items() if text}
 
 
-def _is_disk(template: Template) -> bool:
-    """Return whether the context is a disk to the guest: no hypervisor changes its medium while the machine runs."""
-    return template.get("CONTEXT_DEVICE").strip().lower() == "disk"
+def _is_read_at_once(template: Template, live: Collection[str]) -> bool:
+    """Return whether a running machine gets another context. No hypervisor changes the medium of one that is a disk to
+    the guest; those that have no drives don't ask what it is."""
+    is_disk = template.get("CONTEXT_DEVICE").strip().lower() == "disk" and "CONTEXT_DEVICE" not in live
+    return CONTEXT in live and not is_disk
 
 
 def _caseless(template: Template, key: str) -> str:

@@ -49,12 +49,13 @@ class Room:
                     "that are not this catalog's were started since this was decided",
                     "End those machines, or give this one another host or less memory, then run again",
                 )
-            self._left += own - cost
-            self._occupied.pop(vm.vm_id, None)
+            self._left -= max(0, cost - own)
+            # What it has more than it is to have is free once it has ended.
+            self._occupied[vm.vm_id] = max(0, own - cost)
         return True
 
     def give_back(self, vm_id: int) -> None:
-        """Count as free what a machine held that has ended by now."""
+        """Count as free what a machine held that has ended by now, without what was taken for it since."""
         with self._taking:
             if self._left is not None:
                 self._left += self._occupied.pop(vm_id, 0)

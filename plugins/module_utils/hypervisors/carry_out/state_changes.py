@@ -24,11 +24,12 @@ def carry_out(job: Job) -> str:
     if job.planned.operation == "recreate" and job.planned.is_due(job.record.operated):
         # Before anything of it is gone.
         if job.planned.wanted == "RUNNING":
-            take_room(job)
             definition.check_start(job)
+            take_room(job)
         if job.planned.wanted != "SUSPENDED" and job.vm.context is not None:
             files_on_node.context_files(job.common.root, job.common.plan, job.vm.context.files, job.common.filled)
         removal.remove_domain_and_disks(job, anew=True)
+        job.common.room.give_back(job.vm.vm_id)
         state = None
         _record_operation(job)
     if job.planned.wanted == "SUSPENDED":
@@ -39,10 +40,11 @@ def carry_out(job: Job) -> str:
 def _to_running(job: Job, state: str | None) -> str:
     if _restarts(job, state):
         # Before it is stopped: it would not come back.
-        take_room(job)
         definition.check_start(job)
+        take_room(job)
         # What a guest does by itself on most hypervisors leaves it with the definition that it has.
         stop(job, "RUNNING", "SHUTDOWN_POWEROFF")
+        job.common.room.give_back(job.vm.vm_id)
         job.moved("DIM", "POWEROFF")
         state = "POWEROFF"
     was = state

@@ -262,7 +262,7 @@ class Tool:
             return run([self.name, *words], timeout=timeout)
         except CommandFailed as error:
             problem = error_of_xl(asked, error.found)
-            if words[0] in ("block-detach", "network-detach") and not problem.remedy:
+            if words[0] in ("block-detach", "network-detach") and "unable to remove device" in error.found:
                 raise TimedOut(asked, problem.found, KEPT) from error
             raise problem from error
         except TimedOut as error:

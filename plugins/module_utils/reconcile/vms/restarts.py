@@ -14,6 +14,7 @@ from ...dataclass import dataclass, replace
 from ...engines.base import Engine
 from ...engines.ports import VmRecord
 from ...errors import InvalidValue, NebulaError
+from ...model.device_matching import DEVICES
 from ...model.object_ids import id_of
 from ...model.waiting_changes import RESTARTED, PartChange
 from .vm_item import ALL, NEVER, OPERATIONS, ROLLING, Spec, Templates, spec_of
@@ -80,13 +81,13 @@ class Restarts:
             if spec is None or record is None or not (_takes_part(record, hosts) and is_to_start_anew(record)):
                 continue
             if spec.state == "rebooted" or (check_mode and spec.restart_word != NEVER):
-                # What this run decides is there already, under the names that people gave it.
-                known = {each["part"] for each in (outcome.before.waits if outcome.before is not None else ())}
-                known -= {each.part for each in outcome.parts}
+                before = {each["part"] for each in (outcome.before.waits if outcome.before is not None else ())}
+                shown = {each.part for each in outcome.parts}
                 outcome.parts += [
                     PartChange(each["part"], each["found"], each["wanted"], RESTARTED)
                     for each in record.waits
-                    if each["part"] in known
+                    # Devices that this run decides are shown already, by their images and networks.
+                    if each["part"] not in shown and (each["part"] in before or each["part"].split()[0] not in DEVICES)
                 ]
 
     def _batch_of(self, specs: Sequence[Spec]) -> int:

@@ -158,9 +158,12 @@ def test_what_a_machine_holds_until_it_ends_is_given_to_no_other(here: Node, ord
     room = Room(both, here.driver, str(here.root), "")
     with pytest.raises(NoCapacity, match="has 36 MiB left of 130"):
         room.take(new.vm)
-    assert room.take(old.vm)
-    with pytest.raises(NoCapacity):
+    # It comes back smaller, and holds all that it has until it has ended.
+    assert room.take(replace(old.vm, memory=16))
+    with pytest.raises(NoCapacity, match="has 36 MiB left of 130"):
         room.take(new.vm)
+    room.give_back(0)
+    assert room.take(new.vm)
 
 
 @pytest.mark.parametrize("order", ANEW)

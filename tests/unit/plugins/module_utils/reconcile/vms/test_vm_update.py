@@ -1008,6 +1008,7 @@ def test_a_wait_that_a_former_release_noted_for_what_has_no_effect_ends(engine):
         # A disk to the guest.
         ("kvm", None, True),
         ("xen", None, True),
+        ("lxc", None, False),
     ],
 )
 def test_a_context_that_a_running_machine_gets_at_its_next_start_is_waited_for(tmp_path, hypervisor, os_, waits):
