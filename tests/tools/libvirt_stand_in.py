@@ -193,6 +193,10 @@ class Connection:
         self.defined.append(text)
         return self.domains[0]
 
+    def getLibVersion(self) -> int:
+        self._fail("getLibVersion")
+        return 9000000
+
     def restoreFlags(self, *arguments: Any) -> None:
         self._fail("restoreFlags")
         self.restored.append(arguments)

@@ -95,12 +95,26 @@ class LibvirtDomains:
                 self._connections.remove(connection)
             shared = self._connections[self._threads % CONNECTIONS] if len(self._connections) >= CONNECTIONS else None
             self._threads += 1
-        if shared is None or not self._is_alive(shared):
+        if shared is not None and not self._answers(shared):
+            with self._lock:
+                if shared in self._connections:
+                    self._connections.remove(shared)
+            shared = None
+        if shared is None:
             shared = self._open()
             with self._lock:
                 self._connections.append(shared)
         self._local.connection = shared
         return shared
+
+    def _answers(self, connection: Any) -> bool:
+        """Return whether libvirtd knows a connection that other threads have used: it may have been started anew since,
+        which only a question shows."""
+        try:
+            connection.getLibVersion()
+        except self._libvirt.libvirtError:
+            return False
+        return True
 
     def _is_alive(self, connection: Any) -> bool:
         """Return whether libvirtd still knew the connection when it was last used: a restarted libvirtd does not."""

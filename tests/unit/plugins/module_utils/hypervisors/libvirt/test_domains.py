@@ -8,6 +8,7 @@ real libvirtd is asked in tests/integration/test_kvm.py."""
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -23,7 +24,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 )
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domains
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domains import LibvirtDomains
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domains import CONNECTIONS, LibvirtDomains
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Growth, Topology
 
 CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
@@ -481,3 +483,24 @@ def test_an_error_without_a_message_is_told_by_what_it_is() -> None:
             return ""
 
     assert domains.message_of(Silent("virDomainCreate()\n failed")) == "virDomainCreate() failed"
+
+
+def test_a_shared_connection_that_libvirtd_has_forgotten_is_opened_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libvirtd was started anew while no thread used it: another one would get the error."""
+    opened: list[Connection] = []
+
+    def open_one(_uri: str) -> Connection:
+        opened.append(Connection())
+        return opened[-1]
+
+    install(monkeypatch, libvirt(open_one))
+    driver = KvmDriver()
+
+    def of_another_thread() -> Any:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(driver._connection).result()
+
+    assert len({id(of_another_thread()) for _thread in range(3 * CONNECTIONS)}) <= CONNECTIONS == len(opened)
+    for each in opened:
+        each.fails["getLibVersion"] = LibvirtError("Cannot write data: Broken pipe", 38)
+    assert of_another_thread() is opened[CONNECTIONS] and len(opened) == CONNECTIONS + 1
