@@ -24,7 +24,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 )
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import domains
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domains import CONNECTIONS, LibvirtDomains
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domains import (
+    CONNECTIONS,
+    LibvirtDomains,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Growth, Topology
 
