@@ -142,7 +142,8 @@ SUITES = {
         subjects=(
             *(f"{UTILS}/storage/{name}.py" for name in ("machine_disks", "disk_saving")),
             *(f"{UTILS}/guest_disk/{name}" for name in ("file_injection.py", "open")),
-            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("guest_agent", "running_disks", "quiesce")),
+            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("guest_agent", "guest_file_systems")),
+            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("running_disks", "quiesce")),
             *(f"{UTILS}/hypervisors/carry_out/disk_saves_and_snapshots.py", f"{UTILS}/reconcile/vms/save_as.py"),
         ),
         files=("test_disk_frozen", "test_file_injection", "test_inject"),

@@ -65,6 +65,12 @@ failed_vms:
   returned: always
   type: list
   elements: str
+unfinished_vms:
+  description: What is still to be done in machines that were changed while they run, a sentence each.
+  returned: always
+  type: list
+  elements: str
+  version_added: 0.2.0
 """
 
 from ansible.module_utils.basic import AnsibleModule

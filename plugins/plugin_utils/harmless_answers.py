@@ -27,7 +27,17 @@ _PRINTED = (
     *("msg", "reason", "skip_reason", "exception", "warnings", "deprecations", "stdout", "stderr", "stdout_lines"),
     *("stderr_lines", "module_stdout", "module_stderr", "diff", "cmd"),
     # Ours: a task that failed is printed with them, and roles and playbooks make messages of them.
-    *("error", "errors", "differs", "differences", "refused_answers", "failed_vms", "consistency", "repaired"),
+    *(
+        "error",
+        "errors",
+        "differs",
+        "differences",
+        "refused_answers",
+        "failed_vms",
+        "unfinished_vms",
+        "consistency",
+        "repaired",
+    ),
 )
 # Ansible takes these out of an answer, and prints a warning with what they held.
 _INTERNAL = ("_ansible_", "add_host", "add_group")

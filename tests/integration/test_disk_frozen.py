@@ -24,7 +24,7 @@ from in_world import in_world
 from ansible_collections.nebula.provision.plugins.module_utils.host.console.console_log import NAME
 from ansible_collections.nebula.provision.plugins.module_utils.host.console.guest_wait import wait
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import AgentAnswer, Mark
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import quiesce
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import guest_file_systems, quiesce
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import AGENT, CREATE, SAVE_AS, DiskTask
@@ -69,6 +69,50 @@ def a_guest(agent: str, full: int = 0) -> Iterator[tuple[Node, Vm]]:
         assert "mounted" in node.console(vm)
         wait_for(lambda: _answers(node, vm), "the guest agent")
         yield node, vm
+
+
+@in_world
+def test_a_file_system_grows_with_its_disk(agent: str) -> None:
+    with a_node() as node:
+        node.take(agent)
+        vm = node.vm(1, memory=128, context=None)
+        whole = Disk(disk_id=1, target="vdb", type="FS", fs="ext4", driver="qcow2", size=64)
+        parted = Disk(disk_id=2, target="vdc", type="FS", driver="raw", size=64)
+        vm = replace(vm, disks=(*vm.disks, whole, parted))
+        node.one(vm, "POWEROFF")
+        raw = str(node.directory(vm) / "disk.2")
+        subprocess.run(["sfdisk", "-q", raw], input="label: gpt\n,+\n", text=True, check=True)
+        subprocess.run(["mke2fs", "-q", "-t", "ext4", "-E", "offset=1048576", raw, "60M"], check=True)
+        assert node.one(vm).error is None
+        wait_for(lambda: "partition mounted" in node.console(vm), "the guest to be up", 60)
+        wait_for(lambda: _answers(node, vm), "the guest agent")
+        before = file_systems(node, vm)
+        boot, *others = vm.disks
+        vm = replace(vm, disks=(replace(boot, size=boot.size + 8), *(replace(each, size=128) for each in others)))
+        outcome = node.one(vm, grown=(0, 1, 2))
+        assert outcome.error is None
+        # Nothing of the disk is mounted from which it booted.
+        (note,) = outcome.notes
+        assert note.startswith(
+            "DISK 0 (vda) is larger, and the file system in it is not: none is mounted at its end that could grow. "
+        )
+        after = file_systems(node, vm)
+        assert sorted(before) == sorted(after) == ["/mnt", "/part"]
+        assert all(after[place] > 1.8 * before[place] for place in before)
+        # What a run that was broken off has left to be done is done once more, and harms nothing.
+        import libvirt
+
+        for target in ("vdb", "vdc"):
+            assert guest_file_systems.grow(libvirt, node.domain(vm), target, 128 << 20) == ""
+        goes_on(node, vm)
+
+
+def file_systems(node: Node, vm: Vm) -> dict[str, int]:
+    """Bytes by where they are mounted, as the guest's agent says."""
+    import libvirt_qemu
+
+    answer = libvirt_qemu.qemuAgentCommand(node.domain(vm), '{"execute": "guest-get-fsinfo"}', 5, 0)
+    return {each["mountpoint"]: each["total-bytes"] for each in json.loads(answer)["return"]}
 
 
 def _answers(node: Node, vm: Vm) -> bool:

@@ -392,6 +392,11 @@ class VmsPort(abc.ABC):
         """Return what the machine has, or is to have, of each DISK and NIC of its request."""
 
     @abc.abstractmethod
+    def disk_room(self, host: str) -> int | None:
+        """Return the MiB that may still be written where the disks of the host's machines lie; None if it has not told
+        in this run."""
+
+    @abc.abstractmethod
     def update(self, vm_id: int, template: Template, owner: Owner | None = None, agreed: bool = False) -> VmRecord:
         """Give the machine what `template` says and can be changed on it (see template_changes.CHANGEABLE). owner: None
         to keep the one that it has. agreed: while it runs it may lose the disks and NICs that it is to have no more."""

@@ -161,10 +161,12 @@ class Adjustment:
 class Adjusted:
     """Says what became of a running machine.
     changed: something differed, and was changed.
-    left: it still has what it is to have no more."""
+    left: it still has what it is to have no more.
+    notes: what is still to be done in it, a sentence each."""
 
     changed: bool = False
     left: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class Secrets(abc.ABC):

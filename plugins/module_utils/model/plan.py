@@ -204,7 +204,8 @@ class VmOutcome:
     that is not told: then it has them if there is no error.
     waits: it runs, and gets some of what it is to be at its next start; None where that is not told.
     stays: DISK or NIC with the id, of those that it was to lose while it ran and still has, after an error.
-    untouched: it runs on as it did, as its node refused, before anything was done, what was to change while it runs."""
+    untouched: it runs on as it did, as its node refused, before anything was done, what was to change while it runs.
+    notes: what is still to be done in it, a sentence each."""
 
     vm_id: int
     generation: int
@@ -217,6 +218,7 @@ class VmOutcome:
     waits: Optional[bool] = None
     stays: tuple[str, ...] = ()
     untouched: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def is_of_given_up(self) -> bool:
@@ -275,7 +277,8 @@ class Observed:
     see the front-end's datastores.
     networks: UUIDs of the catalog's networks whose bridge is here, None if that is not known.
     compared: what was compared of machines that are to be adopted.
-    mark: the catalog knows the node by it, under whatever name."""
+    mark: the catalog knows the node by it, under whatever name.
+    disk_room: MiB that may still be written where the disks of its machines lie, None if that is not known."""
 
     host: str
     hypervisor: str = "kvm"
@@ -301,3 +304,4 @@ class Observed:
     networks: Optional[tuple[str, ...]] = None
     compared: tuple[Comparison, ...] = ()
     mark: str = ""
+    disk_room: Optional[int] = None

@@ -121,8 +121,8 @@ def how_to_change(
         if old.has(name) != new.has(name):
             return RECREATE
         places = [{key: t.vector(name).get(key, "") for key in ("TARGET", "DEV_PREFIX", "DRIVER")} for t in (old, new)]
-        return LIVE if places[0] == places[1] and _is_read_at_once(old, live) else POWEROFF
-    if name == "CONTEXT_FORMAT" and not _is_read_at_once(old, live):
+        return LIVE if places[0] == places[1] and _is_read_at_once(old, new, live) else POWEROFF
+    if name == "CONTEXT_FORMAT" and not _is_read_at_once(old, new, live):
         return POWEROFF
     if name == "OS" and _caseless(old, "UUID") != _caseless(new, "UUID"):
         return RECREATE
@@ -141,9 +141,13 @@ def how_to_change(
 
 
 def live_while(live: Collection[str], waiting: Collection[str]) -> tuple[str, ...]:
-    """Return what changes while a machine runs that waits for other changes: of a console that is to be another one
-    nothing."""
-    return tuple(each for each in live if "GRAPHICS" not in waiting or not each.startswith("GRAPHICS/"))
+    """Return what changes while a machine runs that waits for other changes: nothing of a console that is to be another
+    one, and no context that is to be elsewhere."""
+    held = "GRAPHICS/" if "GRAPHICS" in waiting else None
+    moves = "CONTEXT_DEVICE" not in live and not {CONTEXT, "CONTEXT_DEVICE"}.isdisjoint(waiting)
+    return tuple(
+        each for each in live if not (held is not None and each.startswith(held)) and not (moves and each == CONTEXT)
+    )
 
 
 def is_another_password(before: Sequence[Normal], after: Sequence[Normal]) -> bool:
@@ -183,11 +187,11 @@ def normal_vector(vector: Mapping[str, str]) -> dict[str, str]:
     return {key: _normal_text(key, text) for key, text in vector.items() if text}
 
 
-def _is_read_at_once(template: Template, live: Collection[str]) -> bool:
+def _is_read_at_once(old: Template, new: Template, live: Collection[str]) -> bool:
     """Return whether a running machine gets another context. No hypervisor changes the medium of one that is a disk to
-    the guest; those that have no drives don't ask what it is."""
-    is_disk = template.get("CONTEXT_DEVICE").strip().lower() == "disk" and "CONTEXT_DEVICE" not in live
-    return CONTEXT in live and not is_disk
+    the guest, or becomes one; those that have no drives don't ask what it is."""
+    devices = {template.get("CONTEXT_DEVICE").strip().lower() for template in (old, new)}
+    return CONTEXT in live and ("disk" not in devices or "CONTEXT_DEVICE" in live)
 
 
 def _caseless(template: Template, key: str) -> str:

@@ -6,12 +6,15 @@ its template, or one disk or NIC."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Optional
 
 from ..dataclass import dataclass, replace
 from . import device_matching
+from .context import Context
+from .dataclass_json import to_plain
 from .device_matching import CATALOG, DEVICES, DISK, MachineDevice, is_shared_directory
 from .flags import TRUE
 from .template import Template
@@ -36,6 +39,8 @@ NOTHING = "nothing"
 UNTOLD = "/".join(DEVICES)
 # The part of a machine that no attribute of its own says: what is brought by a newer hardware version.
 HARDWARE = "hardware"
+# The part of a machine whose context is another, for whatever reason: a NIC that came, a name, a network's values.
+VARIABLES = "context"
 # The name of a change of the owner, which is no attribute of a template.
 OWNER = "owner"
 # What tells people which device it is, by the first that it has.
@@ -129,6 +134,24 @@ def with_owner(before: Mapping[str, Waiting], had: str, wanted: str) -> dict[str
     if kept == _as_json([wanted]):
         return {part: each for part, each in before.items() if part != OWNER}
     return {**before, OWNER: Waiting(had, wanted, kept)}
+
+
+def with_context(before: Mapping[str, Waiting], had: Vm, wanted: Vm) -> dict[str, Waiting]:
+    """Return the same for a machine whose guest reads its context at its start only.
+    had, wanted: as it was until now, and as it is to be."""
+    others = {part: each for part, each in before.items() if part != VARIABLES}
+    if had.context is None or wanted.context is None:
+        return others
+    kept = before[VARIABLES].had if VARIABLES in before else _as_json([_digest_of(had.context)])
+    if kept == _as_json([_digest_of(wanted.context)]):
+        return others
+    return {**others, VARIABLES: Waiting("as it was started with", "as it is made now", kept)}
+
+
+def _digest_of(context: Context) -> str:
+    """Return what tells contexts apart, and none of their secrets."""
+    said = [context.format, dict(context.variables), [to_plain(file) for file in context.files]]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def hardware_brought(had: Vm, wanted: Vm, template: Template) -> dict[str, Waiting]:

@@ -16,7 +16,12 @@ from ansible_collections.nebula.provision.plugins.module_utils.storage import de
 from .cache import cached, directory
 
 PACKAGES = ["qemu-guest-agent", "libglib2.0-0", "libnuma1", "libudev1", "liburing2", "libc6", "libpcre2-8-0"]
+PACKAGES += ["e2fsprogs", "libext2fs2", "libcom-err2", "libblkid1", "libuuid1"]
+PACKAGES += ["cloud-guest-utils", "fdisk", "libfdisk1", "libsmartcols1", "libreadline8", "libtinfo6", "util-linux"]
 PROGRAM = "usr/sbin/qemu-ga"
+# With what a file system and its partition are made larger.
+TOOLS = ("sbin/resize2fs", "sbin/sfdisk", "usr/bin/partx", "usr/bin/flock")
+SCRIPTS = ("usr/bin/growpart",)
 MODULES = (("virtio_pci", ""), ("virtio_blk", ""), ("virtio_console", ""), ("ext4", ""), ("button", ""), ("evdev", ""))
 BOOT = r"""#!/bin/sh
 PATH=/bin
@@ -27,6 +32,7 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 while read -r module options; do insmod "/lib/modules/$module.ko" $options; done < /lib/modules/order
 [ -b /dev/vdb ] && mount -t ext4 /dev/vdb /mnt && echo mounted
+[ -b /dev/vdc1 ] && mkdir /part && mount -t ext4 /dev/vdc1 /part && echo partition mounted
 acpid -c /etc/acpi -l /run/acpid.log
 for port in /sys/class/virtio-ports/*; do
     if [ "$(cat "$port/name")" = org.qemu.guest_agent.0 ]; then
@@ -59,16 +65,19 @@ def image() -> Path:
         tree["etc/nebula/boot"] = demo_image.file(BOOT.encode(), 0o755)
         tree["etc/inittab"] = demo_image.file(INITTAB.encode())
         tree["lib64"] = demo_image.link("lib")
-        tree["bin/qemu-ga"] = demo_image.file((root / PROGRAM).read_bytes(), 0o755)
-        for name, path in libraries(root, root / PROGRAM).items():
-            tree[f"lib/{name}"] = demo_image.file(path.read_bytes(), 0o755)
+        for program in (PROGRAM, *TOOLS, *SCRIPTS):
+            name = program.rpartition("/")[2]
+            tree[f"bin/{name}"] = demo_image.file((root / program).read_bytes(), 0o755)
+        for program in (PROGRAM, *TOOLS):
+            for name, path in libraries(root, root / program).items():
+                tree[f"lib/{name}"] = demo_image.file(path.read_bytes(), 0o755)
         kernel = max(kernels.glob("boot/vmlinuz-*"))
         demo_image.boot_disk(
             place / "agent.qcow2", kernel, demo_image.cpio(tree), demo_guest.KERNEL_COMMAND_LINE, place
         )
 
     (directory() / "packages").mkdir(parents=True, exist_ok=True)
-    inputs = [PACKAGES, MODULES, BOOT, INITTAB, demo_image.inputs("amd64")]
+    inputs = [PACKAGES, TOOLS, SCRIPTS, MODULES, BOOT, INITTAB, demo_image.inputs("amd64")]
     return cached("agent", inputs, make) / "agent.qcow2"
 
 

@@ -176,7 +176,7 @@ def _carry_out(common: Common, planned: PlannedVm) -> VmOutcome:
         done = VmOutcome(
             vm.vm_id, planned.generation, state, job.changed, task_error, job.log.last(), tuple(job.task_outcomes)
         )
-        return replace(done, fitted=job.is_fitted, waits=job.waits_in(state))
+        return replace(done, fitted=job.is_fitted, waits=job.waits_in(state), notes=job.notes)
     job.log("LCM", "E", str(error))
     state = _state_after(job, error)
     job.log("DIM" if state in ("DONE", "POWEROFF", "SUSPENDED") else "LCM", "I", f"New VM state is {state}")

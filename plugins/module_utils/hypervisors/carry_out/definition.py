@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import secrets
 from collections.abc import Mapping
 
@@ -120,15 +121,24 @@ def _is_last(job: Job) -> bool:
     return not job.planned.operation and not job.planned.tasks
 
 
-def check_start(job: Job) -> None:
-    """Raise what would keep the machine from being started, as far as that is known before anything of it is ended."""
+def check_start(job: Job, anew: bool) -> None:
+    """Raise what would keep the machine from being started, as far as that is known before anything of it is ended.
+    anew: its own disks are made anew."""
     named_files.refuse(job.vm, job.common.rules)
     named_files.require(job.vm, job.common.root)
-    job.common.transfer.require(job.vm)
-    machine_disks.locate(job.vm, job.directory, job.common.transfer.find)
+    check_files(job, anew)
     job.common.bridges.require(job.vm)
-    if job.vm.context is not None:
-        files_on_node.context_files(job.common.root, job.common.plan, job.vm.context.files, job.common.filled)
+
+
+def check_files(job: Job, anew: bool) -> None:
+    """Raise what would keep the machine's disks and its context from being made, as far as that is known before."""
+    common, vm = job.common, job.vm
+    common.transfer.require(vm)
+    machine_disks.locate(vm, job.directory, common.transfer.find)
+    made = [disk for disk in vm.disks if anew or not os.path.lexists(disk_path(job.directory, disk.disk_id))]
+    injected = [entry.file for disk in made for entry in disk.inject if entry.file is not None]
+    files = [*injected, *(vm.context.files if vm.context is not None else ())]
+    files_on_node.context_files(common.root, common.plan, files, common.filled)
 
 
 def _note_what_waits(job: Job, running: bool) -> None:
@@ -165,6 +175,9 @@ def _adjust(job: Job) -> bool:
     them."""
     adjusted = job.common.driver.adjust(job.vm, _site_of(job), job.mark, _adjustment(job))
     job.changed = adjusted.changed or job.changed
+    job.notes = adjusted.notes
+    for note in adjusted.notes:
+        job.log("VMM", "W", note)
     return not adjusted.left and (not job.planned.grown or job.common.driver.grows_running_disks)
 
 

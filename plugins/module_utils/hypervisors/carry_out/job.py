@@ -58,7 +58,8 @@ class Job:
     has_room: its memory was taken from what the node has left.
     fitted: it has the disks and NICs that it is to have.
     refused: something stands against what was to change while it runs, and so none of it was done now.
-    files: of its disks, once they are prepared."""
+    files: of its disks, once they are prepared.
+    notes: as VmOutcome has them."""
 
     common: Common
     planned: PlannedVm
@@ -74,6 +75,7 @@ class Job:
     refused: bool = False
     files: dict[int, DiskFiles] = field(default_factory=dict)
     task_outcomes: list[TaskOutcome] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
     @property
     def vm(self) -> Vm:

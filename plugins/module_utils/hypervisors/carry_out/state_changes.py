@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from ...context import files_on_node
 from ...dataclass import replace
 from ...host.console import console_log
 from ...host.files import remove_file
@@ -23,11 +22,13 @@ def carry_out(job: Job) -> str:
     state = job.common.driver.state(job.mark)
     if job.planned.operation == "recreate" and job.planned.is_due(job.record.operated):
         # Before anything of it is gone.
+        job.stage = "POWEROFF" if state == "POWEROFF" else job.stage
         if job.planned.wanted == "RUNNING":
-            definition.check_start(job)
+            definition.check_start(job, anew=True)
             take_room(job)
-        if job.planned.wanted != "SUSPENDED" and job.vm.context is not None:
-            files_on_node.context_files(job.common.root, job.common.plan, job.vm.context.files, job.common.filled)
+        else:
+            definition.check_files(job, anew=True)
+        job.stage = "PROLOG_FAILURE"
         removal.remove_domain_and_disks(job, anew=True)
         job.common.room.give_back(job.vm.vm_id)
         state = None
@@ -40,7 +41,7 @@ def carry_out(job: Job) -> str:
 def _to_running(job: Job, state: str | None) -> str:
     if _restarts(job, state):
         # Before it is stopped: it would not come back.
-        definition.check_start(job)
+        definition.check_start(job, anew=False)
         take_room(job)
         # What a guest does by itself on most hypervisors leaves it with the definition that it has.
         stop(job, "RUNNING", "SHUTDOWN_POWEROFF")

@@ -39,18 +39,20 @@ _LONGEST_NAME = 256
 
 def ask(libvirt: Any, domain: Any, asked: str) -> AgentAnswer:
     """Return the answer of a running domain's agent. Raise HypervisorError, with the reason, if there is none."""
-    reply = _command(libvirt, domain, asked, "guest-get-host-name")
+    reply = command(libvirt, domain, asked, "guest-get-host-name")
     name = reply.get("host-name") if isinstance(reply, Mapping) else ""
     return AgentAnswer(
-        str(name or "")[:_LONGEST_NAME], _addresses(_command(libvirt, domain, asked, "guest-network-get-interfaces"))
+        str(name or "")[:_LONGEST_NAME], _addresses(command(libvirt, domain, asked, "guest-network-get-interfaces"))
     )
 
 
-def _command(libvirt: Any, domain: Any, asked: str, name: str) -> Any:
-    """Return the agent's answer; None if it does not know the command, or may not carry it out."""
+def command(libvirt: Any, domain: Any, asked: str, name: str, **arguments: Any) -> Any:
+    """Return the agent's answer; None if it does not know the command, or may not carry it out. Raise HypervisorError
+    if it does not answer."""
     refused = (libvirt.VIR_ERR_INTERNAL_ERROR, getattr(libvirt, "VIR_ERR_AGENT_COMMAND_FAILED", None))
     try:
-        text = require("libvirt_qemu").qemuAgentCommand(domain, json.dumps({"execute": name}), PATIENCE, 0)
+        question = json.dumps({"execute": name, "arguments": arguments} if arguments else {"execute": name})
+        text = require("libvirt_qemu").qemuAgentCommand(domain, question, PATIENCE, 0)
     except libvirt.libvirtError as error:
         if error.get_error_code() in refused:
             return None

@@ -279,7 +279,8 @@ class KvmDriver(LibvirtDomains, Driver):
             # A guest may have more than it is to have, for it has no driver: nothing is asked of it again and again.
             lowers = resizing.balloon is not None and order.removes and self._stored_memory(domain) > vm.memory
             resized = work.resize(resizing, lowers)
-        return Adjusted(bool(doing or grown or values or resized), len(doing) < len(steps))
+            notes = work.contents_left(vm, site.disks, order.grown)
+        return Adjusted(bool(doing or grown or values or resized), len(doing) < len(steps), notes)
 
     def _stored_memory(self, domain: Any) -> int:
         return domain_xml.memory_of(ET.fromstring(domain.XMLDesc(self._libvirt.VIR_DOMAIN_XML_INACTIVE)))
@@ -322,6 +323,9 @@ class KvmDriver(LibvirtDomains, Driver):
         flags = lv.VIR_DOMAIN_AFFECT_LIVE | lv.VIR_DOMAIN_DEVICE_MODIFY_FORCE
         asked = f"changing the context of {label_of(mark)}"
         with self._explained(asked):
+            if vm.context is not None and not live_devices.has_drive(domain.XMLDesc(0), vm.context.target):
+                # It becomes a drive, or is at that place, at the next start.
+                return False
             with contextlib.suppress(lv.libvirtError):
                 # To libvirt, and to QEMU, a new file of the same name is no change.
                 other = live_devices.another_name(domain.XMLDesc(0), path)

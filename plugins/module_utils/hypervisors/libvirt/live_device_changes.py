@@ -17,7 +17,7 @@ from ...dataclass import dataclass
 from ...errors import InUse, TimedOut
 from ...model.disk import DiskFiles
 from ...model.vm import Vm
-from . import live_devices
+from . import guest_file_systems, live_devices
 from .domain_events import DomainEvents, Removal
 from .domains import message_of
 from .live_capacity import Resizing
@@ -74,6 +74,25 @@ class LiveDeviceChanges:
                 name = f"DISK {disk.disk_id} ({target}), made larger: {disk.size} MB"
                 found.append(DiskGrowth(name, target, disk.size))
         return found
+
+    def contents_left(self, vm: Vm, files: Mapping[int, DiskFiles], grown: Collection[int]) -> tuple[str, ...]:
+        """Have the guest make the file systems larger on disks that are larger now. Return what is left to be done in
+        it, a sentence for each disk. Also of those that a run made larger which was broken off."""
+        targets = live_devices.targets_by_path(self._domain.XMLDesc(0)) if grown else {}
+        found = []
+        for disk in vm.disks:
+            target = targets.get(files[disk.disk_id].path, "") if disk.disk_id in grown else ""
+            if not target:
+                continue
+            with self._waiting():
+                why = guest_file_systems.grow(self._libvirt, self._domain, target, disk.size * MIB)
+            if why:
+                found.append(
+                    f"DISK {disk.disk_id} ({target}) is larger, and the file system in it is not: {why}. Make its "
+                    "partition and its file system larger in the guest (growpart, then resize2fs or xfs_growfs), or "
+                    "start the machine anew if its system does that when it boots"
+                )
+        return tuple(found)
 
     def carry_out(self, steps: Sequence[Step], grown: Sequence[DiskGrowth]) -> None:
         for step in steps:

@@ -166,6 +166,12 @@ def another_name(live: str, path: str) -> str:
     return path if path not in used else f"{directory}//{name}"
 
 
+def has_drive(live: str, target: str) -> bool:
+    """Return whether the running machine has a CD-ROM drive there."""
+    disks = ET.fromstring(live).iterfind("devices/disk")
+    return any(disk.get("device") == "cdrom" and attribute_of(disk, "target", "dev") == target for disk in disks)
+
+
 def names_left(live: str, directory: str, vm: Vm, links: Mapping[str, int] = MappingProxyType({})) -> tuple[str, ...]:
     """Return which disks and NICs of its own a running machine has that it is to have no more, each as DISK or NIC with
     its id. directory, links: as plan_steps() has them."""

@@ -63,7 +63,7 @@ def freeze(libvirt: Any, uri: str, domain: Any, asked: str) -> Iterator[None]:
     """Keep the guest's file systems frozen within it. Raise Unsupported if it has no agent that answers; raise
     HypervisorError, at the end, if they were not frozen all the time."""
     ping(libvirt, domain, asked)
-    with _running_watchdog(libvirt, uri, domain) as watchdog, _limited_agent_wait(libvirt, domain):
+    with _running_watchdog(libvirt, uri, domain) as watchdog, limited_agent_wait(libvirt, domain):
         begun = time.monotonic()
         _tell(watchdog, b"f")
         try:
@@ -106,7 +106,7 @@ def ping(libvirt: Any, domain: Any, asked: str) -> None:
 
 
 @contextlib.contextmanager
-def _limited_agent_wait(libvirt: Any, domain: Any) -> Iterator[None]:
+def limited_agent_wait(libvirt: Any, domain: Any) -> Iterator[None]:
     """Limit how long libvirt waits for an agent; otherwise it waits for ever."""
     with contextlib.suppress(libvirt.libvirtError):
         domain.agentSetResponseTimeout(PATIENCE)

@@ -15,6 +15,7 @@ from ...errors import InUse, MissingDependency, NebulaError, NoCapacity, NotFoun
 from ...host.console import console_log
 from ...host.files import explained, make_directory, remove_file
 from ...host.node_file import Changes, NodeFile, Remember
+from ...model import disk_targets
 from ...model.host import Overhead
 from ...model.network_drivers import SWITCHED
 from ...model.plan import ObservedVm
@@ -23,7 +24,7 @@ from ...storage import machine_disks
 from ..base import Mark, Survey, id_in_name, nic_in_name
 from . import log_limits, vif_script, xen_declaration, xenstore, xl
 from . import xenconsoled as xen_console
-from .config import Needs
+from .config import Needs, device_number
 from .xl import ListedDomain, require_dom0
 from .xm import tool
 
@@ -124,6 +125,20 @@ class XenNode:
         if scheduler in ("credit", "credit2"):
             verb = "sched-credit2" if scheduler == "credit2" else "sched-credit"
             self._tool.ask(f"weighing domain {name}", verb, "-d", name, "-w", str(weight), "-c", str(cap))
+
+    def _change_medium(self, asked: str, name: str, domid: int, vm: Vm, path: str) -> bool:
+        """Return what Driver.change_medium() is to return, of a running domain."""
+        context = vm.context
+        if context is None or context.device == "disk" or xen_declaration.kind_of(vm) != xen_declaration.HVM:
+            # Xen changes media of emulated drives only.
+            return False
+        target = disk_targets.without_suffix(context.target)
+        place = f"{xenstore.DOMAINS}/{domid}/device/vbd/{device_number(target)}"
+        if xenstore.read(f"{place}/device-type") == "disk":
+            # It becomes a drive at its next start.
+            return False
+        # libvirt takes a file of the same name for the same medium: Xen's own tool is asked.
+        return self._tool.insert(asked, name, target, path)
 
     def _is_asked(self, domid: int, otherwise: int) -> int:
         """Return the MiB that a guest has been asked to have: it takes its time to give any back, and may not."""

@@ -38,7 +38,6 @@ from ...host.files import (
     write_atomically,
 )
 from ...host.node_file import Changes, NodeFile
-from ...model import disk_targets
 from ...model.audit import Domain
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
@@ -55,7 +54,7 @@ from ..base import (
     label_of,
     refuse_other,
 )
-from . import config, switch_ports, xen_declaration, xl_logs
+from . import config, switch_ports, xl_logs
 from .dom0 import CONSOLES, GUEST, XenNode
 from .xl import NAMELESS, ListedDomain, lock_holder
 
@@ -291,12 +290,10 @@ class XenDriver(XenNode, Driver):
             self._weigh(name, config.credits(vm.cpu), vm.cpu_limit)
 
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
-        context = vm.context
-        if context is None or context.device == "disk" or xen_declaration.kind_of(vm) != xen_declaration.HVM:
-            # Xen changes media of emulated drives only.
-            return False
-        asked = f"changing the context of {label_of(mark)}"
-        return self._tool.insert(asked, domain_name(mark.vm_id), disk_targets.without_suffix(context.target), path)
+        domid = self._running(mark).domid
+        return self._change_medium(
+            f"changing the context of {label_of(mark)}", domain_name(mark.vm_id), domid, vm, path
+        )
 
     def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> Adjusted:
         name, asked = domain_name(mark.vm_id), f"changing {label_of(mark)} while it runs"

@@ -16,14 +16,13 @@ from xml.etree import ElementTree as ET
 from ...dataclass import replace
 from ...errors import ForeignObject, HypervisorError, NebulaError, NotFound, TimedOut
 from ...host import hypervisor_daemons
-from ...model import disk_targets
 from ...model.audit import Domain
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ..base import Adjusted, Adjustment, Deployment, Driver, Mark, Site, Survey, domain_name, id_in_name, label_of
 from ..libvirt.domain_xml import MARK_PATH, attribute_of
 from ..libvirt.domains import PASSING_SECONDS, PRESS_AGAIN, STEP, LibvirtDomains, message_of
-from . import config, switch_ports, xen_declaration, xl, xl_logs
+from . import config, switch_ports, xl, xl_logs
 from . import xen_domain_xml as xen_xml
 from .dom0 import XenNode
 
@@ -127,13 +126,8 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
         self._weigh(domain.name(), *xen_xml.weights_of(domain.XMLDesc(self._libvirt.VIR_DOMAIN_XML_INACTIVE)))
 
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
-        context = vm.context
-        if context is None or context.device == "disk" or xen_declaration.kind_of(vm) != xen_declaration.HVM:
-            # Xen changes media of emulated drives only.
-            return False
-        asked = f"changing the context of {label_of(mark)}"
-        # libvirt takes a file of the same name for the same medium.
-        return self._tool.insert(asked, self._found(mark).name(), disk_targets.without_suffix(context.target), path)
+        domain, asked = self._found(mark), f"changing the context of {label_of(mark)}"
+        return self._change_medium(asked, domain.name(), domain.ID(), vm, path)
 
     def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> Adjusted:
         asked = f"changing {label_of(mark)} while it runs"

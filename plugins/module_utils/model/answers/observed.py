@@ -84,10 +84,11 @@ def _check(node: Observed, what: str) -> None:
         ("memory", MOST_MEMORY),
         ("foreign_memory", MOST_MEMORY),
         ("room", MOST_MEMORY),
+        ("disk_room", MOST_MEMORY),
         ("as_of", answer_bounds.LATEST),
         ("cpu", MOST_CPU),
     ):
-        answer_bounds.check_number(getattr(node, name), 0, most, what, name)
+        answer_bounds.check_number(getattr(node, name) or 0, 0, most, what, name)
     for number in node.ports:
         answer_bounds.check_number(number, 0, MOST_PORT, what, "a port")
     answer_bounds.check_count(node.foreign_ids, MOST_VMS, what, "it has {} machines of others")

@@ -29,6 +29,7 @@ def record(
     observed: what polls have found.
     answers: by host, the results of its plan."""
     moved: dict[int, VmRecord] = {}
+    notes: dict[int, tuple[str, ...]] = {}
     with engine.session():
         before = {id_of(each): each.state for each in engine.vms.pool(ids=ids)}
         refused = refused_answers(observed)
@@ -36,9 +37,9 @@ def record(
             moved[id_of(each)] = each
         for host, answer in answers.items():
             try:
-                records = engine.vms.record(
-                    host, carried_out.read(host, answer or {}), carried_out.done_number(host, answer)
-                )
+                outcomes = carried_out.read(host, answer or {})
+                records = engine.vms.record(host, outcomes, carried_out.done_number(host, answer))
+                notes.update({each.vm_id: each.notes for each in outcomes or () if each.notes})
             except (InvalidValue, ForeignObject) as error:
                 refused[host] = str(error)
                 records = engine.vms.record(host, None)
@@ -59,6 +60,11 @@ def record(
             printable(f"VM {each.name} (id {each.id}) is {each.state}: {each.error}")
             for each in shown.values()
             if each.error
+        ],
+        "unfinished_vms": [
+            printable(f"VM {each.name} (id {vm_id}): {note}")
+            for vm_id, each in shown.items()
+            for note in notes.get(vm_id, ())
         ],
     }
     return Result(items, payload, [*refused.values()])

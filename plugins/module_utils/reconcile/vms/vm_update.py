@@ -24,10 +24,11 @@ from ...model.saved_disks import holds_saved_disk, origin_of
 from ...model.template import Template
 from ...model.template_changes import CONTEXT, Change, how_to_change, pair_devices, refuse_sizes
 from ...model.vm import Os
-from ...model.waiting_changes import AT_ONCE, NEXT_START, OWNER, RESTARTED, UNTOLD, PartChange, part_changes
+from ...model.waiting_changes import NEXT_START, OWNER, RESTARTED, UNTOLD, PartChange, part_changes
 from ...model.whole_numbers import whole
 from . import renames
 from .destroy_limit import NOT_STARTED, loses_disks, never_ran
+from .disk_room import require_disk_room
 from .vm_item import INDEX, Spec
 from .vm_outcome import Outcome
 
@@ -80,6 +81,7 @@ def change_as_listed(
         return
     if any(change.attribute == DISK for change in changes):
         refuse_sizes(record.request, wanted, has, f"VM {record.name} (id {record.id})")
+        require_disk_room(engine, record, wanted, has)
     template = record.request
     silent = _silent(record.hypervisor)
     running = record.state == "RUNNING"
@@ -108,7 +110,6 @@ def change_as_listed(
             outcome.changes.append(change)
             if running and not off:
                 parts = _parts_of(record, change, wanted, has, live, at_once)
-                warnings.extend(_tell_larger(record, part) for part in parts if _is_larger_disk(part))
                 outcome.parts += [_restarted(each) for each in parts] if spec.starts_anew else parts
             if change.attribute != OWNER:
                 template = _with_attribute(template, wanted, change.attribute)
@@ -198,18 +199,6 @@ def _parts_of(
 ) -> list[PartChange]:
     ids = {DISK: [disk["disk_id"] for disk in record.disks], NIC: [nic["nic_id"] for nic in record.nics]}
     return part_changes(change, record.request or Template(()), wanted, has, ids, live, at_once)
-
-
-def _is_larger_disk(part: PartChange) -> bool:
-    return part.part.startswith(f"{DISK} ") and part.when == AT_ONCE and part.wanted.startswith("[ SIZE")
-
-
-def _tell_larger(record: VmRecord, part: PartChange) -> str:
-    return (
-        f"VM {record.name}: {part.part} becomes larger while it runs, and what is in it stays as large as it is. Make "
-        "its partition and its file system larger in the guest (growpart, then resize2fs or xfs_growfs), or start it "
-        "anew if its system does that when it boots"
-    )
 
 
 def _restarted(part: PartChange) -> PartChange:

@@ -32,7 +32,15 @@ from ....model.states import LcmState, VmState
 from ....model.template import Template
 from ....model.template_changes import Change
 from ....model.vm import Growth, Vm
-from ....model.waiting_changes import DeviceIds, Waiting, hardware_brought, running_number, waiting_after, with_owner
+from ....model.waiting_changes import (
+    DeviceIds,
+    Waiting,
+    hardware_brought,
+    running_number,
+    waiting_after,
+    with_context,
+    with_owner,
+)
 from ...ports import VmOrders, VmRecord
 from . import leaving_devices, plan_guards, vm_records, waiting
 from .assemble import Blueprint, fetched_by
@@ -121,6 +129,8 @@ def update(
     body = replace(body, disks=_keep_sources(vm, body, devices.grown), next_nic=max(body.next_nic, vm.next_nic))
     if state == "RUNNING" and not orders_of(row).recreates:
         waits = {**hardware_brought(vm, body, template), **waits}
+        if read_at_start:
+            waits = with_context(waits, vm, body)
     body = replace(body, former=_former_hostname(vm, body, state), aliases=_with_late_marked(vm, body, state))
     parts.rows.write_request(body, references.as_json(template), demands.cpu, demands.memory, overhead(host, demands))
     waiting.write(parts, vm_id, waits, kept)

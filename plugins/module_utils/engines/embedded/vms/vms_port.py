@@ -54,6 +54,10 @@ class Vms(Parts, VmsPort):
         """Free what is held for machines of a forgotten host. Return the addresses."""
         return self.given_ups.gone(name)
 
+    def disk_room(self, host: str) -> int | None:
+        node = self.polls.believed.get(host)
+        return None if node is None else node.disk_room
+
     def fetched(self) -> set[str]:
         """Return the SHA-256 of the files from URLs that machines have."""
         fetched: set[str] = self.assembler.fetched()

@@ -11,7 +11,8 @@ import sqlite3
 from collections.abc import Mapping
 
 from ....model.dataclass_json import from_plain, to_plain
-from ....model.waiting_changes import UNTOLD, Waiting, without_devices_that_fit
+from ....model.template_changes import CONTEXT
+from ....model.waiting_changes import OWNER, UNTOLD, VARIABLES, Waiting, without_devices_that_fit
 from ..hosts import PLACES
 from ..store import compact
 from .parts import Parts
@@ -31,7 +32,11 @@ def waiting_of(row: sqlite3.Row) -> dict[str, Waiting]:
 def shown_waiting(row: sqlite3.Row, awaits: bool) -> list[dict[str, str]]:
     """Return the same for people: part, found and wanted of each. awaits: it has not all of its devices; a former
     release, or a node that could not finish, left it so."""
-    found = [{"part": part, "found": each.found, "wanted": each.wanted} for part, each in waiting_of(row).items()]
+    waits = waiting_of(row)
+    if CONTEXT in waits or OWNER in waits:
+        # These say what of its context it is.
+        waits.pop(VARIABLES, None)
+    found = [{"part": part, "found": each.found, "wanted": each.wanted} for part, each in waits.items()]
     if not found and awaits and row["settled"] and not row["error"]:
         found.append({"part": UNTOLD, "found": _DEVICES[0], "wanted": _DEVICES[1]})
     return found

@@ -94,7 +94,18 @@ PLAN = Plan(
     proof="ab",
 )
 OUTCOME = VmOutcome(
-    0, 7, "BOOT_FAILURE", True, ERROR, ("a", "b"), (TaskOutcome("t1", 64, "raw", ERROR),), False, True, ("NIC 1",), True
+    0,
+    7,
+    "BOOT_FAILURE",
+    True,
+    ERROR,
+    ("a", "b"),
+    (TaskOutcome("t1", 64, "raw", ERROR),),
+    False,
+    True,
+    ("NIC 1",),
+    True,
+    ("n",),
 )
 OBSERVED = Observed(
     host="node1",
@@ -121,6 +132,7 @@ OBSERVED = Observed(
     networks=("u",),
     compared=(Comparison(0, "u", 1, ("its memory is another",)),),
     mark="m",
+    disk_room=64,
 )
 
 

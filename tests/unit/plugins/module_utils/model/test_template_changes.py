@@ -17,6 +17,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.template_ch
     CHANGEABLE,
     Change,
     changes,
+    live_while,
     pair_devices,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
@@ -202,9 +203,18 @@ def test_the_context_of_a_disk_changes_while_the_machine_is_off() -> None:
     disk = Template((*WEB.attributes, ("CONTEXT_DEVICE", "DISK")))
     for other in (disk.merge_context({"A": "b"}), Template((*disk.attributes, ("CONTEXT_FORMAT", "nocloud")))):
         assert [change.how for change in changes(disk, other)] == ["poweroff"]
-    # What it is to become does not matter.
-    live = disk.merge_context({"A": "b"})
-    assert [(c.attribute, c.how) for c in changes(WEB, live)] == [("CONTEXT", "live"), ("CONTEXT_DEVICE", "poweroff")]
+    # Nor does one that becomes a disk, or a drive.
+    for old, new in ((WEB, disk), (disk, WEB)):
+        found = [(c.attribute, c.how) for c in changes(old, new.merge_context({"A": "b"}))]
+        assert found == [("CONTEXT", "poweroff"), ("CONTEXT_DEVICE", "poweroff")]
+
+
+@pytest.mark.parametrize("part", ["CONTEXT", "CONTEXT_DEVICE"])
+def test_a_context_that_is_to_be_elsewhere_waits_with_what_changes_of_it(part: str) -> None:
+    assert live_while(("CONTEXT", "NIC"), [part]) == ("NIC",)
+    assert live_while(("CONTEXT", "NIC"), ["MEMORY"]) == ("CONTEXT", "NIC")
+    # Containers have no drives: theirs is a directory, whatever it is called.
+    assert live_while(("CONTEXT", "CONTEXT_DEVICE"), [part]) == ("CONTEXT", "CONTEXT_DEVICE")
 
 
 def test_a_default_that_is_written_out_is_no_difference() -> None:

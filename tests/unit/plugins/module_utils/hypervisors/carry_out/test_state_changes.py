@@ -16,7 +16,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Hyp
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import RECORD
 from ansible_collections.nebula.provision.plugins.module_utils.install.next_step import MARK
+from ansible_collections.nebula.provision.plugins.module_utils.model.context import ContextFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.injected_files import Injected
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
 
 
@@ -123,6 +125,17 @@ def test_what_would_not_start_again_is_not_ended(here: Node, operation: str, vm:
     assert told(here.one("RUNNING", 2, vm, **orders)) == ("RUNNING", False, "NotFound")
     assert here.driver.names() == [] and here.record().operated == 0
     assert told(here.one("RUNNING", 3, machine(), **orders)) == ("RUNNING", True, "")
+
+
+@pytest.mark.parametrize("wanted", ["RUNNING", "POWEROFF"])
+def test_no_disk_is_made_anew_while_a_file_is_missing_that_belongs_in_one(here: Node, wanted: str) -> None:
+    file = ContextFile("https://files.invalid/motd", "motd", sha256="0" * 64)
+    disk = Disk(3, "vdb", type="FS", fs="ext4", driver="raw", size=8, inject=(Injected("/etc/motd", file=file),))
+    here.one(wanted)
+    here.driver.names()
+    found = told(here.one(wanted, 2, machine(disks=(disk,)), operation="recreate"))
+    assert found == (wanted, False, "StorageFailed")
+    assert "remove" not in here.driver.names() and here.record().operated == 0
 
 
 @pytest.mark.parametrize("operation", ["reboot", "recreate"])

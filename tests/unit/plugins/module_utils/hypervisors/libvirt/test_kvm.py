@@ -92,6 +92,10 @@ def test_a_tray_that_the_guest_has_drawn_in_is_opened_again(message, closed):
     assert bool(TRAY_CLOSED.search(message)) is closed
 
 
+# The context's, as a running machine has it.
+DRIVE = "<disk device='cdrom'><source file='/d/1/disk.1'/><target dev='sda'/></disk>"
+
+
 @pytest.mark.parametrize(
     ("message", "times", "opened", "error"),
     [
@@ -113,6 +117,7 @@ def test_a_context_is_put_in_again_where_the_guest_draws_the_tray_in(
             raise LibvirtError(failures.pop())
 
     domain.updateDeviceFlags = update
+    domain.XMLDesc = lambda _flags: f"<domain><devices>{DRIVE}</devices></domain>"
     monkeypatch.setattr(kvm, "RunningDisks", lambda *_arguments: SimpleNamespace(open_tray=trays.append))
     vm = Vm(1, UUID, "web", "kvm", 1.0, 64, context=Context(1, "sda"))
     if error:
@@ -121,6 +126,25 @@ def test_a_context_is_put_in_again_where_the_guest_draws_the_tray_in(
     else:
         assert KvmDriver().change_medium(vm, MARK, "/d/1/disk.1")
     assert trays == ["sda"] * opened
+
+
+@pytest.mark.parametrize(
+    ("runs_with", "changed"),
+    [
+        ("<disk device='cdrom'><target dev='sda'/></disk>", True),
+        ("<disk device='disk'><target dev='sda'/></disk>", False),
+        ("<disk device='cdrom'><target dev='sdb'/></disk>", False),
+    ],
+)
+def test_a_context_that_is_to_be_in_a_drive_is_not_put_into_a_disk(
+    domain: Domain, runs_with: str, changed: bool
+) -> None:
+    given: list[str] = []
+    domain.updateDeviceFlags = lambda text, _flags: given.append(text)
+    domain.XMLDesc = lambda _flags: f"<domain><devices>{runs_with}</devices></domain>"
+    vm = Vm(1, UUID, "web", "kvm", 1.0, 64, context=Context(1, "sda"))
+    assert KvmDriver().change_medium(vm, MARK, "/d/1/disk.1") is changed
+    assert len(given) == changed
 
 
 def test_a_new_context_has_another_name_each_time(domain: Domain) -> None:
@@ -133,7 +157,7 @@ def test_a_new_context_has_another_name_each_time(domain: Domain) -> None:
         domain.XMLDesc = lambda _flags: f"<domain><devices>{text}</devices></domain>"
 
     domain.updateDeviceFlags = update
-    domain.XMLDesc = lambda _flags: "<domain><devices><disk><source file='/d/1/disk.1'/></disk></devices></domain>"
+    domain.XMLDesc = lambda _flags: f"<domain><devices>{DRIVE}</devices></domain>"
     for _time in range(3):
         assert KvmDriver().change_medium(vm, MARK, "/d/1/disk.1")
     assert given == ["/d/1//disk.1", "/d/1/disk.1", "/d/1//disk.1"]

@@ -234,11 +234,20 @@ def test_a_machine_that_has_what_it_is_to_have_is_left_alone(host: Host) -> None
 
 
 @pytest.mark.parametrize(
-    ("os_", "device", "changed"),
-    [(Os(), "cdrom", True), (Os(), "disk", False), (Os(bootloader="pygrub"), "cdrom", False)],
+    ("os_", "device", "runs_with", "changed"),
+    [
+        (Os(), "cdrom", "cdrom", True),
+        (Os(), "disk", "disk", False),
+        (Os(), "cdrom", "disk", False),
+        (Os(bootloader="pygrub"), "cdrom", "cdrom", False),
+    ],
 )
-def test_only_an_emulated_drive_has_a_medium_that_changes(host: Host, os_: Os, device: str, changed: bool) -> None:
+def test_only_an_emulated_drive_has_a_medium_that_changes(
+    host: Host, os_: Os, device: str, runs_with: str, changed: bool
+) -> None:
     vm = host.vm(os=os_, context=Context(1, "hdc:cdrom", device=device))
+    host.run()
+    host.dom0.store["/local/domain/7/device/vbd/5632/device-type"] = runs_with
     assert host.driver.change_medium(vm, MARK, "/a/disk.1") is changed
     assert host.dom0.did() == (["cd-insert one-1 hdc /a/disk.1"] if changed else [])
 

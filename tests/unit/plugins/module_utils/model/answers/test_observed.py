@@ -215,7 +215,7 @@ def test_what_an_audit_of_a_node_answers():
 NUMBERS = {
     **{
         name: {name: BEYOND}
-        for name in ("plan_number", "done_number", "memory", "cpu", "foreign_memory", "as_of", "room")
+        for name in ("plan_number", "done_number", "memory", "cpu", "foreign_memory", "as_of", "room", "disk_room")
     },
     **{name: {name: [BEYOND]} for name in ("foreign_ids", "ports")},
     **{name: {name: {f"{UUID}-2": BEYOND}} for name in ("returns", "lengths")},

@@ -30,6 +30,24 @@ def test_failed_machines_are_named_by_the_record(furnished, vm, options):
     ]
 
 
+def test_what_is_left_to_do_in_machines_is_named_by_the_record(furnished, vm, options):
+    result = vm(furnished, name="a", template="web")
+    plan = json.loads(result.payload["plans"]["node1"])
+    outcome = {
+        "vm_id": 0,
+        "generation": plan["vms"][0]["generation"],
+        "state": "RUNNING",
+        "notes": ["DISK 1 is larger, \x1b[31mand"],
+    }
+    given = options(nebula_vm_record, root=furnished, outcomes=json.dumps({"node1": {"outcomes": [outcome]}}), ids=[0])
+    (note,) = nebula_vm_record.call.run(given, False).payload["unfinished_vms"]
+    assert note.startswith("VM a (id 0): DISK 1 is larger, ") and note.isprintable()
+    # Who tells of machines that are not the host's own tells nothing.
+    outcome["vm_id"] = 7
+    given["outcomes"] = json.dumps({"node1": {"outcomes": [outcome]}})
+    assert nebula_vm_record.call.run(given, False).payload["unfinished_vms"] == []
+
+
 def test_a_node_without_an_answer(furnished, vm, options):
     vm(furnished, name="a", template="web")
     answer = {"node1": {"unreachable": True, "msg": "no route"}}
@@ -82,7 +100,7 @@ def test_nothing_to_record_changes_nothing(furnished, options):
     result = nebula_vm_record.call.run(options(nebula_vm_record, root=furnished), False)
     assert (result.changed, result.payload) == (
         False,
-        {"vms": [], "returning": False, "failed_vms": [], "refused_answers": {}},
+        {"vms": [], "returning": False, "failed_vms": [], "unfinished_vms": [], "refused_answers": {}},
     )
 
 

@@ -965,15 +965,6 @@ def test_what_is_left_says_what_it_waits_for(engine, state, item, until):
     assert [each.until for each in outcome.differences] == [until]
 
 
-def test_a_disk_that_becomes_larger_at_once_is_told_with_what_is_left_to_do(engine):
-    disks = [{"IMAGE": "demo"}, {"TYPE": "fs", "SIZE": 8, "DEV_PREFIX": "vd"}]
-    run(engine, dict(VM, disks=disks))
-    with engine.session():
-        _outcomes, warnings = reconcile(engine, [dict(VM, disks=[disks[0], dict(disks[1], SIZE=16)])])
-    (said,) = warnings
-    assert "VM web: DISK 1 becomes larger while it runs" in said and "resize2fs" in said
-
-
 def test_what_has_no_effect_is_never_taken_from_a_machine(engine):
     with engine.session():
         engine.hosts.update("node1", hypervisor="lxc")
@@ -1023,4 +1014,48 @@ def test_a_context_that_a_running_machine_gets_at_its_next_start_is_waited_for(t
     assert "hidden" not in str(machine.waits) + str(outcome.parts)
     site.bring_running({**item, "context": {"PASSWORD": "first-hidden"}})
     assert not site.engine.vms.pool()[0].waits
+    site.engine.close()
+
+
+@pytest.mark.parametrize(
+    ("hypervisor", "attributes", "waits"),
+    [
+        ("kvm", {}, False),
+        ("kvm", {"CONTEXT_DEVICE": "disk"}, True),
+        ("openvz", {}, True),
+        ("xen", {"OS": [{"KERNEL": "/boot/vmlinuz"}]}, True),
+        ("xen", {"OS": [{"MACHINE": "xenfv"}]}, False),
+    ],
+)
+@pytest.mark.parametrize("change", ["nic", "network", "format"])
+def test_a_context_that_is_another_without_its_attribute_is_waited_for(tmp_path, hypervisor, attributes, waits, change):
+    """A NIC came, a network tells its machines something else, or it is written in another form."""
+    site = changes_of_machines.Site(str(tmp_path), hypervisor)
+    item = {**changes_of_machines.BASE, "attributes": attributes}
+    site.bring_running(item)
+    other = item
+    if change == "nic":
+        other = {**item, "nics": [*item["nics"], dict(item["nics"][0])]}
+    elif change == "format":
+        other = {**item, "attributes": {**attributes, "CONTEXT_FORMAT": "nocloud"}}
+    name = site.engine.networks.pool()[0].name
+
+    def tell(dns):
+        with site.engine.session():
+            site.engine.networks.update(name, attributes={"DNS": dns})
+
+    if change == "network":
+        tell("10.0.0.53")
+    site.bring_running(other)
+    found = [each["part"] for each in site.engine.vms.pool()[0].waits]
+    expected = {"network": "context", "nic": "context", "format": "CONTEXT_FORMAT"}[change]
+    assert (expected in found) is waits
+    if not waits:
+        assert "context" not in found
+    # What it runs with is no wait, whatever it was to be meanwhile.
+    if change == "network":
+        tell("")
+    if change != "nic":
+        site.bring_running(item)
+        assert site.engine.vms.pool()[0].waits == []
     site.engine.close()

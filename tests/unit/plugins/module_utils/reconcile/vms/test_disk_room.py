@@ -1,0 +1,112 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Disks that would become larger than their file system has room for: nothing of the item is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.nebula.provision.plugins.module_utils.engines.base import Engine
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
+from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import SHARED, SSH
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import disk_room
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.conftest import (
+    VM,
+    refusal,
+    run,
+    want,
+)
+
+OS = {"IMAGE": "demo"}
+Has = Callable[..., None]
+
+
+def own(size: int) -> dict[str, Any]:
+    return {"TYPE": "fs", "SIZE": str(size)}
+
+
+def item(*sizes: int, **more: Any) -> dict[str, Any]:
+    return dict(VM, disks=[OS, *map(own, sizes)], **more)
+
+
+@pytest.fixture(params=["running", "poweroff"])
+def state(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def has_room(engine: Engine) -> Has:
+    """Let the machine's host say how much room its machines' disks have."""
+
+    def has_room(free: int | None, state: str = "running") -> None:
+        with engine.session():
+            (record,) = engine.vms.pool()
+            seen = ObservedVm(record.id or 0, record.uuid, "RUNNING" if state == "running" else "POWEROFF")
+            engine.vms.observe([Observed("node1", vms=(seen,), disk_room=free)])
+
+    return has_room
+
+
+def test_a_disk_that_its_host_has_no_room_for_stays_as_it_is(engine: Engine, has_room: Has, state: str) -> None:
+    run(engine, item(4, 4, state=state))
+    has_room(100, state)
+    error = refusal(engine, item(4, 105, state=state))
+    assert error == (
+        "VM web (id 0): DISK 2: SIZE = 105: it has 4 MB, and 100 MB are free in datastore system of host node1. Give a "
+        "smaller SIZE, or make room there. Where the same room may be promised twice, set capacity_check: false for "
+        "datastore system (nebula_datastores)"
+    )
+    # What all of them grow by.
+    assert "DISK 2: SIZE = 55" in refusal(engine, item(54, 55, state=state))
+    # Another list is as good as if the former had never been.
+    (planned,) = run(engine, item(54, 54, state=state))
+    assert [disk.size for disk in planned.vm.disks][1:] == [54, 54]
+
+
+def test_nothing_is_refused_of_a_host_that_tells_nothing(engine: Engine, has_room: Has) -> None:
+    run(engine, item(4))
+    assert engine.vms.disk_room("node1") is None
+    has_room(None)
+    assert len(run(engine, item(10**6))) == 1
+
+
+def test_a_datastore_may_promise_its_room_twice(engine: Engine, has_room: Has) -> None:
+    run(engine, item(4))
+    has_room(1)
+    with engine.session():
+        engine.datastores.update("system", capacity_check=False)
+    assert len(run(engine, item(10**6))) == 1
+
+
+@pytest.mark.parametrize("transfer", [SHARED, SSH])
+def test_the_file_of_a_persistent_image_grows_where_it_lies(
+    engine: Engine, has_room: Has, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transfer: str
+) -> None:
+    with engine.session():
+        kept = engine.images.allocate(Image(None, "kept", type=ImageType.DATABLOCK, persistent=True))
+        engine.images.update(kept.id or 0, state=ImageState.READY, size=4, source=str(tmp_path / "kept"))
+        engine.hosts.update("node1", transfer=transfer)
+    disks = [OS, {"IMAGE": "kept", "SIZE": "4"}]
+    run(engine, dict(VM, disks=disks))
+    has_room(100)
+    asked = []
+
+    def room(directory: str) -> tuple[int, int]:
+        asked.append(directory)
+        return 50, 1000
+
+    monkeypatch.setattr(disk_room.datastore_layout, "room", room)
+    larger = dict(VM, disks=[OS, dict(disks[1], SIZE="80")])
+    if transfer == SHARED:
+        assert f"50 MB are free in {tmp_path}" in refusal(engine, larger)
+        assert asked == [str(tmp_path)]
+    else:
+        assert len(want(engine, larger)[1]) == 1
+        assert asked == []
