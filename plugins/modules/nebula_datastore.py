@@ -28,8 +28,8 @@ options:
     choices: [IMAGE, FILE, SYSTEM]
   capacity_check:
     description:
-      - Whether an empty disk has to fit as large as a machine sees it, though it takes no room yet. It is so if nothing
-        is said.
+      - Whether an empty disk, and what a disk of a machine grows by, has to fit in full, though it takes no room yet.
+        It is so if nothing is said.
       - What is stored has to fit in any case.
     type: bool
   description:
