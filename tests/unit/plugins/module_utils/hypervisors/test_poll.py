@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 
+import pytest
 from memory_hypervisor import Machine, MemoryDriver
 from memory_node import CATALOG, OTHER, directory, machine, mark, plan
 
@@ -37,6 +38,18 @@ def test_a_poll_tells_what_is_there(root: str) -> None:
     assert (found.memory, found.cpu, found.foreign_memory) == (4096, 2.0, 12)
     assert found.foreign_ids == (7, 8)
     assert found.facts["accelerator"] == "memory"
+
+
+def test_the_room_is_told_that_the_disks_of_machines_have(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def room(directory: str) -> tuple[int, int]:
+        asked.append(directory)
+        return 7, 9
+
+    monkeypatch.setattr(poll.datastore_layout, "room", room)
+    assert poll.poll(MemoryDriver(), root, "node1").disk_room == 7
+    assert asked == [f"{root}/datastores/0"]
 
 
 def test_a_running_machine_whose_checkpoint_is_still_there_runs(root: str) -> None:
