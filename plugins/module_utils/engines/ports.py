@@ -392,9 +392,14 @@ class VmsPort(abc.ABC):
         """Return what the machine has, or is to have, of each DISK and NIC of its request."""
 
     @abc.abstractmethod
-    def disk_room(self, host: str) -> int | None:
+    def disk_room(self, host: str, images: bool = False) -> int | None:
         """Return the MiB that may still be written where the disks of the host's machines lie; None if it has not told
-        in this run."""
+        in this run. images: where the files of persistent images lie that it keeps itself."""
+
+    @abc.abstractmethod
+    def take_disk_room(self, vm_id: int, place: str, size: int) -> int:
+        """Note that the machine's disks at a place may take so many MiB more from this run on, and return what those of
+        all machines may."""
 
     @abc.abstractmethod
     def update(self, vm_id: int, template: Template, owner: Owner | None = None, agreed: bool = False) -> VmRecord:

@@ -14,7 +14,6 @@ from typing import Any, Optional
 from ..dataclass import dataclass, replace
 from . import device_matching
 from .context import Context
-from .dataclass_json import to_plain
 from .device_matching import CATALOG, DEVICES, DISK, MachineDevice, is_shared_directory
 from .flags import TRUE
 from .template import Template
@@ -150,7 +149,7 @@ def with_context(before: Mapping[str, Waiting], had: Vm, wanted: Vm) -> dict[str
 
 def _digest_of(context: Context) -> str:
     """Return what tells contexts apart, and none of their secrets."""
-    said = [context.format, dict(context.variables), [to_plain(file) for file in context.files]]
+    said = [context.format, dict(context.variables), [[file.target, file.key] for file in context.files]]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 

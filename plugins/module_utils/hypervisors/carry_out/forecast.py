@@ -150,7 +150,9 @@ def predict(
             outcomes.append(VmOutcome(vm_id, planned.generation, state))
             continue
         refusal = _why_unsupported(planned, driver) or _why_files_lack(planned, driver, state, root, rules)
-        adjusted = state == planned.wanted == "RUNNING" and not planned.operation and planned.refitted
+        adjusted = state == planned.wanted == "RUNNING" and not planned.operation
+        # As the run asks: see prepare_machine().
+        adjusted = adjusted and (planned.refitted or planned.vm.growth is not None)
         if refusal is None and forecast is not None and adjusted and "adjust" in forecast.driver.capabilities:
             refusal = forecast.why_not_adjusted(planned)
         if refusal is not None:

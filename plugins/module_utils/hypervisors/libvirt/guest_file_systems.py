@@ -35,7 +35,6 @@ PROGRAM = r"""
 PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin LC_ALL=C; export PATH LC_ALL
 device=$1 place=$2 kind=$3 sectors=$4 number=
 at=/sys/class/block/$device
-case $kind in ext2 | ext3 | ext4 | xfs | btrfs) ;; *) echo "it does not grow $kind" >&2; exit 2 ;; esac
 if [ -r "$at/partition" ]; then
     number=$(cat "$at/partition") disk=$(basename "$(readlink -f "$at/..")") start=$(cat "$at/start")
     for other in /sys/class/block/"$disk"/"$disk"*/start; do
@@ -46,10 +45,15 @@ elif [ -e "$at/device" ]; then
 else
     echo "$device is neither a disk nor a partition of one" >&2; exit 2
 fi
-for _try in 1 2 3 4 5 6 7 8 9 10; do
+case $kind in ext2 | ext3 | ext4 | xfs | btrfs) ;; *) echo "it does not grow $kind" >&2; exit 2 ;; esac
+for _try in 1 2 3 4 5; do
     [ "$(cat "/sys/class/block/$disk/size")" -lt "$sectors" ] || break
+    { echo 1 > "/sys/class/block/$disk/device/rescan"; } 2> /dev/null || :
     sleep 1
 done
+if [ "$(cat "/sys/class/block/$disk/size")" -lt "$sectors" ]; then
+    echo "its kernel does not see the new size of $disk before it boots again" >&2; exit 2
+fi
 if [ -n "$number" ]; then
     growpart "/dev/$disk" "$number" || { status=$?; [ $status -eq 1 ] || exit $status; }
 fi
@@ -75,7 +79,10 @@ def grow(libvirt: Any, domain: Any, target: str, size: int) -> str:
         return f"its guest agent does not tell what is mounted: {harmless(message_of(error))[:_LONGEST_REASON]}"
     reasons = []
     deadline = time.monotonic() + LONGEST
-    for place, device, kind, _targets in [each for each in mounted if target in each[3]][:_MOST]:
+    for place, device, kind, targets in [each for each in mounted if target in each[3]][:_MOST]:
+        if len(targets) > 1:
+            reasons.append("it is on several disks")
+            continue
         try:
             status, said = _run(libvirt, domain, asked, [device, place, kind, str(size // _SECTOR)], deadline)
         except NebulaError as error:
@@ -84,7 +91,7 @@ def grow(libvirt: Any, domain: Any, target: str, size: int) -> str:
             return ""
         if status != _ELSEWHERE:
             reasons.append(said or f"exit status {status}")
-    return f"its guest agent says: {reasons[0]}" if reasons else "none is mounted at its end that could grow"
+    return f"its guest says: {reasons[0]}" if reasons else "none is mounted at its end that could grow"
 
 
 def has_agent(running: str) -> bool:

@@ -30,6 +30,14 @@ class Resizing:
     modules: tuple[Step, ...] = ()
 
 
+def sizes_of(definition: str) -> tuple[int, int]:
+    """Return the number of processors and of modules of memory that a definition of libvirt's has."""
+    domain = ET.fromstring(definition)
+    vcpu = domain.find("vcpu")
+    processors = 1 if vcpu is None else int(vcpu.get("current") or vcpu.text or 1)
+    return processors, len(domain.findall("devices/memory"))
+
+
 def plan_resizing(live: str, vm: Vm, removes: bool) -> Resizing:
     """Return what has to be done. Raise Unsupported for a size that it can't come to while it runs.
     live: the running definition. If it has other maxima than the machine is to have, these wait for its next start,

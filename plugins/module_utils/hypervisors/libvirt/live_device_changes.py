@@ -85,7 +85,7 @@ class LiveDeviceChanges:
             if not target:
                 continue
             with self._waiting():
-                why = guest_file_systems.grow(self._libvirt, self._domain, target, disk.size * MIB)
+                why = self._why_contents_stay(target, disk.size)
             if why:
                 found.append(
                     f"DISK {disk.disk_id} ({target}) is larger, and the file system in it is not: {why}. Make its "
@@ -93,6 +93,13 @@ class LiveDeviceChanges:
                     "start the machine anew if its system does that when it boots"
                 )
         return tuple(found)
+
+    def _why_contents_stay(self, target: str, size: int) -> str:
+        try:
+            return guest_file_systems.grow(self._libvirt, self._domain, target, size * MIB)
+        except Exception as error:
+            # Whatever a guest does or answers while it is asked: its disk is larger.
+            return f"its guest could not be asked ({type(error).__name__})"
 
     def carry_out(self, steps: Sequence[Step], grown: Sequence[DiskGrowth]) -> None:
         for step in steps:

@@ -126,16 +126,19 @@ class XenNode:
             verb = "sched-credit2" if scheduler == "credit2" else "sched-credit"
             self._tool.ask(f"weighing domain {name}", verb, "-d", name, "-w", str(weight), "-c", str(cap))
 
-    def _change_medium(self, asked: str, name: str, domid: int, vm: Vm, path: str) -> bool:
+    @staticmethod
+    def _target_of_drive(vm: Vm) -> str:
+        """Return the target of the emulated drive that the machine's context is in; "" for none. Xen changes no other
+        media."""
+        if vm.context is None or vm.context.device == "disk" or xen_declaration.kind_of(vm) != xen_declaration.HVM:
+            return ""
+        return disk_targets.without_suffix(vm.context.target)
+
+    def _change_medium(self, asked: str, name: str, domid: int, target: str, path: str) -> bool:
         """Return what Driver.change_medium() is to return, of a running domain."""
-        context = vm.context
-        if context is None or context.device == "disk" or xen_declaration.kind_of(vm) != xen_declaration.HVM:
-            # Xen changes media of emulated drives only.
-            return False
-        target = disk_targets.without_suffix(context.target)
         place = f"{xenstore.DOMAINS}/{domid}/device/vbd/{device_number(target)}"
-        if xenstore.read(f"{place}/device-type") == "disk":
-            # It becomes a drive at its next start.
+        if xenstore.read(f"{place}/device-type") != "cdrom":
+            # It becomes a drive, or is at that place, at its next start.
             return False
         # libvirt takes a file of the same name for the same medium: Xen's own tool is asked.
         return self._tool.insert(asked, name, target, path)

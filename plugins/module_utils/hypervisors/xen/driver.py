@@ -290,10 +290,10 @@ class XenDriver(XenNode, Driver):
             self._weigh(name, config.credits(vm.cpu), vm.cpu_limit)
 
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
-        domid = self._running(mark).domid
-        return self._change_medium(
-            f"changing the context of {label_of(mark)}", domain_name(mark.vm_id), domid, vm, path
-        )
+        target, asked = self._target_of_drive(vm), f"changing the context of {label_of(mark)}"
+        if not target:
+            return False
+        return self._change_medium(asked, domain_name(mark.vm_id), self._running(mark).domid, target, path)
 
     def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> Adjusted:
         name, asked = domain_name(mark.vm_id), f"changing {label_of(mark)} while it runs"

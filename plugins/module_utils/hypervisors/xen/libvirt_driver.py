@@ -126,8 +126,11 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
         self._weigh(domain.name(), *xen_xml.weights_of(domain.XMLDesc(self._libvirt.VIR_DOMAIN_XML_INACTIVE)))
 
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
-        domain, asked = self._found(mark), f"changing the context of {label_of(mark)}"
-        return self._change_medium(asked, domain.name(), domain.ID(), vm, path)
+        target, asked = self._target_of_drive(vm), f"changing the context of {label_of(mark)}"
+        if not target:
+            return False
+        domain = self._found(mark)
+        return self._change_medium(asked, domain.name(), domain.ID(), target, path)
 
     def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> Adjusted:
         asked = f"changing {label_of(mark)} while it runs"

@@ -17,8 +17,8 @@ from .observed import MOST_ID, MOST_MEMORY, MOST_NUMBER, MOST_VMS
 
 STATES = frozenset(("RUNNING", "POWEROFF", "SUSPENDED", "DONE", "UNKNOWN", *(state.name for state in FAILURES)))
 FORMATS = frozenset(("", "raw", "qcow2", "tar"))
-# Of one machine: one for each disk.
-MOST_NOTES = 1000
+# Of one machine, one for each disk; and the characters of one.
+MOST_NOTES, LONGEST_NOTE = 64, 1000
 
 
 def read(host: str, answer: Any) -> list[VmOutcome] | None:
@@ -65,6 +65,8 @@ def _check(outcome: VmOutcome, what: str) -> None:
             what, f"machine {outcome.vm_id} is {outcome.state[:40]!r}, which is no state of a machine"
         )
     answer_bounds.check_count(outcome.notes, MOST_NOTES, what, "it has {} notes about one machine")
+    for note in outcome.notes:
+        answer_bounds.check_number(len(note), 0, LONGEST_NOTE, what, "the length of a note about a machine")
     for task in outcome.tasks:
         answer_bounds.check_number(task.size, 0, MOST_MEMORY, what, "the size of a saved disk")
         if task.format not in FORMATS:

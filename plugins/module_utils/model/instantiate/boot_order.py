@@ -154,6 +154,18 @@ def _boots_without_disk(template: Template) -> bool:
     return bool(vector.get("KERNEL") or vector.get("KERNEL_DS") or "nic" in boot or "network" in boot)
 
 
+def has_boot_device(template: Template) -> bool:
+    """Return whether a machine of the template has anything to boot from: a kernel, a disk or CD-ROM of an image, or a
+    NIC from which it is to boot."""
+    os = template.vector("OS")
+    if os.get("KERNEL") or os.get("KERNEL_DS"):
+        return True
+    if any(vector.get("IMAGE") or vector.get("IMAGE_ID") for vector in template.vectors("DISK")):
+        return True
+    nics = template.vectors("NIC")
+    return bool(nics) and (_boots_without_disk(template) or any(vector.get("ORDER") for vector in nics))
+
+
 def check_boots(os: Os, kinds: Sequence[str], where: str) -> None:
     """Raise InvalidValue where, now that all images are known, nothing can boot."""
     for device in os.boot:

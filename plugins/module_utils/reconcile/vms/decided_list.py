@@ -154,8 +154,10 @@ def _sides(outcome: Outcome) -> tuple[dict[str, Any] | None, dict[str, Any] | No
     if outcome.before.name != outcome.after.name:
         before["name"], after["name"] = outcome.before.name, outcome.after.name
     if outcome.parts:
-        before["changed"] = {each.part: each.found for each in outcome.parts}
-        after["changed"] = {each.part: ", ".join(filter(None, (each.wanted, each.when))) for each in outcome.parts}
+        before["changed"] = _by_part((each.part, each.found) for each in outcome.parts)
+        after["changed"] = _by_part(
+            (each.part, ", ".join(filter(None, (each.wanted, each.when)))) for each in outcome.parts
+        )
     elif outcome.changes:
         before["changed"] = {change.attribute: change.old for change in outcome.changes}
         # Two secrets are shown alike.
@@ -174,6 +176,15 @@ def _sides(outcome: Outcome) -> tuple[dict[str, Any] | None, dict[str, Any] | No
         # A reboot ends in the state in which it began.
         before["generation"], after["generation"] = outcome.before.generation, outcome.after.generation
     return before, after
+
+
+def _by_part(texts: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the texts by part. Of one device some may come at once, and some later; two that come may be called the
+    same."""
+    found: dict[str, str] = {}
+    for part, text in texts:
+        found[part] = f"{found[part]}; {text}" if part in found else text
+    return found
 
 
 def _shown(record: VmRecord | None) -> dict[str, Any] | None:

@@ -113,7 +113,11 @@ class Restarts:
                 left -= word == ROLLING
                 orders = replace(spec.orders, operation=OPERATIONS["rebooted"])
                 after = engine.vms.action(id_of(record), "RUNNING", orders)
-                outcomes.append(Outcome(record.name, record, after))
+                outcome = Outcome(record.name, record, after)
+                outcome.parts = [
+                    PartChange(each["part"], each["found"], each["wanted"], RESTARTED) for each in record.waits
+                ]
+                outcomes.append(outcome)
         return outcomes, warnings
 
 

@@ -17,7 +17,7 @@ from ...errors import BeingEnded, Conflict, NebulaError
 from ...model import attributes, boot_image, hypervisor_rules
 from ...model import template_changes as model_changes
 from ...model.device_matching import ALIAS, DEVICES, DISK, HOTPLUG, LIVE, NIC, POWEROFF, RECREATE, MachineDevice
-from ...model.instantiate import cpu_topology, growth, truncated_host_names
+from ...model.instantiate import boot_order, cpu_topology, growth, truncated_host_names
 from ...model.object_ids import id_of
 from ...model.owner import Owner
 from ...model.saved_disks import holds_saved_disk, origin_of
@@ -94,11 +94,12 @@ def change_as_listed(
         refits = change.attribute == DISK and change.how in (HOTPLUG, POWEROFF)
         if refits and _leaves_disks(engine, spec, outcome, record, (wanted, has), possible):
             continue
-        if refits and not off and _loses_its_system(record, wanted, has):
+        loses_system = change.attribute in (DISK, NIC) and change.how in (HOTPLUG, POWEROFF)
+        if loses_system and not off and _loses_its_system(change.attribute, record, wanted, has):
             what = (
                 f"differs in {change.attribute}: it has {change.old}, the list says {change.new}, and it boots from it"
             )
-            remedy = "no machine loses the disk that it boots from while it runs: power it off first (state: poweroff)"
+            remedy = "no machine loses what it boots from while it runs: power it off first (state: poweroff)"
             outcome.left(record, change.attribute, change.old, change.new, what, remedy, "it is off")
             continue
         at_once = _is_at_once(change, live)
@@ -220,10 +221,16 @@ def _takes(
     return False
 
 
-def _loses_its_system(record: VmRecord, wanted: Template, has: Mapping[str, Sequence[MachineDevice]]) -> bool:
-    """Return whether a disk goes from which the machine boots."""
-    pairing = pair_devices(DISK, record.request or Template(), wanted, has)
-    return any(has[DISK][index].boots for index in pairing.gone)
+def _loses_its_system(
+    name: str, record: VmRecord, wanted: Template, has: Mapping[str, Sequence[MachineDevice]]
+) -> bool:
+    """Return whether a disk goes from which the machine boots, or the last CD-ROM or NIC from which it could boot."""
+    request = record.request or Template()
+    gone = pair_devices(name, request, wanted, has).gone
+    if any(has[name][index].boots for index in gone):
+        return True
+    left = _with_attribute(request, wanted, name)
+    return bool(gone) and boot_order.has_boot_device(request) and not boot_order.has_boot_device(left)
 
 
 def _tell_not_agreed(outcome: Outcome, record: VmRecord, change: Change) -> None:

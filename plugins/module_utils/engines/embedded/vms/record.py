@@ -83,7 +83,8 @@ def _record_outcome(parts: Parts, row: sqlite3.Row, outcome: VmOutcome, host: st
         return
     before, failed = orders_of(row), outcome.error is not None
     done = machine_orders.is_done(before, failed, outcome.fitted)
-    if outcome.state != "PROLOG_FAILURE" and (done or not before.grown):
+    refused = failed and before.recreates and outcome.state in ("RUNNING", "POWEROFF")
+    if outcome.state != "PROLOG_FAILURE" and (done or not before.grown) and not (refused or outcome.untouched):
         # Nodes make and grow disks first: even where something else failed, these have their SIZE.
         parts.images.uses.grow(outcome.vm_id, functools.partial(_sizes, row["body"]))
     if (outcome.waits is False and not failed) or outcome.state == "POWEROFF":
@@ -114,7 +115,9 @@ def _record_outcome(parts: Parts, row: sqlite3.Row, outcome: VmOutcome, host: st
     error = text_of(outcome.error)
     transitions.write_states(parts, [(outcome.vm_id, outcome.state, error)], "deploy")
     # A state that could not be reached is not wanted for ever: a guest that ignored its shutdown is RUNNING.
-    wanted = row["wanted"] if outcome.error is None else _state_wanted_now(parts, outcome.state, row)
+    # One that was not made anew is as it was, and still to be made anew.
+    as_found = outcome.error is None or (refused and outcome.state == "POWEROFF")
+    wanted = row["wanted"] if as_found else _state_wanted_now(parts, outcome.state, row)
     if wanted == "DONE":
         return  # it is half taken away: every plan contains it until it is gone
     if row["wanted"] == "DONE":

@@ -94,7 +94,7 @@ def update(
     elif not demands.graphics:
         parts.port_rows.hold(vm_id)
     waits = _waiting(parts, row, template, changes, devices, growth, agreed)
-    read_at_start = model_changes.how_to_change("CONTEXT", template, template, live) == POWEROFF
+    read_at_start = model_changes.how_to_change("CONTEXT", request_of(row), template, live) == POWEROFF
     if owner is not None and read_at_start and parts.tasks.found_state(row) == "RUNNING":
         waits = with_owner(waits, vm.owner.name, owner.name)
     runs_with = _running_sizes(waits, asked, growth, whole, holds)
@@ -141,6 +141,7 @@ def update(
     loses = bool(devices.gone_disks or devices.interfaces.gone)
     same = body.owner == vm.owner and taken_by(body) == taken_by(vm)
     comes = bool(devices.new_disks or devices.interfaces.new_nics)
+    comes = comes or bool(changed_at_once(vm.growth, known, template, waiting.waiting_of(row)))
     if (comes or (agreed and loses)) and state == "RUNNING" and not renamed and same:
         leaving_devices.keep(parts, row, {change.attribute for change in changes}, agreed and loses)
     elif changes or renamed or (body.owner, body.context) != (vm.owner, vm.context):

@@ -54,9 +54,16 @@ class Vms(Parts, VmsPort):
         """Free what is held for machines of a forgotten host. Return the addresses."""
         return self.given_ups.gone(name)
 
-    def disk_room(self, host: str) -> int | None:
+    def disk_room(self, host: str, images: bool = False) -> int | None:
         node = self.polls.believed.get(host)
-        return None if node is None else node.disk_room
+        return None if node is None else node.room if images else node.disk_room
+
+    def take_disk_room(self, vm_id: int, place: str, size: int) -> int:
+        # As long as the catalog is open, and undone with what else is undone.
+        execute = self.store.db.execute
+        execute("CREATE TEMP TABLE IF NOT EXISTS disk_room (vm_id INTEGER, place TEXT, mib INTEGER, UNIQUE (vm_id, place))")
+        execute("INSERT OR REPLACE INTO disk_room VALUES (?, ?, ?)", (vm_id, place, size))
+        return int(execute("SELECT sum(mib) FROM disk_room WHERE place = ?", (place,)).fetchone()[0])
 
     def fetched(self) -> set[str]:
         """Return the SHA-256 of the files from URLs that machines have."""

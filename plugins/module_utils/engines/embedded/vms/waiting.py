@@ -33,7 +33,7 @@ def shown_waiting(row: sqlite3.Row, awaits: bool) -> list[dict[str, str]]:
     """Return the same for people: part, found and wanted of each. awaits: it has not all of its devices; a former
     release, or a node that could not finish, left it so."""
     waits = waiting_of(row)
-    if CONTEXT in waits or OWNER in waits:
+    if not {CONTEXT, "CONTEXT_FORMAT", OWNER}.isdisjoint(waits):
         # These say what of its context it is.
         waits.pop(VARIABLES, None)
     found = [{"part": part, "found": each.found, "wanted": each.wanted} for part, each in waits.items()]

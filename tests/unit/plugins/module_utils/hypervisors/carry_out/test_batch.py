@@ -20,6 +20,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Unsupported,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Adjusted
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
@@ -128,6 +129,18 @@ def test_a_change_that_is_refused_before_it_begins_says_so(
     monkeypatch.setattr(here.driver, "adjust", answer(problem))
     assert not here.one("RUNNING", 3, refitted=True).untouched
     assert not here.one("POWEROFF", 4, refitted=True).untouched
+
+
+def test_what_is_left_to_do_in_a_machine_is_told_also_where_something_else_fails(
+    here: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.one("RUNNING")
+    monkeypatch.setattr(here.driver, "adjust", lambda *_arguments: Adjusted(True, notes=("DISK 0 is larger",)))
+    assert here.one("RUNNING", 2, grown=(0,)).notes == ("DISK 0 is larger",)
+    here.driver.fails["define"] = HypervisorError("defining it", "no")
+    outcome = here.one("RUNNING", 3, machine(memory=128), grown=(0,))
+    assert (told(outcome)[2], outcome.notes) == ("HypervisorError", ("DISK 0 is larger",))
+    assert "DISK 0 is larger" in here.log()
 
 
 def test_a_driver_that_does_not_tell_what_came_may_have_given_it(here: Node, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
     TaskOutcome,
     VmOutcome,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Growth, Os
 
 CONTEXT = Context(1, "hda", variables={"A": "1"})
 
@@ -218,6 +218,8 @@ def test_a_machine_that_runs_or_stays_off_goes_on_without_its_kernel(root: str, 
     [
         (Unsupported("NIC 1, attached", "no slot is free"), {"refitted": True}, True),
         (Unsupported("NIC 1, attached", "no slot is free"), {"grown": (0,)}, False),
+        # Memory and processors of a machine that grows.
+        (Unsupported("MEMORY = 512", "no slot is free"), {"grows": True}, True),
         # Another decision, and what may be so by then.
         (Unsupported("NIC 1, attached", "no slot is free"), {}, False),
         (Unsupported("NIC 1, attached", "no slot is free"), {"refitted": True, "operation": "recreate"}, False),
@@ -233,7 +235,8 @@ def test_a_change_that_a_running_machine_cannot_have_is_foreseen(
     driver = MemoryDriver()
     Batch(plan(1, PlannedVm(machine(), 1, "RUNNING")), driver, root).apply()
     monkeypatch.setattr(driver, "check_adjustment", check)
-    asked = plan(2, PlannedVm(machine(memory=128), 2, "RUNNING", **orders))
+    growth = Growth(memory=512) if orders.pop("grows", False) else None
+    asked = plan(2, PlannedVm(machine(memory=128, growth=growth), 2, "RUNNING", **orders))
     (foretold,) = forecast.predict(asked, poll.poll(driver, root, "node1"), driver, root)
     assert (foretold.state, foretold.error) == ("RUNNING", problem.as_dict() if refused else None)
     assert foretold.changed is not refused

@@ -92,6 +92,7 @@ def test_the_file_system_at_the_end_of_that_disk_grows(why: Callable[..., str]) 
             Guest({}, mounted=LibvirtError("agent error: \x1b[31mno", 86)),
             "its guest agent does not tell what is mounted: ",
         ),
+        (Guest({}, mounted=(("/", "vda1", "btrfs", ["vda", "vdb"]),)), "its guest says: it is on several disks"),
         (Guest({}, mounted=(OTHER,)), "none is mounted at its end that could grow"),
         (Guest({"guest-exec": LibvirtError("disabled", 1)}), "its guest agent may not run programs (guest-exec)"),
         (Guest({"guest-exec": {"pid": "7"}}), "its guest agent may not run programs (guest-exec)"),
@@ -99,16 +100,16 @@ def test_the_file_system_at_the_end_of_that_disk_grows(why: Callable[..., str]) 
         (Guest({"guest-exec": "{"}), "its answer to guest-exec can't be read"),
         (
             Guest({"guest-exec": {"pid": 7}, "guest-exec-status": ended(127, "one\nresize2fs: not \x1bfound\n\n")}),
-            "its guest agent says: resize2fs: not ",
+            "its guest says: resize2fs: not ",
         ),
-        (Guest({"guest-exec": {"pid": 7}, "guest-exec-status": ended(5)}), "its guest agent says: exit status 5"),
+        (Guest({"guest-exec": {"pid": 7}, "guest-exec-status": ended(5)}), "its guest says: exit status 5"),
         (
             Guest({"guest-exec": {"pid": 7}, "guest-exec-status": dict(ended(5), **{"err-data": "\xff="})}),
-            "its guest agent says: exit status 5",
+            "its guest says: exit status 5",
         ),
         (
             Guest({"guest-exec": {"pid": 7}, "guest-exec-status": ended("0")}),
-            "its guest agent says: exit status -1",
+            "its guest says: exit status -1",
         ),
         (
             Guest({"guest-exec": {"pid": 7}, "guest-exec-status": ended(3)}),
@@ -186,7 +187,7 @@ def test_partition_and_file_system_grow(
 @pytest.mark.parametrize(
     ("arguments", "given", "status", "says"),
     [
-        (("vda14", "/boot/efi", "ext4"), {}, 3, ""),
+        (("vda14", "/boot/efi", "vfat"), {}, 3, ""),
         (("vda1", "/", "vfat"), {}, 2, "it does not grow vfat"),
         (("dm-0", "/", "ext4"), {}, 2, "dm-0 is neither a disk nor a partition of one"),
         (("../../x", "/", "ext4"), {}, 2, "../../x is neither a disk nor a partition of one"),
@@ -203,3 +204,15 @@ def test_what_does_not_grow_has_a_status_of_its_own(
 ) -> None:
     done = guest_of(*arguments, "131072", **given)
     assert (done.returncode, done.stderr.strip()) == (status, says)
+
+
+def test_a_size_that_the_guest_does_not_see_is_no_success(
+    guest_of: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "bin" / "sleep").write_text("#!/bin/sh\n")
+    (tmp_path / "bin" / "sleep").chmod(0o755)
+    done = guest_of("vda1", "/", "ext4", "131073")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "its kernel does not see the new size of vda before it boots again\n"
+    # It was asked to look again.
+    assert (tmp_path / "sys" / "devices" / "vda" / "device" / "rescan").read_text() == "1\n"

@@ -403,6 +403,8 @@ def test_a_machine_that_has_what_it_is_to_have_is_left_alone(host: Host) -> None
         (Os(), "cdrom", "cdrom", True),
         (Os(), "disk", "disk", False),
         (Os(), "cdrom", "disk", False),
+        # It is at another place as yet.
+        (Os(), "cdrom", "", False),
         (Os(bootloader="pygrub"), "cdrom", "cdrom", False),
     ],
 )

@@ -117,6 +117,18 @@ def test_what_is_left_is_told_with_what_it_waits_for():
     (item,) = decided_list.vm_items([Outcome("web", RECORD, record(generation=2), parts=parts, differences=[left])])
     assert item.before["changed"] == {"MEMORY": "128", "NIC": "two"}
     assert item.after["changed"] == {"MEMORY": "256, at its next start", "NIC": "one, not until detach: true"}
+    # Of one device some may come at once and some later, and two that come are called the same.
+    parts = [
+        PartChange("DISK 0", "[ SIZE = 8 ]", "[ SIZE = 9 ]", "at once"),
+        PartChange("DISK 0", "[ CACHE = none ]", "[ CACHE = unsafe ]", "at its next start"),
+        *[PartChange("NIC of network a", "nothing", "network a", "at once")] * 2,
+    ]
+    (item,) = decided_list.vm_items([Outcome("web", RECORD, record(generation=2), parts=parts)])
+    assert item.before["changed"]["DISK 0"] == "[ SIZE = 8 ]; [ CACHE = none ]"
+    assert item.after["changed"] == {
+        "DISK 0": "[ SIZE = 9 ], at once; [ CACHE = unsafe ], at its next start",
+        "NIC of network a": "network a, at once; network a, at once",
+    }
     # By itself it is no change.
     (item,) = decided_list.vm_items([Outcome("web", RECORD, RECORD, differences=[left])])
     assert item.after["changed"] == {"NIC": "one, not until detach: true"} and not item.is_changed

@@ -19,6 +19,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.transfer im
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import disk_room
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.conftest import (
     VM,
+    failed,
+    record,
     refusal,
     run,
     want,
@@ -49,7 +51,7 @@ def has_room(engine: Engine) -> Has:
         with engine.session():
             (record,) = engine.vms.pool()
             seen = ObservedVm(record.id or 0, record.uuid, "RUNNING" if state == "running" else "POWEROFF")
-            engine.vms.observe([Observed("node1", vms=(seen,), disk_room=free)])
+            engine.vms.observe([Observed("node1", vms=(seen,), disk_room=free, room=70)])
 
     return has_room
 
@@ -64,7 +66,10 @@ def test_a_disk_that_its_host_has_no_room_for_stays_as_it_is(engine: Engine, has
         "datastore system (nebula_datastores)"
     )
     # What all of them grow by.
-    assert "DISK 2: SIZE = 55" in refusal(engine, item(54, 55, state=state))
+    error = refusal(engine, item(54, 55, state=state))
+    assert "DISK 2: SIZE = 55" in error and "100 MB are free in datastore system of host node1, of which this run has " in error
+    # An empty disk that comes.
+    assert "DISK 3: SIZE = 101: 100 MB are free" in refusal(engine, item(4, 4, 101, state=state))
     # Another list is as good as if the former had never been.
     (planned,) = run(engine, item(54, 54, state=state))
     assert [disk.size for disk in planned.vm.disks][1:] == [54, 54]
@@ -108,5 +113,22 @@ def test_the_file_of_a_persistent_image_grows_where_it_lies(
         assert f"50 MB are free in {tmp_path}" in refusal(engine, larger)
         assert asked == [str(tmp_path)]
     else:
-        assert len(want(engine, larger)[1]) == 1
+        # Its host keeps it, beside the disks of machines.
+        assert "70 MB are free in nebula_root of host node1" in refusal(engine, larger)
         assert asked == []
+    assert len(want(engine, dict(VM, disks=[OS, dict(disks[1], SIZE="54")]))[1]) == 1
+
+
+def test_machines_of_one_list_do_not_get_the_same_room_twice(engine: Engine, has_room: Has) -> None:
+    names = ("a", "b", "c")
+    first = [dict(item(4), name=name) for name in names]
+    _outcomes, planned = want(engine, *first)
+    record(engine, planned)
+    with engine.session():
+        seen = tuple(ObservedVm(each.id or 0, each.uuid, "RUNNING") for each in engine.vms.pool())
+        engine.vms.observe([Observed("node1", vms=seen, disk_room=100)])
+    outcomes, planned = want(engine, *(dict(item(size), name=name) for name, size in zip(names, (54, 64, 44))))
+    # The second one has no room, and leaves what there is to the third one.
+    assert [planned_.vm.name for planned_ in planned] == ["a", "c"]
+    (error,) = failed(outcomes)
+    assert error.startswith("VM b (id 1): DISK 1: SIZE = 64: it has 4 MB, and 100 MB are free")

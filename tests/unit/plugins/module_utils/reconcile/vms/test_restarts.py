@@ -71,6 +71,12 @@ def test_a_round_takes_a_batch_in_the_order_of_the_list(waiting):
     assert rounds(waiting, item, "2") == 0 and begin(waiting, item, batch="2") == []
 
 
+def test_a_round_says_what_comes_with_it(waiting):
+    with waiting.session():
+        (outcome,), _warnings = Restarts(batch_of("1")).begin(waiting, [dict(WEB, memory=64, restart="rolling")], None)
+    assert [(each.part, each.wanted, each.when) for each in outcome.parts] == [("MEMORY", "64", "restarted now")]
+
+
 @pytest.mark.parametrize("batch", ["1", "50%", "100%"])
 def test_there_are_as_many_rounds_as_batches(waiting, batch):
     """A share is of the machines that the list has, not of those that end with it."""

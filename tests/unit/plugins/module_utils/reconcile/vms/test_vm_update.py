@@ -10,12 +10,15 @@ import json
 import changes_of_machines
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.dataclass import replace
+from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context, ContextFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.device_matching import HOTPLUG, POWEROFF
 from ansible_collections.nebula.provision.plugins.module_utils.model.hypervisor_rules import rules_of
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Growth, Topology
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Growth, Topology, Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.waiting_changes import with_context
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.conftest import (
     VM,
@@ -326,6 +329,39 @@ def test_no_machine_loses_what_it_boots_from_while_it_runs(host, disks):
     outcomes, planned = want(host, dict(VM, disks=disks, state="running", detach=True))
     assert planned == [] and "it boots from it" in outcomes[0].differs[0]
     assert "power it off first (state: poweroff)" in outcomes[0].differs[0]
+
+
+@pytest.mark.parametrize(
+    ("more", "without", "says"),
+    [
+        ({"disks": [{"IMAGE": "live"}]}, {"disks": []}, "no machine loses what it boots from while it runs"),
+        (
+            {"disks": [], "nics": [dict(PUBLIC, ORDER="1")]},
+            {"nics": []},
+            "no machine loses what it boots from while it runs",
+        ),
+        ({"disks": [{"IMAGE": "live"}, empty(5)]}, {"disks": [empty(5)]}, "it has nothing to boot from"),
+        ({"disks": [], "nics": [PUBLIC], "attributes": {"OS": [{"BOOT": "nic0"}]}}, {"nics": []}, "nic0"),
+    ],
+)
+def test_nor_the_last_drive_or_nic_from_which_it_could_boot(host, more, without, says):
+    with host.session():
+        live = host.images.allocate(Image(None, "live", type=ImageType.CDROM))
+        host.images.update(live.id, state=ImageState.READY, size=8)
+    item = {**VM, **more}
+    run(host, item)
+    outcomes, planned = want(host, {**item, **without, "detach": True})
+    assert planned == [] and says in str([*failed(outcomes), *outcomes[0].differs])
+
+
+def test_a_drive_goes_from_a_machine_that_boots_from_a_kernel(host):
+    with host.session():
+        live = host.images.allocate(Image(None, "live", type=ImageType.CDROM))
+        host.images.update(live.id, state=ImageState.READY, size=8)
+    item = {**VM, "attributes": {"OS": [{"KERNEL": "/boot/vmlinuz"}]}}
+    run(host, {**item, "disks": [{"IMAGE": "live"}]})
+    outcomes, _planned = want(host, {**item, "disks": [], "detach": True})
+    assert list(outcomes[0].differs) == failed(outcomes) == []
 
 
 def test_a_smaller_disk_is_refused_before_anything_is_done(host):
@@ -1059,3 +1095,29 @@ def test_a_context_that_is_another_without_its_attribute_is_waited_for(tmp_path,
         site.bring_running(item)
         assert site.engine.vms.pool()[0].waits == []
     site.engine.close()
+
+
+def test_a_disk_that_becomes_a_drive_and_a_disk_again_has_its_former_context(tmp_path):
+    """While it is to be a drive a NIC comes, of which the guest is told nothing before it starts anew."""
+    site = changes_of_machines.Site(str(tmp_path), "kvm")
+    disk = {**changes_of_machines.BASE, "attributes": {"CONTEXT_DEVICE": "disk"}}
+    more = [*disk["nics"], dict(disk["nics"][0])]
+    site.bring_running(disk)
+    for item, waits in (
+        ({**disk, "attributes": {}, "nics": more}, ["CONTEXT_DEVICE", "context"]),
+        ({**disk, "nics": more}, ["context"]),
+        ({**disk, "detach": True}, []),
+    ):
+        site.bring_running(item)
+        assert [each["part"] for each in site.engine.vms.pool()[0].waits] == waits
+    site.engine.close()
+
+
+def test_another_name_of_a_file_is_no_other_context(tmp_path):
+    file = ContextFile("/var/lib/nebula/datastores/2/a", "motd", sha256="0" * 64, image="old")
+    had = Vm(0, "u", "web", "openvz", 1.0, 64, context=Context(1, "", files=(file,)))
+    wanted = replace(had, context=replace(had.context, files=(replace(file, image="new", source="/srv/a"),)))
+    assert with_context({}, had, wanted) == {}
+    other = replace(had, context=replace(had.context, files=(replace(file, sha256="1" * 64),)))
+    assert list(with_context({}, had, other)) == ["context"]
+    assert with_context(with_context({}, had, other), other, had) == {}

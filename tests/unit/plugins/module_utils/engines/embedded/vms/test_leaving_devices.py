@@ -275,6 +275,18 @@ def test_what_a_node_refuses_is_in_no_book(site, what):
     assert books(site)[2] == [] and shown(site)["leaving"] == "{}"
 
 
+def test_nor_is_memory_that_a_node_refuses(site):
+    room = dict(FULL, attributes={"MEMORY_MAX": "512", "MEMORY_RESIZE_MODE": "HOTPLUG", "VCPU_MAX": "4"}, vcpu=1)
+    _outcome, (planned,) = decide(site, dict(room, recreate=True))
+    answer(site, planned)
+    before = whole(site)
+    for more in ({"memory": 256}, {"vcpu": 3}):
+        _outcome, (planned,) = decide(site, {**room, **more})
+        assert shown(site)["leaving"] != "{}"
+        answer(site, planned, REFUSED, None, untouched=True)
+        assert whole(site) == before and site.vms.pool()[0].error
+
+
 def test_what_a_broken_off_run_has_begun_is_the_machines(site):
     """Its node does not say that nothing was done."""
     _outcome, (planned,) = decide(site, {**FULL, **MORE["a disk"]})
