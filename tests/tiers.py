@@ -135,7 +135,10 @@ SUITES = {
             *(f"{UTILS}/hypervisors/libvirt/{name}" for name in ("domain_hardware.py", "domain_numa.py")),
             f"{UTILS}/storage/given_directories.py",
         ),
-        files=("test_kvm_changes", "test_kvm_living", "test_kvm_hardware", "test_shared_directories"),
+        files=(
+            *("test_kvm_broken_off", "test_kvm_changes", "test_kvm_living", "test_kvm_hardware"),
+            "test_shared_directories",
+        ),
         minutes=7,
     ),
     "disks": Suite(
@@ -315,6 +318,7 @@ NEEDS = {
         "test_image_check",
         *("test_image_check_live", "test_inject", "test_install", "test_install_life", "test_kills", "test_kvm"),
         *(
+            "test_kvm_broken_off",
             "test_kvm_changes",
             "test_kvm_ended",
             "test_kvm_firmware",

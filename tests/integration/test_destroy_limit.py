@@ -51,6 +51,15 @@ def test_a_run_that_would_destroy_the_disks_of_several_machines_stops_before_any
         code, output = site.run("site.yml", "-e", "nebula_destroy_limit=3.5", nebula_templates=new, nebula_vms=[WEB])
         assert code != 0 and "neither a number of machines nor a percentage" in output, output
         assert "Prepare the front-end" not in output and changed_tasks(output) == [], output
+        # Nor is a batch of restarts that can't be, or a word that nobody knows.
+        for said, asked in (
+            ("neither a number of machines from 1 up nor a percentage", ["-e", "nebula_restart_batch=150%"]),
+            ("neither a number of machines from 1 up nor a percentage", ["-e", "nebula_restart_batch=0"]),
+            ("value of nebula_restart must be one of: never, rolling, all", ["-e", "nebula_restart=perhaps"]),
+        ):
+            code, output = site.run("site.yml", *asked, nebula_templates=new, nebula_vms=[{**WEB, "memory": 48}])
+            assert code != 0 and said in re.sub(r"\s+", " ", output), output
+            assert changed_tasks(output) == [] and len(site.machines()) == 3, output
         # The list alone: what the look finds to be all that there is to do.
         code, output = site.run("site.yml", nebula_vms=[{**WEB, "count": 0}])
         assert code != 0 and everything in refusal(output), output

@@ -168,6 +168,12 @@ NODES = (
 )
 
 
+SOCKETS = (
+    "echo sockets $(grep '^physical id' /proc/cpuinfo | sort -u | wc -l) "
+    "of cores $(grep -m 1 '^cpu cores' /proc/cpuinfo | grep -o '[0-9]*$')"
+)
+
+
 def threads(node: Node, vm: Vm) -> list[str]:
     """On which processors the kernel has the threads of the virtual ones."""
     tasks = Path(f"/proc/{node.qemu(vm)}/task").iterdir()
@@ -188,7 +194,8 @@ def test_processors_and_memory_of_its_own(image: str) -> None:
         node.take(image)
         parts = (NumaNode(1, 128, "1:30", cpus[:1], 0), NumaNode(1, 128, "0:30", cpus[1:], 0))
         vm = a_machine(node, "q35", memory=256, vcpu=2, numa=Numa("core", parts, 2), topology=Topology(2, 1, 1))
-        said = guest_of(node, vm, NODES)
+        said = guest_of(node, vm, f"{NODES}; {SOCKETS}")
+        assert "sockets 2 of cores 1" in said
         assert "node 0 0 : 10 30" in said and "node 1 1 : 30 10" in said
         assert places(node, vm) == [cpus[:1], cpus[1:]]
         assert sorted(threads(node, vm)) == [str(cpu) for cpu in cpus]

@@ -7,6 +7,7 @@ agree to it."""
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -20,7 +21,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.hotplug_slots import free_slots
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Growth, Vm
-from ansible_collections.nebula.provision.tests.integration.kvm_node import a_node, wait_for
+from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node, wait_for
 from ansible_collections.nebula.provision.tests.integration.node_namespaces import CATALOG
 from ansible_collections.nebula.provision.tests.integration.running_machines import (
     MIB,
@@ -62,6 +63,20 @@ def test_a_disk_and_a_nic_come_grow_and_go(image: str, machine: str) -> None:
         assert (node.one(vm).changed, node.qemu(vm)) == (False, pid)
 
 
+# What the guest itself has, again and again.
+SEEN = (
+    "while sleep 1; do echo seen cpus $(cat /sys/devices/system/cpu/present) "
+    "memory $(awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo) "
+    "blocks $(ls -d /sys/devices/system/memory/memory* | wc -l); done > /dev/console 2>&1 &"
+)
+
+
+def seen(node: Node, vm: Vm) -> tuple[str, int, int]:
+    """The processors, the MiB and the blocks of memory, of 128 MiB, that the guest told of last."""
+    found = re.findall(r"seen cpus (\S+) memory (\d+) blocks (\d+)", node.console(vm).rpartition("\n")[0])
+    return (found[-1][0], int(found[-1][1]), int(found[-1][2])) if found else ("", 0, 0)
+
+
 @in_world
 @pytest.mark.parametrize("slots", [0, 2])
 def test_memory_and_processors_come_and_go(image: str, slots: int) -> None:
@@ -69,14 +84,21 @@ def test_memory_and_processors_come_and_go(image: str, slots: int) -> None:
     with a_node() as node:
         node.take(image)
         vm = a_machine(node, "q35", memory=256, vcpu=1, growth=Growth(memory=512, vcpu=3, slots=slots))
+        assert vm.context is not None
+        vm = replace(vm, context=replace(vm.context, variables={**vm.context.variables, "START_SCRIPT": SEEN}))
         node.one(vm)
         wait_for(lambda: "nebula-guest: ready" in node.console(vm), "the guest to be up", 120)
+        wait_for(lambda: seen(node, vm)[0] == "0", "the guest to tell what it has", 60)
+        had, blocks = seen(node, vm)[1:]
         wait_for(lambda: has(node, vm) == (256, 1), "the guest to have what it is to have", 60)
         pid = node.qemu(vm)
         larger = replace(vm, memory=384, vcpu=2)
         came = node.one(larger)
         assert (came.state, came.changed, came.error, came.waits) == ("RUNNING", True, None, False)
         assert has(node, vm) == (384, 2)
+        wait_for(lambda: seen(node, vm)[0] == "0-1", "the guest to see the processor", 60)
+        # It is for a guest to use the blocks of a module (memhp_default_state, or a rule of udev).
+        wait_for(lambda: seen(node, vm)[2] > blocks if slots else seen(node, vm)[1] > had + 100, "the memory", 60)
         assert node.one(larger).changed is False
         # Nothing is taken without a word of its user.
         assert node.one(replace(larger, memory=256)).error is None
@@ -84,6 +106,7 @@ def test_memory_and_processors_come_and_go(image: str, slots: int) -> None:
         went = node.one(replace(larger, memory=256), agreed=True)
         assert (went.error, went.changed) == (None, True)
         assert has(node, vm) == (256, 2)
+        wait_for(lambda: seen(node, vm)[1] < had + 28 and seen(node, vm)[2] == blocks, "memory to be given back", 60)
         # Emulation takes no processor away.
         kept = node.one(vm, agreed=True)
         assert kept.error is not None and kept.error["kind"] == "InUse", kept.error

@@ -35,7 +35,7 @@ from ansible_collections.nebula.provision.tests.integration.module_flow import H
 TORTURE = bool(os.environ.get("NEBULA_TORTURE"))
 # The sample is the same each time, so that what fails fails again; the whole tries others each time.
 SEED = int(os.environ.get("NEBULA_SEED") or (uuid.uuid4().int % 10**6 if TORTURE else 1))
-CUTS = 100 if TORTURE else 4
+CUTS = 100 if TORTURE else 5
 SIZE = 256 << 20
 # Nobody is told that these are there: logs, which must not cost a sync for each line, and SQLite's index, made anew
 # by the next who opens it.
@@ -158,7 +158,10 @@ MORE = {
         {"TYPE": "FS", "SIZE": 4, "DEV_PREFIX": "vd"},
     ],
     "nics": [{"NETWORK": "Public"}, {"NETWORK": "Public"}],
+    "vcpu": 2,
 }
+# What is taken while the machine runs, whose guest keeps it.
+FEWER = {"disks": MORE["disks"][:1], "nics": MORE["nics"][:1], "detach": True}
 
 
 # What a running machine gets and loses by a start that its list asks for.
@@ -274,21 +277,22 @@ def test_power_cut_anywhere() -> None:
         for step in flow.begin():
             flow.take(step)
         for number in range(CUTS):
-            kind = ("nebula_image", "nebula_deploy", "attach", "restart")[number % 4]
-            wanted: dict[str, Any] = {"name": f"cut-{number}", "template": "web"}
+            kind = tuple(CALLS)[number % len(CALLS)]
+            growing = {"attributes": {"VCPU_MAX": "2"}}
+            wanted: dict[str, Any] = {"name": f"cut-{number}", "template": "web", **growing}
             images = {
                 "images": json.dumps([{**image, "name": f"{image['name']}-{number}"} for image in flow.images()[1:]])
             }
             module, arguments = "nebula_image", images
-            if kind in ("attach", "restart"):
+            if kind in ("attach", "restart", "detach"):
                 flow.bring(wanted)
                 wanted |= MORE
-            if kind == "restart":
+            if kind in ("restart", "detach"):
                 flow.bring(wanted)
-                wanted |= LESS
+                wanted |= LESS if kind == "restart" else FEWER
             if kind != "nebula_image":
                 flow.decide(wanted)
-                module, arguments = "nebula_deploy", flow.plan() or {}
+                module, arguments = "nebula_deploy", {**(flow.plan() or {}), "detach_timeout": 1}
             at = chance.randrange(1, CALLS[kind])
             try:
                 disk.go_on_with(cut_at(flow, disk, faults, at, module, arguments))
@@ -299,6 +303,7 @@ def test_power_cut_anywhere() -> None:
                     if kind != "nebula_deploy":
                         assert (len(vm["disks"]), len(vm["nics"])) == ((4, 2) if kind == "attach" else (1, 1)), vm
                     assert (vm["memory"], vm["waits"]) == (48 if kind == "restart" else 32, []), vm
+                    assert kind == "nebula_deploy" or vm["vcpu"] == 2, vm
                     flow.bring({**wanted, "state": "absent", "hard": True})
                 else:
                     flow.run("nebula_image", **images)
@@ -312,7 +317,7 @@ def test_power_cut_anywhere() -> None:
 
 
 # How many calls of its own each makes, at least.
-CALLS = {"nebula_image": 130, "nebula_deploy": 160, "attach": 60, "restart": 60}
+CALLS = {"nebula_image": 130, "nebula_deploy": 160, "attach": 60, "restart": 60, "detach": 40}
 
 
 def cut_at(flow: Flow, disk: Disk, faults: Faults, at: int, module: str, arguments: dict[str, Any]) -> Path:

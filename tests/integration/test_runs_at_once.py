@@ -348,8 +348,10 @@ def live(root: str, seed: int, rounds: int) -> None:
     with contextlib.closing(KvmDriver()) as driver:
         for _ in range(rounds):
             state = chance.choice(["running", "running", "poweroff", "reset", "absent"])
+            # What grows while it runs counts as much as it may come to, whoever lets it grow.
+            grows = {"vcpu": chance.choice([1, 2]), "attributes": {"VCPU_MAX": "2"}}
             lists = [
-                {"name": "shared-%i", "count": 2, "template": "web", "state": state, "hard": True},
+                {"name": "shared-%i", "count": 2, "template": "web", "state": state, "hard": True, **grows},
                 {"name": f"own{seed}-%i", "count": chance.randint(0, 1), "template": "web", "hard": True},
             ]
             seen = poll(driver, root, NODE)

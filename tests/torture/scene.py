@@ -96,7 +96,7 @@ class Grower:
             "disks": [{"IMAGE": "halt", "DEV_PREFIX": "vd"}, *disks],
             "nics": [{"NETWORK": "Public", "MODEL": self.model}] * self.nics,
             "detach": self.state == "poweroff",
-            "restart": "all" if self.anew else "never",
+            "restart": ("rolling", "all")[self.disks % 2] if self.anew else "never",
         }
 
 

@@ -344,7 +344,13 @@ TABLE = (
     _everywhere("GRAPHICS", "COMMAND WEBSOCKET_PORT TLSPORT", NO_EFFECT, "RAW says what else libvirt is to have"),
     _entry("VIDEO", "TYPE VRAM RESOLUTION IOMMU ATS", ACTS, NO_EFFECT, "Xen's tools have no such word for it"),
     _everywhere("INPUT", "TYPE BUS", ACTS),
-    _everywhere("FEATURES", "ACPI APIC PAE HYPERV LOCALTIME", ACTS),
+    _everywhere(
+        "FEATURES",
+        "ACPI",
+        ACTS,
+        "a new machine of UEFI on KVM is not let sleep (`<pm>`), as by oned; one of a BIOS may: its firmware wakes it",
+    ),
+    _everywhere("FEATURES", "APIC PAE HYPERV LOCALTIME", ACTS),
     _entry(
         "FEATURES",
         "GUEST_AGENT VIRTIO_SCSI_QUEUES VIRTIO_BLK_QUEUES IOTHREADS",

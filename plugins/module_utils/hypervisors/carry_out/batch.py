@@ -184,8 +184,8 @@ def _carry_out(common: Common, planned: PlannedVm) -> VmOutcome:
         job.log.save()
     failed = VmOutcome(vm.vm_id, planned.generation, state, job.changed, error.as_dict(), job.log.last())
     stays, untouched = _stays(job, state), _is_untouched(job, state)
-    found = {"stays": stays, "untouched": untouched, "notes": job.notes}
-    return replace(failed, tasks=tuple(job.task_outcomes), fitted=job.is_fitted, **found)
+    failed = replace(failed, stays=stays, untouched=untouched, notes=job.notes)
+    return replace(failed, tasks=tuple(job.task_outcomes), fitted=job.is_fitted)
 
 
 def _stays(job: Job, state: str) -> tuple[str, ...]:

@@ -110,6 +110,9 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
         job.record = replace(job.record, context=context)
         job.changed = True
     job.record = replace(job.record, exact=vm.context is not None and vm.context.exact)
+    if boots and vm.graphics is not None:
+        # Before it starts: who looks at the node meanwhile has to know whose port it is that somebody listens on.
+        job.record = replace(job.record, port=vm.graphics.port)
     if job.record != known and not (running and _is_last(job)):
         # Before it starts: a run that finishes what a killed one began must not take the medium from a guest that
         # has just begun to boot.

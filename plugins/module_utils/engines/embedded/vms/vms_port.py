@@ -61,7 +61,9 @@ class Vms(Parts, VmsPort):
     def take_disk_room(self, vm_id: int, place: str, size: int) -> int:
         # As long as the catalog is open, and undone with what else is undone.
         execute = self.store.db.execute
-        execute("CREATE TEMP TABLE IF NOT EXISTS disk_room (vm_id INTEGER, place TEXT, mib INTEGER, UNIQUE (vm_id, place))")
+        execute(
+            "CREATE TEMP TABLE IF NOT EXISTS disk_room (vm_id INTEGER, place TEXT, mib INTEGER, UNIQUE (vm_id, place))"
+        )
         execute("INSERT OR REPLACE INTO disk_room VALUES (?, ?, ?)", (vm_id, place, size))
         return int(execute("SELECT sum(mib) FROM disk_room WHERE place = ?", (place,)).fetchone()[0])
 

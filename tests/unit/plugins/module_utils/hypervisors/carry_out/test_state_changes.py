@@ -14,12 +14,13 @@ from memory_node import CATALOG, Node, machine, told
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, TimedOut
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import RECORD
 from ansible_collections.nebula.provision.plugins.module_utils.install.next_step import MARK
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import ContextFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.injected_files import Injected
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Os, Vm
 
 
 def test_a_new_machine_is_defined_and_is_to_start_with_its_host_before_it_starts(here: Node) -> None:
@@ -177,3 +178,19 @@ def test_the_start_of_an_installer_is_on_the_disk_before_it_is_begun(here: Node)
     here.driver = Watched()
     outcome = here.one("RUNNING", 1, machine(attributes={MARK: "debian"}))
     assert outcome.error is not None and "host dies" in outcome.error["found"]
+
+
+def test_a_port_is_known_as_the_machines_before_anything_listens_on_it(
+    here: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that looks at the node meanwhile would give the machine another one."""
+    ports = []
+    start = here.driver.start
+
+    def started(mark: Mark) -> None:
+        ports.append(here.record().port)
+        start(mark)
+
+    monkeypatch.setattr(here.driver, "start", started)
+    here.one("RUNNING", vm=machine(graphics=Graphics(type="vnc", port=5917)))
+    assert ports == [5917]

@@ -67,7 +67,10 @@ def test_a_disk_that_its_host_has_no_room_for_stays_as_it_is(engine: Engine, has
     )
     # What all of them grow by.
     error = refusal(engine, item(54, 55, state=state))
-    assert "DISK 2: SIZE = 55" in error and "100 MB are free in datastore system of host node1, of which this run has " in error
+    assert (
+        "DISK 2: SIZE = 55" in error
+        and "100 MB are free in datastore system of host node1, of which this run has " in error
+    )
     # An empty disk that comes.
     assert "DISK 3: SIZE = 101: 100 MB are free" in refusal(engine, item(4, 4, 101, state=state))
     # Another list is as good as if the former had never been.

@@ -458,6 +458,20 @@ def test_a_persistent_image_is_as_large_as_its_machine_made_it(engine):
     assert "has 32 MB" in failed(want(engine, smaller)[0])[0]
 
 
+@pytest.mark.parametrize("state", ["RUNNING", "POWEROFF"])
+def test_a_recreation_that_is_refused_leaves_all_as_it_was(engine, state):
+    """Nothing was made: its image is as large as before, and it is still to be made anew, and to run."""
+    with engine.session():
+        engine.images.update("demo", persistent=True)
+    item = {"name": "a", "template": "web", "disks": [{"IMAGE": "demo", "SIZE": 32}]}
+    run(engine, item)
+    larger = dict(item, recreate=True, disks=[{"IMAGE": "demo", "SIZE": 64}], memory=256)
+    run(engine, larger, a=(state, {"kind": "StorageFailed", "asked": "motd", "found": "it is not here"}))
+    assert engine.images.info("demo").size == 32
+    (machine,) = engine.vms.pool()
+    assert (machine.wanted, machine.recreates) == ("RUNNING", True)
+
+
 def test_an_image_that_is_not_persistent_keeps_its_size(engine):
     run(engine, {"name": "a", "template": "web", "disks": [{"IMAGE": "demo", "SIZE": 32}]})
     assert engine.images.info("demo").size == 16

@@ -116,6 +116,21 @@ def test_a_nic_comes_to_a_machine_that_runs_and_goes(xen):
     assert xen.networks.info("Public").address_ranges[0].used == 1
 
 
+def test_one_word_lets_all_machines_lose_what_the_list_says_no_more(xen):
+    item = dict(VM, disks=[{"IMAGE": "demo"}, {"IMAGE": "more"}])
+    run(xen, dict(item, nics=[PUBLIC, PUBLIC]))
+    for live_removal in (False, True):
+        with xen.session():
+            (outcome,), _warnings = reconcile(xen, [dict(item, nics=[PUBLIC])], live_removal=live_removal)
+            planned = [each for plan in xen.vms.plans().values() for each in plan.vms]
+        assert (len(planned), outcome.differs == ()) == (live_removal, live_removal)
+    assert planned[0].agreed and [nic.nic_id for nic in planned[0].vm.nics] == [0]
+    # A disk of the machine's own needs its item's word all the same.
+    with xen.session():
+        (outcome,), _warnings = reconcile(xen, [dict(VM, nics=[PUBLIC])], live_removal=True)
+    assert "Set detach: true" in outcome.differs[0]
+
+
 def test_each_nic_says_when_it_changes(engine):
     run(engine, VM)
     held = dict(PUBLIC, IP="10.66.0.10")
