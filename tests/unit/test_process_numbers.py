@@ -97,6 +97,10 @@ KNOWN = {
     ("module_utils/storage/mounted_disks.py", "/proc/number"): "a sentence for whoever reads it",
     ("module_utils/storage/qemu_img.py", "/proc/number"): "this process itself",
     ("plugin_utils/catalog_reader.py", "killpg"): CHILD,
+    (
+        "module_utils/hypervisors/libvirt/guest_file_systems.py",
+        "pid file",
+    ): "a number that a guest has for its own process",
     ("plugin_utils/guest/ask_agent.py", "pid file"): "a number that a guest has for its own process",
     ("plugin_utils/background_modules.py", "/proc/number"): "its start time is kept beside it",
     ("plugin_utils/background_modules.py", "kill"): "its start time is kept beside it",

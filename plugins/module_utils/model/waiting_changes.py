@@ -149,8 +149,8 @@ def with_context(before: Mapping[str, Waiting], had: Vm, wanted: Vm) -> dict[str
 
 def _digest_of(context: Context) -> str:
     """Return what tells contexts apart, and none of their secrets."""
-    said = [context.format, dict(context.variables), [[file.target, file.key] for file in context.files]]
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    shown = [context.format, dict(context.variables), [[file.target, file.key] for file in context.files]]
+    return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
 
 
 def hardware_brought(had: Vm, wanted: Vm, template: Template) -> dict[str, Waiting]:

@@ -84,13 +84,13 @@ def grow(libvirt: Any, domain: Any, target: str, size: int) -> str:
             reasons.append("it is on several disks")
             continue
         try:
-            status, said = _run(libvirt, domain, asked, [device, place, kind, str(size // _SECTOR)], deadline)
+            status, reason = _run(libvirt, domain, asked, [device, place, kind, str(size // _SECTOR)], deadline)
         except NebulaError as error:
             return harmless(error.found)[:_LONGEST_REASON]
         if status == 0:
             return ""
         if status != _ELSEWHERE:
-            reasons.append(said or f"exit status {status}")
+            reasons.append(reason or f"exit status {status}")
     return f"its guest says: {reasons[0]}" if reasons else "none is mounted at its end that could grow"
 
 
