@@ -397,9 +397,10 @@ class VmsPort(abc.ABC):
         in this run. images: where the files of persistent images lie that it keeps itself."""
 
     @abc.abstractmethod
-    def take_disk_room(self, vm_id: int, place: str, size: int) -> int:
-        """Note that the machine's disks at a place may take so many MiB more from this run on, and return what those of
-        all machines may."""
+    def take_disk_room(self, vm_id: int, place: str, size: int, free: int | None) -> int | None:
+        """Note that the machine's disks at a place may take so many MiB more from this run on; what is free there is
+        None if nobody knows. Return None, or the MiB that other machines of this run may take there, if that is too
+        much."""
 
     @abc.abstractmethod
     def update(self, vm_id: int, template: Template, owner: Owner | None = None, agreed: bool = False) -> VmRecord:

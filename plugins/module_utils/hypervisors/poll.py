@@ -28,7 +28,7 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
     known = node_file.read(root)
     catalog = catalog or known.catalog
     memory, cpu = driver.capacity() if driver is not None else (node_file.memory(), float(node_file.processors()))
-    # Before the machines are looked at: what one listens on that starts meanwhile is its own.
+    # Before and after the machines are looked at: the port is its own of one that starts or ends meanwhile.
     listening = node_file.listening_ports()
     survey = driver.survey(catalog) if driver is not None else None
     vms = [_with_record(root, seen, survey.runs) for seen in survey.vms] if survey is not None else []
@@ -45,7 +45,7 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
         cpu=cpu,
         foreign_memory=survey.foreign_memory if survey is not None else 0,
         foreign_ids=tuple(sorted(foreign_directories(root, catalog) | (survey.foreign_ids if survey else frozenset()))),
-        ports=tuple(sorted(listening - ours)),
+        ports=tuple(sorted((listening & node_file.listening_ports()) - ours)),
         vms=tuple(_with_console(driver, catalog, seen, record) for seen, record in vms),
         as_of=int(time.time()),
         facts=node_file.facts(known),

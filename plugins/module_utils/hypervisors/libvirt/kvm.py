@@ -307,8 +307,8 @@ class KvmDriver(LibvirtDomains, Driver):
         wants = {*(f"DISK {disk.disk_id}" for disk in vm.disks), *(f"NIC {nic.nic_id}" for nic in vm.nics)}
         coming = (disk.disk_id for disk in vm.disks if f"DISK {disk.disk_id}" not in had)
         files = (os.path.lexists(disk_path(directory, number)) for number in coming)
-        sizes = [live_capacity.sizes_of(text) for text in (running, defined)]
-        return sizes[0] != sizes[1] or bool(has - had) or bool(had - has - wants) or any(files)
+        sizes = live_capacity.has_begun(running, defined, vm)
+        return sizes or bool(has - had) or bool(had - has - wants) or any(files)
 
     def _both_definitions(self, domain: Any, vm: Vm, site: Site) -> tuple[str, str]:
         """Return the running definition, with its secrets, and that to which the machine is to come."""

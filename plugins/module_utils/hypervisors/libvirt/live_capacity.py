@@ -30,12 +30,21 @@ class Resizing:
     modules: tuple[Step, ...] = ()
 
 
-def sizes_of(definition: str) -> tuple[int, int]:
-    """Return the number of processors and of modules of memory that a definition of libvirt's has."""
-    domain = ET.fromstring(definition)
+def has_begun(running: str, defined: str, vm: Vm) -> bool:
+    """Return whether a machine that grows has some of the memory and processors already that it is to get or to lose,
+    beside what its definition says. What differs otherwise waits for its next start, or is kept by its guest."""
+    if vm.growth is None:
+        return False
+    now, was = (_sizes_of(ET.fromstring(text)) for text in (running, defined))
+    wanted = (vm.vcpu or 1, vm.memory)
+    return any((has - had) * (wants - had) > 0 for has, had, wants in zip(now, was, wanted))
+
+
+def _sizes_of(domain: ET.Element) -> tuple[int, int]:
+    """Return the processors and MiB of a definition of libvirt's."""
     vcpu = domain.find("vcpu")
-    processors = 1 if vcpu is None else int(vcpu.get("current") or vcpu.text or 1)
-    return processors, len(domain.findall("devices/memory"))
+    processors = 1 if vcpu is None else whole(vcpu.get("current") or vcpu.text or "") or 1
+    return processors, domain_xml.memory_of(domain)
 
 
 def plan_resizing(live: str, vm: Vm, removes: bool) -> Resizing:

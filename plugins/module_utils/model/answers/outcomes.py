@@ -18,7 +18,7 @@ from .observed import MOST_ID, MOST_MEMORY, MOST_NUMBER, MOST_VMS
 STATES = frozenset(("RUNNING", "POWEROFF", "SUSPENDED", "DONE", "UNKNOWN", *(state.name for state in FAILURES)))
 FORMATS = frozenset(("", "raw", "qcow2", "tar"))
 # Of one machine, one for each disk; and the characters of one.
-MOST_NOTES, LONGEST_NOTE = 64, 1000
+MOST_NOTES, LONGEST_NOTE = 256, 1000
 
 
 def read(host: str, answer: Any) -> list[VmOutcome] | None:

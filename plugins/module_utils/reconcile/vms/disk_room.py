@@ -55,14 +55,14 @@ def require_disk_room(
         if not place.datastore.capacity_check:
             continue
         needed[place.key] = needed.get(place.key, 0) + size - had
-        all_ = engine.vms.take_disk_room(id_of(record), place.key, needed[place.key])
-        if place.free is not None and all_ > place.free:
-            others = all_ - (size - had)
+        others = engine.vms.take_disk_room(id_of(record), place.key, needed[place.key], place.free)
+        if others is not None:
+            given = others + needed[place.key] - (size - had)
             raise NoSpace(
                 f"VM {record.name} (id {record.id}): DISK {number}: SIZE = {size}",
                 (f"it has {had} MB, and " if had else "")
                 + f"{place.free} MB are free in {place.text}"
-                + (f", of which this run has given {others}" if others else ""),
+                + (f", of which this run has given {given}" if given else ""),
                 "Give a smaller SIZE, or make room there. Where the same room may be promised twice, set "
                 f"capacity_check: false for datastore {place.datastore.name} (nebula_datastores)",
             )

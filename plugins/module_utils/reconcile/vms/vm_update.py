@@ -81,7 +81,6 @@ def change_as_listed(
         return
     if any(change.attribute == DISK for change in changes):
         refuse_sizes(record.request, wanted, has, f"VM {record.name} (id {record.id})")
-        require_disk_room(engine, record, wanted, has)
     template = record.request
     silent = _silent(record.hypervisor)
     running = record.state == "RUNNING"
@@ -122,6 +121,8 @@ def change_as_listed(
         )
         what = f"differs in {change.attribute}: it has {change.old}, the list says {change.new}"
         outcome.left(record, change.attribute, change.old, change.new, what, remedy, until)
+    if any(change.attribute == DISK for change in outcome.changes):
+        require_disk_room(engine, record, template, has)
     if not any(change.attribute == OWNER for change in outcome.changes):
         owner = None
     if template != record.request or owner is not None:

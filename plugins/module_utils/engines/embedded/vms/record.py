@@ -116,7 +116,7 @@ def _record_outcome(parts: Parts, row: sqlite3.Row, outcome: VmOutcome, host: st
     transitions.write_states(parts, [(outcome.vm_id, outcome.state, error)], "deploy")
     # A state that could not be reached is not wanted for ever: a guest that ignored its shutdown is RUNNING.
     # One that was not made anew is as it was, and still to be made anew.
-    as_found = outcome.error is None or (refused and outcome.state == "POWEROFF")
+    as_found = outcome.error is None or (refused and outcome.state == "POWEROFF" and row["wanted"] != "DONE")
     wanted = row["wanted"] if as_found else _state_wanted_now(parts, outcome.state, row)
     if wanted == "DONE":
         return  # it is half taken away: every plan contains it until it is gone

@@ -141,7 +141,8 @@ def update(
     loses = bool(devices.gone_disks or devices.interfaces.gone)
     same = body.owner == vm.owner and taken_by(body) == taken_by(vm)
     comes = bool(devices.new_disks or devices.interfaces.new_nics)
-    comes = comes or bool(changed_at_once(vm.growth, known, template, waiting.waiting_of(row)))
+    at_once = changed_at_once(vm.growth, known, template, waiting.waiting_of(row))
+    comes = comes or any(change.attribute in at_once for change in changes)
     if (comes or (agreed and loses)) and state == "RUNNING" and not renamed and same:
         leaving_devices.keep(parts, row, {change.attribute for change in changes}, agreed and loses)
     elif changes or renamed or (body.owner, body.context) != (vm.owner, vm.context):

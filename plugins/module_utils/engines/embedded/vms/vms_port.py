@@ -58,14 +58,17 @@ class Vms(Parts, VmsPort):
         node = self.polls.believed.get(host)
         return None if node is None else node.room if images else node.disk_room
 
-    def take_disk_room(self, vm_id: int, place: str, size: int) -> int:
+    def take_disk_room(self, vm_id: int, place: str, size: int, free: int | None) -> int | None:
         # As long as the catalog is open, and undone with what else is undone.
         execute = self.store.db.execute
-        execute(
-            "CREATE TEMP TABLE IF NOT EXISTS disk_room (vm_id INTEGER, place TEXT, mib INTEGER, UNIQUE (vm_id, place))"
-        )
+        columns = "vm_id INTEGER, place TEXT, mib INTEGER, UNIQUE (vm_id, place)"
+        execute(f"CREATE TEMP TABLE IF NOT EXISTS disk_room ({columns})")
+        asked = "SELECT ifnull(sum(mib), 0) FROM disk_room WHERE place = ? AND vm_id != ?"
+        others = int(execute(asked, (place, vm_id)).fetchone()[0])
+        if free is not None and others + size > free:
+            return others
         execute("INSERT OR REPLACE INTO disk_room VALUES (?, ?, ?)", (vm_id, place, size))
-        return int(execute("SELECT sum(mib) FROM disk_room WHERE place = ?", (place,)).fetchone()[0])
+        return None
 
     def fetched(self) -> set[str]:
         """Return the SHA-256 of the files from URLs that machines have."""

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.dataclass import replace
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Unsupported
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.live_capacity import (
     Resizing,
+    has_begun,
     plan_resizing,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Growth, Vm
@@ -93,3 +95,28 @@ def test_memory_goes_by_whole_modules_as_few_as_there_are() -> None:
 def test_what_no_modules_make_is_refused(memory: int, sizes: Any, words: str) -> None:
     with pytest.raises(Unsupported, match=words):
         modules(memory, sizes)
+
+
+@pytest.mark.parametrize(
+    ("running", "defined", "wanted", "begun"),
+    [
+        ((1, 256), (1, 256), (1, 512), False),
+        # Of a run that was broken off, in part or whole.
+        ((1, 384), (1, 256), (1, 512), True),
+        ((2, 256), (1, 256), (2, 256), True),
+        ((2, 512), (3, 512), (1, 512), True),
+        # It waits for the next start; and a guest without a driver keeps all that it was started with.
+        ((2, 256), (4, 256), (4, 256), False),
+        ((1, 512), (1, 256), (1, 256), False),
+    ],
+)
+def test_what_a_run_has_begun_is_what_the_definition_does_not_say_yet(
+    running: tuple[int, int], defined: tuple[int, int], wanted: tuple[int, int], begun: bool
+) -> None:
+    texts = [
+        f"<domain><vcpu current='{vcpu}'>4</vcpu><currentMemory>{memory * 1024}</currentMemory></domain>"
+        for vcpu, memory in (running, defined)
+    ]
+    vm = Vm(1, "u", "web", "kvm", 1.0, wanted[1], vcpu=wanted[0], growth=Growth(memory=1024, vcpu=4))
+    assert has_begun(*texts, vm) is begun
+    assert not has_begun(*texts, replace(vm, growth=None))

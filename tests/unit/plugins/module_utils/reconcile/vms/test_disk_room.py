@@ -135,3 +135,15 @@ def test_machines_of_one_list_do_not_get_the_same_room_twice(engine: Engine, has
     assert [planned_.vm.name for planned_ in planned] == ["a", "c"]
     (error,) = failed(outcomes)
     assert error.startswith("VM b (id 1): DISK 1: SIZE = 64: it has 4 MB, and 100 MB are free")
+
+
+def test_what_is_left_as_it_is_takes_no_room(engine: Engine, has_room: Has) -> None:
+    """Another machine would be refused for it."""
+    run(engine, item(4))
+    has_room(100)
+    swapped = dict(VM, disks=[OS, {"TYPE": "swap", "SIZE": "90"}])
+    outcomes, planned = want(engine, swapped)
+    assert (failed(outcomes), planned) == ([], []) and outcomes[0].differs
+    assert engine.vms.take_disk_room(7, "disks of node1", 100, 100) is None
+    assert engine.vms.take_disk_room(8, "disks of node1", 1, 100) == 100
+    assert engine.vms.take_disk_room(8, "disks of node1", 1, None) is None

@@ -167,10 +167,14 @@ def test_of_two_decisions_without_an_answer_nothing_is_undone(site, second):
 
 
 @pytest.mark.parametrize("silent", [True, False])
-def test_the_same_list_again_is_no_other_decision(site, silent):
+@pytest.mark.parametrize("more", [{}, {"attributes": {"MEMORY_MAX": "512", "VCPU_MAX": "4"}}])
+def test_the_same_list_again_is_no_other_decision(site, silent, more):
     """Of a run that was killed, and of a host that did not answer."""
+    if more:
+        _outcome, (planned,) = decide(site, {**FULL, **more, "recreate": True})
+        answer(site, planned)
     before, held = shown(site), leases(site)
-    item = dict(FULL, nics=[PUBLIC], detach=True)
+    item = {**FULL, **more, "nics": [PUBLIC], "detach": True}
     _outcome, planned = decide(site, item)
     if silent:
         with site.session():
@@ -285,6 +289,17 @@ def test_nor_is_memory_that_a_node_refuses(site):
         assert shown(site)["leaving"] != "{}"
         answer(site, planned, REFUSED, None, untouched=True)
         assert whole(site) == before and site.vms.pool()[0].error
+
+
+def test_a_change_of_the_catalogs_own_keeps_nothing(site):
+    """A later refusal of something else would undo it."""
+    more = {**FULL, "attributes": {"MEMORY_MAX": "512", "VCPU_MAX": "4"}}
+    _outcome, (planned,) = decide(site, {**more, "recreate": True})
+    answer(site, planned)
+    _outcome, planned = decide(site, {**more, "attributes": {**more["attributes"], "DESCRIPTION": "another"}})
+    for each in planned:
+        answer(site, each, fitted=None)
+    assert shown(site)["leaving"] == "{}"
 
 
 def test_what_a_broken_off_run_has_begun_is_the_machines(site):
