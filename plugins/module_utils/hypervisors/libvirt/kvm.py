@@ -324,12 +324,13 @@ class KvmDriver(LibvirtDomains, Driver):
         flags = lv.VIR_DOMAIN_AFFECT_LIVE | lv.VIR_DOMAIN_DEVICE_MODIFY_FORCE
         asked = f"changing the context of {label_of(mark)}"
         with self._explained(asked):
-            if vm.context is not None and not live_devices.has_drive(domain.XMLDesc(0), vm.context.target):
+            live = domain.XMLDesc(0)
+            if vm.context is not None and not live_devices.has_drive(live, vm.context.target):
                 # It becomes a drive, or is at that place, at the next start.
                 return False
             with contextlib.suppress(lv.libvirtError):
                 # To libvirt, and to QEMU, a new file of the same name is no change.
-                other = live_devices.another_name(domain.XMLDesc(0), path)
+                other = live_devices.another_name(live, path)
                 domain.updateDeviceFlags(domain_xml.context_medium(vm, other), flags)
                 return True
             for left in range(TRAY_TRIES, 0, -1):
