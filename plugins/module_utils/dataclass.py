@@ -14,6 +14,7 @@ takes ten times as long as copying them.
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 import threading
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -34,17 +35,33 @@ class _Fields:
         return self._cls.__dataclass_fields__
 
 
+# What Python's decorator adds to a class, beside what sets and deletes attributes.
+_ADDED = ("__dataclass_params__", "__eq__", "__hash__", "__match_args__", "__replace__")
+# Of a class's own, what a copy of it gets by itself, or is to get from the decorator.
+_NOT_COPIED = frozenset(("__dict__", "__weakref__", "__init__", "__dataclass_fields__"))
+
+
 def _made_later(cls: Any, frozen: bool) -> Any:
     def make() -> None:
         with _MAKING:
             if cls.__init__ is not begin:
                 return
-            dataclasses.dataclass(init=False, frozen=frozen)(cls)
-            # Another thread may make an instance in this moment, so the class is never without an __init__. Its own is
-            # taken from a kind of it that adds nothing.
-            names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-            kind = type(cls)(cls.__name__, (cls,), names)
-            cls.__init__ = dataclasses.dataclass(eq=False, repr=False, frozen=frozen)(kind).__init__
+            # Another thread may make an instance in this moment, so the class is never without an __init__. What the
+            # decorator makes of a copy is given to the class, and __init__ last.
+            own = {name: value for name, value in vars(cls).items() if name not in _NOT_COPIED}
+            copied = type(cls)(cls.__name__, cls.__bases__, {**own, "__qualname__": cls.__qualname__})
+            made = vars(dataclasses.dataclass(repr=False, frozen=frozen)(copied))
+            if frozen:
+                _freeze(cls)
+            for name in (*_ADDED, *made["__dataclass_fields__"]):
+                if name in made:
+                    setattr(cls, name, made[name])
+                elif name in own:
+                    delattr(cls, name)
+            if "__repr__" not in own:
+                cls.__repr__ = _repr
+            cls.__dataclass_fields__ = made["__dataclass_fields__"]
+            cls.__init__ = made["__init__"]
 
     def begin(self: Any, *arguments: Any, **named: Any) -> None:
         make()
@@ -53,6 +70,28 @@ def _made_later(cls: Any, frozen: bool) -> Any:
     cls.__init__ = begin
     cls.__dataclass_fields__ = _Fields(cls, make)
     return cls
+
+
+def _freeze(cls: Any) -> None:
+    """Refuse what Python's decorator refuses of a frozen class. Its own methods know the copy that it was given."""
+
+    def set_one(self: Any, name: str, value: Any) -> None:
+        if type(self) is cls or name in cls.__dataclass_fields__:
+            raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
+        super(cls, self).__setattr__(name, value)
+
+    def delete_one(self: Any, name: str) -> None:
+        if type(self) is cls or name in cls.__dataclass_fields__:
+            raise dataclasses.FrozenInstanceError(f"cannot delete field {name!r}")
+        super(cls, self).__delattr__(name)
+
+    cls.__setattr__, cls.__delattr__ = set_one, delete_one
+
+
+@reprlib.recursive_repr()
+def _repr(self: Any) -> str:
+    shown = (f"{each.name}={getattr(self, each.name)!r}" for each in dataclasses.fields(self) if each.repr)
+    return f"{type(self).__qualname__}({', '.join(shown)})"
 
 
 def _dataclass(cls: type | None = None, *, frozen: bool = False) -> Any:

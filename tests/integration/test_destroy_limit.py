@@ -55,7 +55,10 @@ def test_a_run_that_would_destroy_the_disks_of_several_machines_stops_before_any
         for said, asked in (
             ("neither a number of machines from 1 up nor a percentage", ["-e", "nebula_restart_batch=150%"]),
             ("neither a number of machines from 1 up nor a percentage", ["-e", "nebula_restart_batch=0"]),
-            ("nebula_restart: there is no such choice. Known are never, rolling, all", ["-e", "nebula_restart=perhaps"]),
+            (
+                "nebula_restart: there is no such choice. Known are never, rolling, all",
+                ["-e", "nebula_restart=perhaps"],
+            ),
         ):
             code, output = site.run("site.yml", *asked, nebula_templates=new, nebula_vms=[{**WEB, "memory": 48}])
             assert code != 0 and said in re.sub(r"\s+", " ", output), output

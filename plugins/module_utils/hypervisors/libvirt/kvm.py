@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.etree import ElementTree as ET
@@ -110,6 +111,19 @@ class _Info:
     cpu_time: int
 
 
+# Steps after which the next one needs no other look at the machine.
+_CHECKED, _ADJUSTED = "checked", "adjusted"
+
+
+@dataclass(frozen=True)
+class _Running:
+    """Describes a machine that runs. definition: with its secrets, which repr() leaves out."""
+
+    mark: Mark
+    domain: Any
+    definition: str = field(repr=False)
+
+
 class KvmDriver(LibvirtDomains, Driver):
     name = "kvm"
     uri = "qemu:///system"
@@ -127,6 +141,7 @@ class KvmDriver(LibvirtDomains, Driver):
         super().__init__(uri)
         self._events: DomainEvents | None = None
         self._rendered = threading.local()
+        self._looked = threading.local()
 
     def close(self) -> None:
         with self._lock:
@@ -264,9 +279,10 @@ class KvmDriver(LibvirtDomains, Driver):
 
     def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> Adjusted:
         asked = f"changing {label_of(mark)} while it runs"
-        domain = self._found(mark)
+        running = self._looked_at(mark, _CHECKED, asked)
+        domain, live = running.domain, running.definition
         with self._explained(asked):
-            live, wanted = self._both_definitions(domain, vm, site)
+            wanted = self.render(vm, site).text
             links = machine_disks.linked_files(site.directory)
             steps = live_devices.plan_steps(live, wanted, site.directory, vm, order.removes, links)
             values = live_values.plan_values(live, wanted)
@@ -280,18 +296,19 @@ class KvmDriver(LibvirtDomains, Driver):
             lowers = resizing.balloon is not None and order.removes and self._stored_memory(domain) > vm.memory
             resized = work.resize(resizing, lowers)
             notes = work.contents_left(vm, site.disks, order.grown)
+        self._looked.last = _ADJUSTED, running
         return Adjusted(bool(doing or grown or values or resized), len(doing) < len(steps), notes)
 
     def _stored_memory(self, domain: Any) -> int:
         return domain_xml.memory_of(ET.fromstring(domain.XMLDesc(self._libvirt.VIR_DOMAIN_XML_INACTIVE)))
 
     def check_adjustment(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> None:
-        domain = self._found(mark)
-        with self._explained(f"changing {label_of(mark)} while it runs"):
-            live, wanted = self._both_definitions(domain, vm, site)
-            links = machine_disks.linked_files(site.directory)
-            live_devices.plan_steps(live, wanted, site.directory, vm, order.removes, links)
-            live_capacity.plan_resizing(live, vm, order.removes)
+        running = self._running(mark, f"changing {label_of(mark)} while it runs")
+        wanted = self.render(vm, site).text
+        links = machine_disks.linked_files(site.directory)
+        live_devices.plan_steps(running.definition, wanted, site.directory, vm, order.removes, links)
+        live_capacity.plan_resizing(running.definition, vm, order.removes)
+        self._looked.last = _CHECKED, running
 
     def devices_left(self, vm: Vm, directory: str, mark: Mark) -> tuple[str, ...]:
         domain = self._found(mark)
@@ -310,9 +327,17 @@ class KvmDriver(LibvirtDomains, Driver):
         sizes = live_capacity.has_begun(running, defined, vm)
         return sizes or bool(has - had) or bool(had - has - wants) or any(files)
 
-    def _both_definitions(self, domain: Any, vm: Vm, site: Site) -> tuple[str, str]:
-        """Return the running definition, with its secrets, and that to which the machine is to come."""
-        return domain.XMLDesc(self._libvirt.VIR_DOMAIN_XML_SECURE), self.render(vm, site).text
+    def _running(self, mark: Mark, asked: str) -> _Running:
+        domain = self._found(mark)
+        with self._explained(asked):
+            return _Running(mark, domain, domain.XMLDesc(self._libvirt.VIR_DOMAIN_XML_SECURE))
+
+    def _looked_at(self, mark: Mark, step: str, asked: str) -> _Running:
+        """Return what this thread has found of the machine if that was in this step, and nothing came after it; else
+        libvirt is asked again, which takes milliseconds."""
+        last: tuple[str, _Running] | None = getattr(self._looked, "last", None)
+        self._looked.last = None
+        return last[1] if last is not None and (last[0], last[1].mark) == (step, mark) else self._running(mark, asked)
 
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
         if vm.context is not None and vm.context.device == "disk":
@@ -320,11 +345,12 @@ class KvmDriver(LibvirtDomains, Driver):
             # guest. QEMU keeps the file that it has open.
             return False
         lv = self._libvirt
-        domain = self._found(mark)
         flags = lv.VIR_DOMAIN_AFFECT_LIVE | lv.VIR_DOMAIN_DEVICE_MODIFY_FORCE
         asked = f"changing the context of {label_of(mark)}"
+        # What came before has changed nothing of the context's drive.
+        running = self._looked_at(mark, _ADJUSTED, asked)
+        domain, live = running.domain, running.definition
         with self._explained(asked):
-            live = domain.XMLDesc(0)
             if vm.context is not None and not live_devices.has_drive(live, vm.context.target):
                 # It becomes a drive, or is at that place, at the next start.
                 return False

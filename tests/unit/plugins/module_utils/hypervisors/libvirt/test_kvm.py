@@ -5,14 +5,21 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from libvirt_stand_in import Connection, Domain, LibvirtError, install, libvirt, metadata
 
+from ansible_collections.nebula.provision.plugins.module_utils.dataclass import replace
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import (
+    Adjustment,
+    Deployment,
+    Mark,
+    Site,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import kvm, qemu_logs
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domains import error_of_libvirt
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import (
@@ -161,6 +168,52 @@ def test_a_new_context_has_another_name_each_time(domain: Domain) -> None:
     for _time in range(3):
         assert KvmDriver().change_medium(vm, MARK, "/d/1/disk.1")
     assert given == ["/d/1//disk.1", "/d/1/disk.1", "/d/1//disk.1"]
+
+
+def test_one_look_is_enough_for_steps_that_follow_each_other(domain: Domain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look takes milliseconds, and a run changes many machines."""
+    domain.xml = f"<domain><devices>{DRIVE}</devices></domain>"
+    looks: list[str] = []
+    look = domain.XMLDesc
+    domain.XMLDesc = lambda flags: looks.append(flags) or look(flags)
+    domain.updateDeviceFlags = lambda _text, _flags: None
+    vm = Vm(1, UUID, "web", "kvm", 1.0, 64, context=Context(1, "sda"))
+    site = Site("/d/1", CATALOG, 1, {}, "qemu", 1024)
+    driver = KvmDriver()
+    monkeypatch.setattr(driver, "render", lambda _vm, _site: Deployment(domain.xml, ""))
+
+    def check(mark: Mark = MARK) -> None:
+        driver.check_adjustment(vm, site, mark, Adjustment())
+
+    def adjust(mark: Mark = MARK) -> None:
+        driver.adjust(vm, site, mark, Adjustment())
+
+    def change(mark: Mark = MARK) -> None:
+        assert driver.change_medium(vm, mark, "/d/1/disk.1")
+
+    for steps, count in (
+        ((check, adjust, change), 1),
+        ((adjust, change), 1),
+        # What is done twice may have been changed by the first time.
+        ((change, change), 2),
+        ((adjust, adjust, change), 2),
+        ((check, check, adjust, adjust), 3),
+        ((check, change, adjust), 3),
+    ):
+        driver._looked.last = None
+        looks.clear()
+        for step in steps:
+            step()
+        assert len(looks) == count, steps
+    # Another plan's look, and another thread's, say nothing.
+    check()
+    looks.clear()
+    adjust(replace(MARK, generation=2))
+    check()
+    thread = threading.Thread(target=adjust)
+    thread.start()
+    thread.join()
+    assert len(looks) == 3
 
 
 def test_a_machine_goes_with_its_profiles(domain: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
