@@ -172,7 +172,26 @@ def pair_devices(
     live: Collection[str] = (),
 ) -> Pairing:
     """Return which of the machine's disks or NICs each of `new` is. live: keys that change while it runs."""
-    known = [replace(each, values=normal_vector(each.values)) for each in has.get(name, ())]
+    return _paired(name, old, new, _Same(has.get(name, ())), frozenset(live))
+
+
+class _Same:
+    """Stands for what a machine has, whose values can't be compared cheaply: equal is what is the same object."""
+
+    def __init__(self, devices: Sequence[MachineDevice]) -> None:
+        self.devices = devices
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.devices is other.devices
+
+    def __hash__(self) -> int:
+        return id(self.devices)
+
+
+# The same is asked many times while one machine is decided about.
+@functools.lru_cache(maxsize=32)
+def _paired(name: str, old: Template, new: Template, has: _Same, live: frozenset[str]) -> Pairing:
+    known = [replace(each, values=normal_vector(each.values)) for each in has.devices]
     before, after = ([normal_vector(vector) for vector in template.vectors(name)] for template in (old, new))
     return device_matching.pair_vectors(name, before, after, known, live)
 

@@ -37,13 +37,19 @@ def add_cpu_limit(tuned: ET.Element, vm: Vm) -> None:
             ET.SubElement(tuned, name).text = str(value)
 
 
+def weights_of(text: str) -> tuple[str, ...]:
+    """Return what a definition says about a machine's part of the processors, "" for what it does not say."""
+    found = ET.fromstring(text).find("cputune")
+    return tuple(
+        "" if found is None else found.findtext(name, "") for name in ("shares", "global_quota", "global_period")
+    )
+
+
 def scheduler_parameters(text: str, running: Mapping[str, int]) -> dict[str, int]:
     """Return what a definition says about processors, in libvirt's words for a machine that runs. running: what it has
     now, likewise: a limit that it does not have is not taken from it."""
-    found = ET.fromstring(text).find("cputune")
-    shares, quota = ("", "") if found is None else (found.findtext("shares", ""), found.findtext("global_quota", ""))
+    shares, quota, period = weights_of(text)
     if quota:
-        period = found.findtext("global_period", "") if found is not None else ""
         limited = {"global_period": int(period or PERIOD), "global_quota": int(quota)}
     else:
         limited = {"global_quota": UNLIMITED} if 0 < running.get("global_quota", 0) < _ANY_QUOTA else {}

@@ -28,7 +28,8 @@ NAMESPACE = "urn:nebula:provision:vm:1"
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 # Where a definition says whose machine it is.
 MARK_PATH = f"metadata/{{{NAMESPACE}}}vm"
-ET.register_namespace("nebula", NAMESPACE)
+_PREFIX = "nebula"
+ET.register_namespace(_PREFIX, NAMESPACE)
 ET.register_namespace("qemu", QEMU_NAMESPACE)
 
 CONSOLE_LOG = "console.log"
@@ -61,7 +62,7 @@ FIRMWARE_WORDS = ("UEFI", "EFI")
 def render(vm: Vm, site: Site) -> Deployment:
     """Return the deployment file of a machine on this site. Raise InvalidValue for RAW data that is no XML fragment."""
     raw = raw_fragment(vm.raw.get("kvm", ""), f"virtual machine {vm.name}: RAW")
-    domain, mark = begin_domain(site.accelerator, vm, site)
+    domain, _mark = begin_domain(site.accelerator, vm, site)
     _growth(domain, vm)
     threads = _number(vm.features, "IOTHREADS", "FEATURES")
     if threads:
@@ -105,7 +106,7 @@ def render(vm: Vm, site: Site) -> Deployment:
     domain_hardware.add_encryption(domain, vm)
     if raw is not None:
         merge(domain, raw)
-    return deployment_of(domain, mark, vm, site)
+    return deployment_of(domain, vm, site)
 
 
 def _growth(domain: ET.Element, vm: Vm) -> None:
@@ -168,15 +169,19 @@ def begin_domain(kind: str, vm: Vm, site: Site) -> tuple[ET.Element, ET.Element]
     return domain, mark
 
 
-def deployment_of(domain: ET.Element, mark: ET.Element, vm: Vm, site: Site) -> Deployment:
+def deployment_of(domain: ET.Element, vm: Vm, site: Site) -> Deployment:
     """Return the finished definition as a deployment file. Raise InvalidValue for text that XML can't hold."""
     for element in domain.iter():
         for name, text in (("", element.text or ""), *element.attrib.items()):
             check_writable(text, f"virtual machine {vm.name}: {element.tag}{f'/{name}' if name else ''}")
     ET.indent(domain)
-    digest = hashlib.sha256(ET.tostring(domain, encoding="utf-8")).hexdigest()
-    mark.set("generation", str(site.generation))
-    return Deployment(text=ET.tostring(domain, encoding="unicode") + "\n", digest=digest)
+    text = ET.tostring(domain, encoding="unicode")
+    digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
+    # Written once, which takes most of the time. No text and no attribute holds a bare "<": this is the mark itself.
+    before, begin, rest = text.partition(f"<{_PREFIX}:vm ")
+    mark, old, after = rest.partition(' generation="0"')
+    new = f' generation="{site.generation}"' if old else ""
+    return Deployment(text="".join((before, begin, mark, new, after, "\n")), digest=digest)
 
 
 def cpu_shares(cpu: float, whole: int) -> int:

@@ -112,7 +112,7 @@ class _Info:
 
 
 # Steps after which the next one needs no other look at the machine.
-_CHECKED, _ADJUSTED = "checked", "adjusted"
+_CHECKED, _ADJUSTED, _CHANGED = "checked", "adjusted", "changed its medium"
 
 
 @dataclass(frozen=True)
@@ -270,16 +270,21 @@ class KvmDriver(LibvirtDomains, Driver):
         lv = self._libvirt
         with self._explained(f"defining {label_of(mark)}"):
             domain = self._connection().defineXML(deployment.text)
+            running = self._looked_at(mark, _ADJUSTED)
+            weights = domain_hardware.weights_of
+            if running is not None and weights(running.definition) == weights(deployment.text):
+                return
             # Without cgroups there is nothing that could be asked.
             if "<shares>" in deployment.text and domain.isActive():
-                running = domain.schedulerParameters()
-                parameters = domain_hardware.scheduler_parameters(deployment.text, running)
-                if any(running.get(name) != value for name, value in parameters.items()):
+                has = domain.schedulerParameters()
+                parameters = domain_hardware.scheduler_parameters(deployment.text, has)
+                if any(has.get(name) != value for name, value in parameters.items()):
                     domain.setSchedulerParametersFlags(parameters, lv.VIR_DOMAIN_AFFECT_LIVE)
 
     def adjust(self, vm: Vm, site: Site, mark: Mark, order: Adjustment) -> Adjusted:
         asked = f"changing {label_of(mark)} while it runs"
-        running = self._looked_at(mark, _CHECKED, asked)
+        running = self._looked_at(mark, _CHECKED) or self._running(mark, asked)
+        self._looked.last = None
         domain, live = running.domain, running.definition
         with self._explained(asked):
             wanted = self.render(vm, site).text
@@ -332,12 +337,18 @@ class KvmDriver(LibvirtDomains, Driver):
         with self._explained(asked):
             return _Running(mark, domain, domain.XMLDesc(self._libvirt.VIR_DOMAIN_XML_SECURE))
 
-    def _looked_at(self, mark: Mark, step: str, asked: str) -> _Running:
-        """Return what this thread has found of the machine if that was in this step, and nothing came after it; else
-        libvirt is asked again, which takes milliseconds."""
+    def _looked_at(self, mark: Mark, *steps: str) -> _Running | None:
+        """Return what this thread has found of the machine, if its last look was for one of these steps: to look again
+        takes milliseconds."""
         last: tuple[str, _Running] | None = getattr(self._looked, "last", None)
-        self._looked.last = None
-        return last[1] if last is not None and (last[0], last[1].mark) == (step, mark) else self._running(mark, asked)
+        return last[1] if last is not None and last[0] in steps and last[1].mark == mark else None
+
+    def starts_with_host(self, mark: Mark) -> bool | None:
+        running = self._looked_at(mark, _ADJUSTED, _CHANGED)
+        if running is None:
+            return super().starts_with_host(mark)
+        with self._explained(f"looking at {label_of(mark)}"):
+            return bool(running.domain.autostart())
 
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
         if vm.context is not None and vm.context.device == "disk":
@@ -348,7 +359,8 @@ class KvmDriver(LibvirtDomains, Driver):
         flags = lv.VIR_DOMAIN_AFFECT_LIVE | lv.VIR_DOMAIN_DEVICE_MODIFY_FORCE
         asked = f"changing the context of {label_of(mark)}"
         # What came before has changed nothing of the context's drive.
-        running = self._looked_at(mark, _ADJUSTED, asked)
+        running = self._looked_at(mark, _ADJUSTED) or self._running(mark, asked)
+        self._looked.last = _CHANGED, running
         domain, live = running.domain, running.definition
         with self._explained(asked):
             if vm.context is not None and not live_devices.has_drive(live, vm.context.target):

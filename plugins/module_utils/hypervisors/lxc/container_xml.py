@@ -29,7 +29,7 @@ UNLIMITED = -1
 def render(vm: Vm, site: Site) -> Deployment:
     """Return the deployment file of a container on this site. Raise InvalidValue for RAW data that is no XML."""
     raw = raw_fragment(vm.raw.get("lxc", ""), f"virtual machine {vm.name}: RAW", "lxc")
-    domain, mark = domain_xml.begin_domain("lxc", vm, site)
+    domain, _mark = domain_xml.begin_domain("lxc", vm, site)
     swap = vm.container.get("LXC_SWAP", "")
     if swap:
         # libvirt hands the number on to the cgroup, whatever that counts by it.
@@ -57,7 +57,7 @@ def render(vm: Vm, site: Site) -> Deployment:
         ET.SubElement(domain, "seclabel", {"type": "dynamic", "model": site.confinement, "relabel": "yes"})
     if raw is not None:
         domain_xml.merge(domain, raw)
-    return domain_xml.deployment_of(domain, mark, vm, site)
+    return domain_xml.deployment_of(domain, vm, site)
 
 
 def _cpu(domain: ET.Element, vm: Vm, site: Site) -> None:

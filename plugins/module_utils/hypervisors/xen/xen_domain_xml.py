@@ -63,7 +63,7 @@ def render(vm: Vm, site: Site) -> Deployment:
     _devices(ET.SubElement(domain, "devices"), vm, site, kind, where)
     if kind == xen.HVM:
         _serial(domain, site)
-    return deployment_of(domain, mark, vm, site)
+    return deployment_of(domain, vm, site)
 
 
 def _boot(domain: ET.Element, vm: Vm, kind: str, where: str) -> None:

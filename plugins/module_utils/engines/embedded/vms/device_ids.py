@@ -13,7 +13,7 @@ from typing import Any
 from ....dataclass import dataclass
 from ....model import device_matching
 from ....model.dataclass_json import to_plain
-from ....model.device_matching import ALIAS, DISK, NIC, Pairing
+from ....model.device_matching import ALIAS, DISK, NIC, MachineDevice, Pairing
 from ....model.instantiate.build import KeptDevices
 from ....model.nic import Alias, Nic
 from ....model.template import Template
@@ -51,10 +51,11 @@ class Devices:
     grown: Mapping[int, int] = field(default_factory=dict)
 
 
-def compare(vm: Vm, old: Template, new: Template, next_disk: int) -> Devices:
+def compare(
+    vm: Vm, old: Template, new: Template, next_disk: int, has: Mapping[str, Sequence[MachineDevice]]
+) -> Devices:
     """Return what becomes of the disks and NICs of a machine whose template is changed from `old` to `new`. next_disk:
-    an id that no disk of the machine, and no file that it uses, ever had."""
-    has = has_of(to_plain(vm))
+    an id that no disk of the machine, and no file that it uses, ever had. has: devices_of() it."""
     old = _without_unused_aliases(vm, old)
     disks, nics, aliases = (pair_devices(name, old, new, has) for name in (DISK, NIC, ALIAS))
     kept = tuple(None if index is None else vm.disks[index] for index in disks.stays)
@@ -74,7 +75,7 @@ def nics_anew(
 ) -> Interfaces:
     """Return what becomes of the NICs of a machine that is made anew. As nothing is left of its domain, each that goes
     leaves its id to one that comes. networks: ids of the networks of its new NICs; of_aliases: of its new aliases."""
-    has = has_of(to_plain(vm))
+    has = devices_of(vm)
     old = _without_unused_aliases(vm, old)
     nics, aliases = (
         pair_devices(
@@ -122,6 +123,13 @@ def next_disk(store: Store, vm: Vm) -> int:
     return max([vm.next_disk, -1 if used is None else used + 1, *(number + 1 for number in ids)], default=0)
 
 
-def has_of(body: Mapping[str, Any]) -> dict[str, tuple[device_matching.MachineDevice, ...]]:
+def devices_of(vm: Vm) -> dict[str, tuple[MachineDevice, ...]]:
+    """Return what a machine has."""
+    return device_matching.machine_devices(
+        *([to_plain(device) for device in some] for some in (vm.disks, vm.nics, vm.aliases))
+    )
+
+
+def has_of(body: Mapping[str, Any]) -> dict[str, tuple[MachineDevice, ...]]:
     """Return what a machine has, by the catalog's plain form of it."""
     return device_matching.machine_devices(body.get("disks", ()), body.get("nics", ()), body.get("aliases", ()))

@@ -13,7 +13,6 @@ from ....dataclass import replace
 from ....errors import Conflict, WrongState
 from ....model import hypervisor_rules
 from ....model import template_changes as model_changes
-from ....model.dataclass_json import to_plain
 from ....model.device_matching import DEVICES, DISK, LIVE, NIC, POWEROFF, MachineDevice
 from ....model.disk import SHARED_DIRECTORY, TAR, Disk
 from ....model.host import Host
@@ -47,7 +46,7 @@ from .assemble import Blueprint, fetched_by
 from .capacity import counted, kept_memory, overhead
 from .decision import decide
 from .decision_parts import DecisionParts
-from .device_ids import Devices, compare, has_of, next_disk
+from .device_ids import Devices, compare, devices_of, has_of, next_disk
 from .host_places import running, with_processors
 from .template_references import References
 from .vm_records import hostname_of
@@ -70,10 +69,11 @@ def update(
     vm = vm_of(row)
     always = hypervisor_rules.rules_of(vm.hypervisor).live_of(vm.os.type_keys)
     live = model_changes.live_while(always, waiting.waiting_of(row))
-    changes = model_changes.changes(request_of(row), template, live, has_of(to_plain(vm)))
+    has = devices_of(vm)
+    changes = model_changes.changes(request_of(row), template, live, has)
     host = parts.hosts.by_id()[row["host_id"]]
     references = References(parts.images, parts.networks)
-    devices = compare(vm, request_of(row), template, next_disk(parts.store, vm))
+    devices = compare(vm, request_of(row), template, next_disk(parts.store, vm), has)
     parts.tasks.refuse_tasked(row, devices.gone_disks)
     known = request_of(row)
     former = FormerMachine(known, known, known, known, vm.topology, vm.growth, vm.hotplug_slots, vm.hardware_version)
@@ -93,7 +93,7 @@ def update(
         port = parts.ports.choose([(vm_id, row["name"], demands, host)])[vm_id]
     elif not demands.graphics:
         parts.port_rows.hold(vm_id)
-    waits = _waiting(parts, row, template, changes, devices, growth, agreed)
+    waits = _waiting(parts, row, template, changes, has, devices, growth, agreed)
     read_at_start = model_changes.how_to_change("CONTEXT", request_of(row), template, live) == POWEROFF
     if owner is not None and read_at_start and parts.tasks.found_state(row) == "RUNNING":
         waits = with_owner(waits, vm.owner.name, owner.name)
@@ -163,6 +163,7 @@ def _waiting(
     row: sqlite3.Row,
     template: Template,
     changes: Sequence[Change],
+    has: Mapping[str, Sequence[MachineDevice]],
     devices: Devices,
     growth: Growth | None,
     agreed: bool,
@@ -197,7 +198,7 @@ def _waiting(
         waiting.waiting_of(row),
         (before, template),
         changes,
-        has_of(to_plain(vm)),
+        has,
         ids,
         (
             *hypervisor_rules.rules_of(vm.hypervisor).live_of(vm.os.type_keys),

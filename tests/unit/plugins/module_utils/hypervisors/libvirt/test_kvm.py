@@ -13,7 +13,10 @@ import pytest
 from libvirt_stand_in import Connection, Domain, LibvirtError, install, libvirt, metadata
 
 from ansible_collections.nebula.provision.plugins.module_utils.dataclass import replace
-from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    ForeignObject,
+    HypervisorError,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import (
     Adjustment,
     Deployment,
@@ -214,6 +217,39 @@ def test_one_look_is_enough_for_steps_that_follow_each_other(domain: Domain, mon
     thread.start()
     thread.join()
     assert len(looks) == 3
+
+
+TUNED = "<domain><cputune><shares>{}</shares></cputune><devices/></domain>"
+
+
+@pytest.mark.parametrize(("adjusted", "shares", "asked"), [(True, 512, 0), (True, 1024, 1), (False, 512, 1)])
+def test_a_machine_is_asked_what_it_weighs_where_that_is_not_known(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch, adjusted: bool, shares: int, asked: int
+) -> None:
+    domain.xml = TUNED.format(512)
+    questions: list[str] = []
+    domain.schedulerParameters = lambda: questions.append("weight") or {"cpu_shares": 512}
+    domain.setSchedulerParametersFlags = lambda parameters, _flags: questions.append(parameters["cpu_shares"])
+    vm, site = Vm(1, UUID, "web", "kvm", 1.0, 64), Site("/d/1", CATALOG, 1, {}, "qemu", 1024)
+    driver, wanted = KvmDriver(), Deployment(TUNED.format(shares), "")
+    monkeypatch.setattr(driver, "render", lambda _vm, _site: wanted)
+    if adjusted:
+        driver.adjust(vm, site, MARK, Adjustment())
+    driver.define(vm, wanted, MARK)
+    assert questions == (["weight"] if shares == 512 else ["weight", shares])[: 2 * asked]
+
+
+def test_whether_an_adjusted_machine_starts_with_its_host_needs_no_other_look(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, wanted = KvmDriver(), Deployment(domain.xml, "")
+    monkeypatch.setattr(driver, "render", lambda _vm, _site: wanted)
+    driver.adjust(Vm(1, UUID, "web", "kvm", 1.0, 64), Site("/d/1", CATALOG, 1, {}, "qemu", 1024), MARK, Adjustment())
+    domain.starts, domain.mark = 1, ""
+    assert driver.starts_with_host(MARK) is True
+    # Of any other machine, and in another plan, it is found out whose it is.
+    with pytest.raises(ForeignObject):
+        driver.starts_with_host(replace(MARK, generation=2))
 
 
 def test_a_machine_goes_with_its_profiles(domain: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

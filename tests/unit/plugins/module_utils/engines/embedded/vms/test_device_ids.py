@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.device_ids import compare
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.device_ids import (
+    compare,
+    devices_of,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
@@ -41,6 +44,10 @@ def machine(disks=(), nics=(), **values):
     )
 
 
+def compared(vm, old, new, next_disk):
+    return compare(vm, old, new, next_disk, devices_of(vm))
+
+
 def kept(devices):
     return [None if disk is None else disk.disk_id for disk in devices.kept.disks]
 
@@ -50,7 +57,7 @@ def kept(devices):
 
 def test_where_nothing_comes_or_goes_all_stays():
     vm = machine((0, 1), (0,), context=Context(2, "hdb"))
-    devices = compare(vm, template("ab", "n"), template("ab", "n"), 3)
+    devices = compared(vm, template("ab", "n"), template("ab", "n"), 3)
     assert (kept(devices), devices.new_disks, devices.gone_disks) == ([0, 1], {}, ())
     assert (dict(devices.interfaces.nics), devices.interfaces.new_nics, devices.interfaces.gone) == (
         {0: vm.nics[0]},
@@ -79,7 +86,7 @@ def test_where_nothing_comes_or_goes_all_stays():
     ],
 )
 def test_disks_that_come_stay_and_go(old, new, stays, comes, goes):
-    devices = compare(machine(range(len(old))), template(old), template(new), 9)
+    devices = compared(machine(range(len(old))), template(old), template(new), 9)
     assert (kept(devices), devices.new_disks, devices.gone_disks) == (stays, comes, goes)
 
 
@@ -94,7 +101,7 @@ def test_disks_that_come_stay_and_go(old, new, stays, comes, goes):
     ],
 )
 def test_nics_that_come_stay_and_go(old, new, stays, comes, goes):
-    devices = compare(machine(nics=range(len(old))), template(nics=old), template(nics=new), 0)
+    devices = compared(machine(nics=range(len(old))), template(nics=old), template(nics=new), 0)
     assert (list(devices.interfaces.nics), devices.interfaces.new_nics, devices.interfaces.gone) == (stays, comes, goes)
 
 
@@ -103,13 +110,13 @@ def test_nics_that_come_stay_and_go(old, new, stays, comes, goes):
 
 def test_a_machine_keeps_the_ids_that_it_has_by_now():
     """Disk 1 and NIC 0 went before."""
-    devices = compare(machine((0, 2), (1,)), template("ac", "m"), template("acd", "mo"), 5)
+    devices = compared(machine((0, 2), (1,)), template("ac", "m"), template("acd", "mo"), 5)
     assert (kept(devices), devices.new_disks) == ([0, 2, None], {2: 5})
     assert ([nic.nic_id for nic in devices.interfaces.nics.values()], devices.interfaces.new_nics) == ([1], {1: 2})
 
 
 def test_the_id_of_a_nic_that_went_is_no_other_ones():
-    devices = compare(machine(nics=(0,), next_nic=4), template(nics="n"), template(nics="nmo"), 0)
+    devices = compared(machine(nics=(0,), next_nic=4), template(nics="n"), template(nics="nmo"), 0)
     assert devices.interfaces.new_nics == {1: 4, 2: 5}
 
 
@@ -122,7 +129,7 @@ def test_no_id_is_used_twice_however_often_they_come_and_go(steps):
     seen_nics: set[int] = set()
     for letter, place in steps:
         wanted = before.replace(letter, "") if letter in before else before[:place] + letter + before[place:]
-        devices = compare(vm, template(before, before), template(wanted, wanted), next_disk)
+        devices = compared(vm, template(before, before), template(wanted, wanted), next_disk)
         assert seen_disks.isdisjoint(devices.new_disks.values())
         assert seen_nics.isdisjoint(devices.interfaces.new_nics.values())
         disks = [
@@ -154,11 +161,11 @@ def test_a_disk_that_grows_is_told_with_its_size():
     old, new = (
         Template((("DISK", (("IMAGE", "a"),)), ("DISK", (("TYPE", "fs"), ("SIZE", size))))) for size in ("5", "9")
     )
-    devices = compare(vm, old, new, 5)
+    devices = compared(vm, old, new, 5)
     assert (kept(devices), devices.grown, devices.kept.moved) == ([0, 4], {4: 9}, ())
 
 
 def test_a_disk_that_the_list_puts_elsewhere_is_told():
     old, new = (Template((("DISK", (("IMAGE", "a"), ("TARGET", target))),)) for target in ("vd0", "sda"))
-    assert compare(machine((0,)), old, new, 1).kept.moved == (0,)
-    assert compare(machine((0,)), new, old, 1).kept.moved == ()
+    assert compared(machine((0,)), old, new, 1).kept.moved == (0,)
+    assert compared(machine((0,)), new, old, 1).kept.moved == ()
