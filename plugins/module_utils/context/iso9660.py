@@ -87,12 +87,14 @@ class Iso:
         group: Owner = None,
         sync: bool = True,
         keep_unpadded: bool = False,
+        followed: bool = False,
     ) -> bool:
         """Write the ISO to `path`, whole or not at all. Return whether anything about that file changed. keep_unpadded:
-        whether the same ISO without padding, as former releases made it, stays as it is."""
+        whether the same ISO without padding, as former releases made it, stays as it is. followed: that of
+        write_atomically()."""
         if self.is_at(path) or (keep_unpadded and self.is_unpadded_at(path)):
             return adopt(path, mode, user_id(owner), group_id(group))
-        return write_atomically(path, self.copy, mode, owner, group, sync)
+        return write_atomically(path, self.copy, mode, owner, group, sync, followed)
 
     def copy(self, file: IO[bytes]) -> None:
         """Write the ISO to an empty file. The padding is a hole: it takes no room on the disk."""
@@ -146,6 +148,7 @@ def write_iso(
     format: str = nocloud_and_configdrive.DEFAULT,
     identity: str = "",
     keep_unpadded: bool = False,
+    followed: bool = False,
 ) -> str:
     """Make the file at `path` the ISO of these variables and files. Return its digest, as Iso has it. If the same ISO
     is there already, only mode and owner are changed. Several threads may call this at once.
@@ -153,9 +156,9 @@ def write_iso(
     files: with their sources on this host.
     sync: whether to wait until the ISO is on the disk.
     format, identity: those of formats.documents.
-    keep_unpadded: that of Iso.save."""
+    keep_unpadded, followed: those of Iso.save."""
     with build_iso(variables, files, os.path.dirname(path) or ".", format=format, identity=identity) as iso:
-        iso.save(path, mode, owner, group, sync, keep_unpadded)
+        iso.save(path, mode, owner, group, sync, keep_unpadded, followed)
         return iso.digest
 
 

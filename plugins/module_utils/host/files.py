@@ -24,6 +24,7 @@ from . import lock_files
 Owner = Union[str, int, None]
 Content = Union[str, bytes, Callable[[BinaryIO], None]]
 _BLOCK = 1024 * 1024
+_SMALL = 1 << 16
 _FICLONE = 0x40049409
 # Files that go to the disk at the same time: it writes what waits for it all at once.
 _AT_ONCE = 16
@@ -32,13 +33,20 @@ NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 
 def write_atomically(
-    path: str, content: Content, mode: int = 0o600, owner: Owner = None, group: Owner = None, sync: bool = True
+    path: str,
+    content: Content,
+    mode: int = 0o600,
+    owner: Owner = None,
+    group: Owner = None,
+    sync: bool = True,
+    followed: bool = False,
 ) -> bool:
     """Make the file at `path` hold `content`, and return whether anything about it changed.
 
     A reader sees the old file or the new one, also after a power cut (unless sync is False). What is the same
     already is not written.
     content: text, bytes, or a function that writes to the binary file it is given.
+    followed: another file is written into the same directory next, which brings the names of both to the disk.
     owner, group: names or numbers; None leaves them as they are (or come)."""
     directory = os.path.dirname(path) or "."
     uid, gid = user_id(owner), group_id(group)
@@ -64,7 +72,7 @@ def write_atomically(
                 os.fsync(file.fileno())
         with explained(path):
             os.rename(temporary, path)
-            if sync:
+            if sync and not followed:
                 sync_directory(directory)
         return True
     finally:
@@ -331,15 +339,17 @@ def read_limited(path: str, limit: int, follow: bool = True) -> bytes:
         if error.errno == errno.ELOOP:
             raise is_a_link(path) from error
         raise NotFound(f"file {path}", error.strerror or str(error), "Check the path and its permissions") from error
-    # Looked at before it is opened as a file, which a directory can't be.
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise InvalidValue(f"file {path}", "it is not a regular file", "Name a file")
-    with os.fdopen(fd, "rb") as file:
-        data = file.read(limit + 1)
+    with closing_fd(fd):
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise InvalidValue(f"file {path}", "it is not a regular file", "Name a file")
+        # One call for what has a size: most files are small, and many are read. Files of the kernel's have none.
+        block, data = max(found.st_size + 1, _SMALL), bytearray()
+        while len(data) <= limit and (more := os.read(fd, min(block, limit + 1 - len(data)))):
+            data += more
     if len(data) > limit:
         raise InvalidValue(f"file {path}", f"it holds more than {limit} bytes", "Name a smaller file")
-    return data
+    return bytes(data)
 
 
 def is_a_link(path: str) -> InvalidValue:

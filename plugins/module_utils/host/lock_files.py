@@ -25,6 +25,7 @@ from pathlib import Path
 from ..dataclass import dataclass
 from ..errors import ForeignObject, TimedOut
 from ..printable import ONE_LINE, printable
+from .real_paths import real_path
 
 PLACE = "/run/nebula-provision"
 LOCKS = "/proc/locks"
@@ -100,7 +101,7 @@ def release(lock: Lock) -> None:
 
 def file_of(path: str) -> str:
     """Return the path of the lock file for a path, in which links are resolved."""
-    real = os.path.realpath(path)
+    real = real_path(path)
     shown = re.sub("[^A-Za-z0-9.-]+", "_", real)[-_SHOWN:].strip("_")
     return os.path.join(PLACE, f"{shown}-{hashlib.sha256(os.fsencode(real)).hexdigest()[:16]}.lock")
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from ..dataclass import replace
 from ..errors import NebulaError, NotFound, Unsupported
+from ..host.real_paths import real_path
 from ..model.disk import Disk
 from ..model.plan import Plan, PlannedVm
 from ..model.transfer import SAVED, SHARED, SSH
@@ -65,7 +66,7 @@ class Transfer(abc.ABC):
 
 def path_of_shared(disk: Disk) -> str:
     """Return the file that the disk's source is or leads to: an administrator may have put a link to a drive there."""
-    path = os.path.realpath(disk.source)
+    path = real_path(disk.source)
     if disk.image_id is None and disk.by_hypervisor and not os.path.isfile(path):
         raise NotFound(
             f"file {disk.source} on this node", "there is none", "Correct SOURCE of the DISK, or bring the file"

@@ -56,5 +56,5 @@ class Bridges:
     def _links_here(self) -> Mapping[str, links.Link]:
         with self._looking:
             if self._links is None:
-                self._links = links.observe()
+                self._links = links.observe(with_settings=False)
             return self._links

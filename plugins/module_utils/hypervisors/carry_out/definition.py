@@ -81,7 +81,14 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
             job.files[vm.context.disk_id] = DiskFiles(path, DIRECTORY)
         else:
             context = iso9660.write_iso(
-                path, vm.context.variables, sources, format=vm.context.format, identity=vm.uuid, keep_unpadded=not boots
+                path,
+                vm.context.variables,
+                sources,
+                format=vm.context.format,
+                identity=vm.uuid,
+                keep_unpadded=not boots,
+                # By the machine's record.
+                followed=True,
             )
             job.files[vm.context.disk_id] = DiskFiles(path, "raw")
     job.stage = "BOOT_FAILURE"
@@ -91,7 +98,7 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
     if deployment.digest != job.record.definition or not defined:
         path = job.path(f"deployment.{job.planned.seq}")
         job.log("VMM", "I", f"Generating deployment file: {path}")
-        write_atomically(path, deployment.text, mode=0o600)
+        write_atomically(path, deployment.text, mode=0o600, followed=True)
         job.common.driver.define(vm, deployment, job.mark)
         job.record = replace(job.record, definition=deployment.digest)
         job.changed = True

@@ -55,6 +55,8 @@ def hold(job: Job) -> Iterator[None]:
 
 
 def _make_directory(job: Job) -> None:
+    if os.path.isdir(job.directory):
+        return
     # No newer plan is accepted in between: it would find nothing to remove, and the directory would stay for ever.
     with node_file.fence(job.common.root, job.common.plan.catalog, job.common.plan.number) as current:
         if not current:

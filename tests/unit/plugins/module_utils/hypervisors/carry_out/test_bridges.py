@@ -30,8 +30,8 @@ def require(monkeypatch):
     looks = []
 
     def ask(vm, *there, bridges=None):
-        def observe():
-            looks.append(1)
+        def observe(with_settings):
+            looks.append(with_settings)
             return {link.name: link for link in there}
 
         monkeypatch.setattr(links, "observe", observe)

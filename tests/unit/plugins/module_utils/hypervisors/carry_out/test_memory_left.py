@@ -178,7 +178,7 @@ def test_a_machine_for_which_there_is_no_room_anew_keeps_what_it_has(here: Node,
 
 
 def test_a_machine_whose_bridge_is_not_there_keeps_what_it_has(here: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links, "observe", dict)
+    monkeypatch.setattr(links, "observe", lambda with_settings: {})
     here.one("RUNNING")
     here.driver.names()
     vm = replace(machine(), nics=(Nic(0, 0, "Public", "nbr0", "02:00:00:00:00:01"),))
