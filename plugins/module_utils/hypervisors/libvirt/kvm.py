@@ -111,17 +111,21 @@ class _Info:
     cpu_time: int
 
 
-# Steps after which the next one needs no other look at the machine.
-_CHECKED, _ADJUSTED, _CHANGED = "checked", "adjusted", "changed its medium"
+# Steps after which the next one needs no other look at the machine, and the seconds in which it does not.
+MOMENT = 2.0
+_FOUND, _CHECKED, _ADJUSTED, _CHANGED = "found", "checked", "adjusted", "changed its medium"
 
 
 @dataclass(frozen=True)
 class _Running:
-    """Describes a machine that runs. definition: with its secrets, which repr() leaves out."""
+    """Describes a machine that runs.
+    definition: with its secrets, which repr() leaves out; "" if nobody has asked.
+    at: when it was looked at."""
 
     mark: Mark
     domain: Any
-    definition: str = field(repr=False)
+    definition: str = field(default="", repr=False)
+    at: float = field(default_factory=time.monotonic)
 
 
 class KvmDriver(LibvirtDomains, Driver):
@@ -332,16 +336,26 @@ class KvmDriver(LibvirtDomains, Driver):
         sizes = live_capacity.has_begun(running, defined, vm)
         return sizes or bool(has - had) or bool(had - has - wants) or any(files)
 
+    def state(self, mark: Mark) -> str | None:
+        domain = self._find(mark)
+        if domain is None:
+            return None
+        self._looked.last = _FOUND, _Running(mark, domain)
+        return self._state(domain, mark)
+
     def _running(self, mark: Mark, asked: str) -> _Running:
-        domain = self._found(mark)
+        found = self._looked_at(mark, _FOUND)
+        domain = self._found(mark) if found is None else found.domain
         with self._explained(asked):
             return _Running(mark, domain, domain.XMLDesc(self._libvirt.VIR_DOMAIN_XML_SECURE))
 
     def _looked_at(self, mark: Mark, *steps: str) -> _Running | None:
-        """Return what this thread has found of the machine, if its last look was for one of these steps: to look again
-        takes milliseconds."""
+        """Return what this thread has found of the machine, if its last look was for one of these steps, and a moment
+        ago: to look again takes milliseconds."""
         last: tuple[str, _Running] | None = getattr(self._looked, "last", None)
-        return last[1] if last is not None and last[0] in steps and last[1].mark == mark else None
+        if last is None or last[0] not in steps or last[1].mark != mark or time.monotonic() - last[1].at > MOMENT:
+            return None
+        return last[1]
 
     def starts_with_host(self, mark: Mark) -> bool | None:
         running = self._looked_at(mark, _ADJUSTED, _CHANGED)

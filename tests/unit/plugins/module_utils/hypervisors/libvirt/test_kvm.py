@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -208,6 +209,21 @@ def test_one_look_is_enough_for_steps_that_follow_each_other(domain: Domain, mon
         for step in steps:
             step()
         assert len(looks) == count, steps
+    # To find out its state is to look for it, but not at its definition.
+    looks.clear()
+    connection = driver._connection()
+    assert driver.state(MARK) == "RUNNING"
+    connection.fails["lookupByName"] = LibvirtError("nobody is to be asked")
+    check()
+    assert len(looks) == 1
+    connection.fails.clear()
+    # What was found some time ago may be otherwise by now.
+    looks.clear()
+    later = time.monotonic() + kvm.MOMENT + 1
+    with monkeypatch.context() as changed:
+        changed.setattr(kvm.time, "monotonic", lambda: later)
+        adjust()
+    assert len(looks) == 1
     # Another plan's look, and another thread's, say nothing.
     check()
     looks.clear()
