@@ -56,6 +56,7 @@ def write_atomically(
         return adopt(path, mode, uid, gid)
     with explained(path):
         fd, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", suffix=".tmp", dir=directory)
+    left = True
     try:
         with explained(path), os.fdopen(fd, "wb") as file:
             if isinstance(content, bytes):
@@ -72,12 +73,14 @@ def write_atomically(
                 os.fsync(file.fileno())
         with explained(path):
             os.rename(temporary, path)
+            left = False
             if sync and not followed:
                 sync_directory(directory)
         return True
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+        if left:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
 
 
 def write_all(directory: str, files: Mapping[str, str], mode: int = 0o600) -> None:

@@ -143,6 +143,8 @@ def how_to_change(
 def live_while(live: Collection[str], waiting: Collection[str]) -> tuple[str, ...]:
     """Return what changes while a machine runs that waits for other changes: nothing of a console that is to be another
     one, and no context that is to be elsewhere."""
+    if not waiting:
+        return tuple(live)
     held = "GRAPHICS/" if "GRAPHICS" in waiting else None
     moves = "CONTEXT_DEVICE" not in live and not {CONTEXT, "CONTEXT_DEVICE"}.isdisjoint(waiting)
     return tuple(

@@ -91,8 +91,17 @@ def is_drive(path: str) -> bool:
 class Shared(Transfer):
     """Finds the datastores on this node under the front-end's own paths: it is the front-end, or mounts them."""
 
+    def __init__(self, root: str, plan: Plan) -> None:
+        super().__init__(root, plan)
+        # By source and type: many machines are of one image, and each asks several times.
+        self._found: dict[tuple[str, str], str] = {}
+
     def find(self, disk: Disk) -> str:
-        return path_of_shared(disk)
+        key = disk.source, disk.type
+        known = self._found.get(key)
+        if known is None:
+            known = self._found[key] = path_of_shared(disk)
+        return known
 
 
 class Ssh(Transfer):

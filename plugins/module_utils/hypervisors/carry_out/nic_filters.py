@@ -34,8 +34,11 @@ class NicFilters:
         if not self._plan.guards:
             # What is there stays, until the machines have lost what it is about.
             return
-        self._ensure(self._plan.guards, lambda table: table.ports, self._plan.guarded_at)
+        changed = self._ensure(self._plan.guards, lambda table: table.ports, self._plan.guarded_at)
         self._silence(self._plan.guards, lambda announcers: announcers.found())
+        if changed:
+            # All of them, in one transaction.
+            return
         table = nic_filter.read_table(self._plan.catalog, needed=True)
         starting = {planned.vm.vm_id for planned in self._plan.vms if planned.wanted == "RUNNING"}
         wanted = nic_filter.desired_digests(guard for guard in self._plan.guards if guard.vm_id in starting)

@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 from ...errors import InvalidValue
 from ...model import libvirt_values
 from ...model.vm import Vm
+from .parsed_definitions import parsed
 
 # Microseconds in which a machine gets its share of a processor, as that of the kernel's own.
 PERIOD = 100_000
@@ -39,7 +40,7 @@ def add_cpu_limit(tuned: ET.Element, vm: Vm) -> None:
 
 def weights_of(text: str) -> tuple[str, ...]:
     """Return what a definition says about a machine's part of the processors, "" for what it does not say."""
-    found = ET.fromstring(text).find("cputune")
+    found = parsed(text).find("cputune")
     return tuple(
         "" if found is None else found.findtext(name, "") for name in ("shares", "global_quota", "global_period")
     )

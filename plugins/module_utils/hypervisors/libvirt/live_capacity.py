@@ -14,6 +14,7 @@ from ...model.whole_numbers import whole
 from . import domain_xml
 from .domain_xml import attribute_of
 from .live_devices import Step
+from .parsed_definitions import parsed
 
 _MIB = 1024
 
@@ -52,9 +53,9 @@ def plan_resizing(live: str, vm: Vm, removes: bool) -> Resizing:
     live: the running definition. If it has other maxima than the machine is to have, these wait for its next start,
     and so does what they say how far it goes.
     removes: memory and processors may be taken from it."""
-    running = ET.fromstring(live)
     if vm.growth is None:
         return Resizing()
+    running = parsed(live)
     return Resizing(
         vcpu=_vcpu(running, vm, removes) if vm.growth.vcpu else None,
         balloon=vm.memory if vm.growth.memory and not vm.growth.slots and _has_balloon(running, vm) else None,

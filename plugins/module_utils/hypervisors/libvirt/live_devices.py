@@ -16,6 +16,7 @@ from ...storage import machine_disks
 from ..base import nic_in_name
 from .domain_xml import attribute_of
 from .hotplug_slots import free_slots, slot_of
+from .parsed_definitions import parsed
 
 # Buses to which QEMU adds no disk while the machine runs, and from which it takes none.
 FIXED_BUSES = frozenset(("sata", "ide", "fdc"))
@@ -50,7 +51,7 @@ def plan_steps(
     outside the directory, and NICs of other names than the machine's have, were attached by somebody else, and stay.
 
     The drive of a CD-ROM stays while the machine runs: its medium is changed, or ejected."""
-    running, asked = ET.fromstring(live), ET.fromstring(wanted)
+    running, asked = parsed(live), parsed(wanted)
     has, wants = devices_by_identity(running), devices_by_identity(asked)
     context = "" if vm.context is None else f"{directory}/disk.{vm.context.disk_id}"
     going = [
@@ -161,14 +162,14 @@ def _with_medium(drive: ET.Element, other: ET.Element | None) -> str:
 
 def another_name(live: str, path: str) -> str:
     """Return a name of the file that no disk of the running machine has: its path, or that with a second slash."""
-    used = {_source_of(disk) for disk in ET.fromstring(live).iterfind("devices/disk")}
+    used = {_source_of(disk) for disk in parsed(live).iterfind("devices/disk")}
     directory, _slash, name = path.rpartition("/")
     return path if path not in used else f"{directory}//{name}"
 
 
 def has_drive(live: str, target: str) -> bool:
     """Return whether the running machine has a CD-ROM drive there."""
-    disks = ET.fromstring(live).iterfind("devices/disk")
+    disks = parsed(live).iterfind("devices/disk")
     return any(disk.get("device") == "cdrom" and attribute_of(disk, "target", "dev") == target for disk in disks)
 
 

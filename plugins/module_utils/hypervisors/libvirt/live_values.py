@@ -14,6 +14,7 @@ from ...dataclass import dataclass
 from ...model.whole_numbers import whole
 from .domain_xml import attribute_of
 from .live_devices import devices_by_identity
+from .parsed_definitions import parsed
 
 DISK, NIC, ELEMENT = "disk", "nic", "element"
 _OF_A_DIRECTION = ("average", "peak", "burst")
@@ -36,7 +37,7 @@ class ValueChange:
 def plan_values(live: str, wanted: str) -> list[ValueChange]:
     """Return what has to be set. live, wanted: the running definition, with its secrets, and that to which the machine
     is to come. Devices that only one of both has are left out."""
-    running, asked = ET.fromstring(live), ET.fromstring(wanted)
+    running, asked = parsed(live), parsed(wanted)
     has, wants = devices_by_identity(running), devices_by_identity(asked)
     found = []
     for key in has.keys() & wants.keys():

@@ -54,7 +54,12 @@ def change_as_listed(
     has: Mapping[str, Sequence[MachineDevice]] = {}
     if any(change.attribute in DEVICES for change in changes):
         has = engine.vms.devices(id_of(record))
-        changes = model_changes.changes(record.request, wanted, always, has)
+        changes = [
+            replace(each, how=how_to_change(each.attribute, record.request, wanted, always, has))
+            if each.attribute in DEVICES
+            else each
+            for each in changes
+        ]
     owner = _another_owner(spec, record)
     if owner is not None:
         changes.append(
