@@ -148,7 +148,7 @@ def write_iso(
     format: str = nocloud_and_configdrive.DEFAULT,
     identity: str = "",
     keep_unpadded: bool = False,
-    followed: bool = False,
+    recorded: str | None = None,
 ) -> str:
     """Make the file at `path` the ISO of these variables and files. Return its digest, as Iso has it. If the same ISO
     is there already, only mode and owner are changed. Several threads may call this at once.
@@ -156,8 +156,10 @@ def write_iso(
     files: with their sources on this host.
     sync: whether to wait until the ISO is on the disk.
     format, identity: those of formats.documents.
-    keep_unpadded, followed: those of Iso.save."""
+    keep_unpadded: that of Iso.save.
+    recorded: the digest that the caller has of it in a record beside it, where another one is written at once."""
     with build_iso(variables, files, os.path.dirname(path) or ".", format=format, identity=identity) as iso:
+        followed = recorded is not None and iso.digest != recorded
         iso.save(path, mode, owner, group, sync, keep_unpadded, followed)
         return iso.digest
 

@@ -347,12 +347,14 @@ def read_limited(path: str, limit: int, follow: bool = True) -> bytes:
         if not stat.S_ISREG(found.st_mode):
             raise InvalidValue(f"file {path}", "it is not a regular file", "Name a file")
         # One call for what has a size: most files are small, and many are read. Files of the kernel's have none.
-        block, data = max(found.st_size + 1, _SMALL), bytearray()
-        while len(data) <= limit and (more := os.read(fd, min(block, limit + 1 - len(data)))):
-            data += more
-    if len(data) > limit:
+        block, left = max(found.st_size + 1, _SMALL), limit + 1
+        blocks: list[bytes] = []
+        while left > 0 and (more := os.read(fd, min(block, left))):
+            blocks.append(more)
+            left -= len(more)
+    if left <= 0:
         raise InvalidValue(f"file {path}", f"it holds more than {limit} bytes", "Name a smaller file")
-    return bytes(data)
+    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
 
 def is_a_link(path: str) -> InvalidValue:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 import os
 import stat
 from collections.abc import Callable, Collection, Mapping
@@ -64,9 +65,10 @@ class Transfer(abc.ABC):
         """Remove copies that nothing needs. used: tells what machines of this node rest on."""
 
 
-def path_of_shared(disk: Disk) -> str:
-    """Return the file that the disk's source is or leads to: an administrator may have put a link to a drive there."""
-    path = real_path(disk.source)
+def path_of_shared(disk: Disk, resolve: Callable[[str], str] = real_path) -> str:
+    """Return the file that the disk's source is or leads to: an administrator may have put a link to a drive there.
+    resolve: tells where a path leads to."""
+    path = resolve(disk.source)
     if disk.image_id is None and disk.by_hypervisor and not os.path.isfile(path):
         raise NotFound(
             f"file {disk.source} on this node", "there is none", "Correct SOURCE of the DISK, or bring the file"
@@ -93,15 +95,11 @@ class Shared(Transfer):
 
     def __init__(self, root: str, plan: Plan) -> None:
         super().__init__(root, plan)
-        # By source and type: many machines are of one image, and each asks several times.
-        self._found: dict[tuple[str, str], str] = {}
+        # Many machines are of one image, and each asks several times.
+        self._resolve = functools.lru_cache(maxsize=None)(real_path)
 
     def find(self, disk: Disk) -> str:
-        key = disk.source, disk.type
-        known = self._found.get(key)
-        if known is None:
-            known = self._found[key] = path_of_shared(disk)
-        return known
+        return path_of_shared(disk, self._resolve)
 
 
 class Ssh(Transfer):

@@ -87,8 +87,7 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
                 format=vm.context.format,
                 identity=vm.uuid,
                 keep_unpadded=not boots,
-                # By the machine's record.
-                followed=True,
+                recorded=job.record.context,
             )
             job.files[vm.context.disk_id] = DiskFiles(path, "raw")
     job.stage = "BOOT_FAILURE"
@@ -98,7 +97,9 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
     if deployment.digest != job.record.definition or not defined:
         path = job.path(f"deployment.{job.planned.seq}")
         job.log("VMM", "I", f"Generating deployment file: {path}")
-        write_atomically(path, deployment.text, mode=0o600, followed=True)
+        # By the machine's record, if that is to be another one.
+        followed = deployment.digest != job.record.definition
+        write_atomically(path, deployment.text, mode=0o600, followed=followed)
         job.common.driver.define(vm, deployment, job.mark)
         job.record = replace(job.record, definition=deployment.digest)
         job.changed = True

@@ -56,6 +56,8 @@ def hold(job: Job) -> Iterator[None]:
 
 def _make_directory(job: Job) -> None:
     if os.path.isdir(job.directory):
+        # Before the machine's lock is waited for, which the run of a newer plan may hold.
+        check_current(job)
         return
     # No newer plan is accepted in between: it would find nothing to remove, and the directory would stay for ever.
     with node_file.fence(job.common.root, job.common.plan.catalog, job.common.plan.number) as current:

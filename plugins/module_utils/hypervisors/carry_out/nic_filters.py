@@ -31,13 +31,10 @@ class NicFilters:
         CommandFailed, and StalePlan if a machine would start without its rules, because the rules that are there
         were decided later. Raise WrongState if the rules are not there of machines that the plan says nothing of."""
         self._refuse_lost_rules()
-        if not self._plan.guards:
-            # What is there stays, until the machines have lost what it is about.
-            return
         changed = self._ensure(self._plan.guards, lambda table: table.ports, self._plan.guarded_at)
         self._silence(self._plan.guards, lambda announcers: announcers.found())
-        if changed:
-            # All of them, in one transaction.
+        if changed or not self._plan.guards:
+            # What is changed is changed in one transaction.
             return
         table = nic_filter.read_table(self._plan.catalog, needed=True)
         starting = {planned.vm.vm_id for planned in self._plan.vms if planned.wanted == "RUNNING"}

@@ -179,9 +179,9 @@ def deployment_of(domain: ET.Element, vm: Vm, site: Site) -> Deployment:
     digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
     # Written once, which takes most of the time. No text and no attribute holds a bare "<": this is the mark itself.
     before, begin, rest = text.partition(f"<{_PREFIX}:vm ")
-    mark, old, after = rest.partition(' generation="0"')
-    new = f' generation="{site.generation}"' if old else ""
-    return Deployment(text="".join((before, begin, mark, new, after, "\n")), digest=digest)
+    mark, end, after = rest.partition(">")
+    mark = mark.replace(' generation="0"', f' generation="{site.generation}"')
+    return Deployment(text="".join((before, begin, mark, end, after, "\n")), digest=digest)
 
 
 def cpu_shares(cpu: float, whole: int) -> int:

@@ -152,6 +152,7 @@ class KvmDriver(LibvirtDomains, Driver):
             events, self._events = self._events, None
         if events is not None:
             events.close()
+        self._looked = threading.local()
         super().close()
 
     # -- the node -------------------------------------------------------------------------------------------------
@@ -274,6 +275,7 @@ class KvmDriver(LibvirtDomains, Driver):
         lv = self._libvirt
         with self._explained(f"defining {label_of(mark)}"):
             domain = self._connection().defineXML(deployment.text)
+            # As libvirt knows it, which is asked for its cgroup's values where there is anything to be done.
             running = self._looked_at(mark, _ADJUSTED)
             weights = domain_hardware.weights_of
             if running is not None and weights(running.definition) == weights(deployment.text):
@@ -344,10 +346,15 @@ class KvmDriver(LibvirtDomains, Driver):
         return self._state(domain, mark)
 
     def _running(self, mark: Mark, asked: str) -> _Running:
+        flags = self._libvirt.VIR_DOMAIN_XML_SECURE
         found = self._looked_at(mark, _FOUND)
-        domain = self._found(mark) if found is None else found.domain
+        if found is not None:
+            # What has gone meanwhile is looked for, so that it is told as what it is.
+            with contextlib.suppress(self._libvirt.libvirtError):
+                return _Running(mark, found.domain, found.domain.XMLDesc(flags))
+        domain = self._found(mark)
         with self._explained(asked):
-            return _Running(mark, domain, domain.XMLDesc(self._libvirt.VIR_DOMAIN_XML_SECURE))
+            return _Running(mark, domain, domain.XMLDesc(flags))
 
     def _looked_at(self, mark: Mark, *steps: str) -> _Running | None:
         """Return what this thread has found of the machine, if its last look was for one of these steps, and a moment
@@ -359,10 +366,10 @@ class KvmDriver(LibvirtDomains, Driver):
 
     def starts_with_host(self, mark: Mark) -> bool | None:
         running = self._looked_at(mark, _ADJUSTED, _CHANGED)
-        if running is None:
-            return super().starts_with_host(mark)
-        with self._explained(f"looking at {label_of(mark)}"):
-            return bool(running.domain.autostart())
+        if running is not None:
+            with contextlib.suppress(self._libvirt.libvirtError):
+                return bool(running.domain.autostart())
+        return super().starts_with_host(mark)
 
     def change_medium(self, vm: Vm, mark: Mark, path: str) -> bool:
         if vm.context is not None and vm.context.device == "disk":

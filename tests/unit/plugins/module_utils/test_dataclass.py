@@ -17,6 +17,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -104,11 +105,14 @@ def test_a_kind_of_a_frozen_class_has_attributes_of_its_own(decorate):
     @decorate(frozen=True)
     class Named:
         name: str
+        kind: ClassVar[str] = "named"
 
     class Open(Named):
         pass
 
     one = Open("a")
+    one.kind = "another"
+    assert (one.kind, Named.kind) == ("another", "named")
     one.colour = "red"
     assert one.colour == "red"
     del one.colour

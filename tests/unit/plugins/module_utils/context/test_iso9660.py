@@ -16,6 +16,7 @@ from file_facts import facts
 
 from ansible_collections.nebula.provision.plugins.module_utils.context import files_attribute, iso9660
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound
+from ansible_collections.nebula.provision.plugins.module_utils.host import files
 
 VARIABLES = {"NAME": "o'brien", "SECRET": "s3cret", "ETH0_IP": "10.0.0.5"}
 
@@ -98,6 +99,21 @@ def test_a_label_of_ones_own_is_padded_too(tmp_path):
         assert os.fstat(file.fileno()).st_size == iso.size >= 128 * 1024
         file.seek(0)
         assert hashlib.sha256(file.read()).hexdigest() == iso.sha256
+
+
+def test_the_name_of_an_iso_is_on_the_disk_unless_its_new_digest_is_recorded_beside_it(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(files, "sync_directory", synced.append)
+    path = tmp_path / "disk.1"
+    digest = iso9660.write_iso(str(path), VARIABLES, recorded="")
+    assert synced == []
+    # It was lost, and its record says so already: nothing else is written.
+    path.unlink()
+    assert iso9660.write_iso(str(path), VARIABLES, recorded=digest) == digest
+    assert synced == [str(tmp_path)]
+    path.unlink()
+    iso9660.write_iso(str(path), VARIABLES)
+    assert synced == [str(tmp_path)] * 2
 
 
 def test_an_unpadded_iso_is_kept_where_that_is_asked_for(unpadded):

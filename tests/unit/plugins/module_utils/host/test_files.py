@@ -305,3 +305,26 @@ def test_a_descriptor_is_closed_whatever_happens(tmp_path: Path, error: type[Exc
             raise error
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
+
+
+@pytest.mark.parametrize(("options", "synced"), [({}, True), ({"followed": True}, False), ({"sync": False}, False)])
+def test_a_name_is_brought_to_the_disk_unless_another_one_is_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, bool], synced: bool
+) -> None:
+    directories: list[str] = []
+    monkeypatch.setattr(files, "sync_directory", directories.append)
+    assert files.write_atomically(str(tmp_path / "one"), "text", **options)
+    assert directories == ([str(tmp_path)] if synced else [])
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 200000])
+def test_a_file_is_read_up_to_a_limit(tmp_path: Path, size: int) -> None:
+    (tmp_path / "file").write_bytes(bytes(range(256)) * (size // 256 + 1))
+    os.truncate(tmp_path / "file", size)
+    assert files.read_limited(str(tmp_path / "file"), size) == (tmp_path / "file").read_bytes()
+    if size:
+        with pytest.raises(InvalidValue, match=f"more than {size - 1} bytes"):
+            files.read_limited(str(tmp_path / "file"), size - 1)
+    # Files of the kernel's say that they have no size.
+    assert files.read_limited("/proc/self/maps", 1 << 20).count(b"\n") > 10

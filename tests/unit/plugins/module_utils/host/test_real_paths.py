@@ -36,14 +36,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("absolute", [True, False])
 def test_it_is_what_python_says(place: Path, path: str, absolute: bool) -> None:
     path = os.path.join(place, path) if absolute else path
-    found = []
+    open_before, found = os.listdir("/proc/self/fd"), []
     for resolve in (real_paths.real_path, os.path.realpath):
         try:
             found.append(resolve(path))
         except ValueError as error:
             found.append(str(error))
     assert found[0] == found[1]
-    assert os.listdir("/proc/self/fd") == os.listdir("/proc/self/fd")
+    assert os.listdir("/proc/self/fd") == open_before
 
 
 def test_what_loses_its_name_meanwhile_is_where_it_was(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

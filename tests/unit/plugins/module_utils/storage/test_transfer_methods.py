@@ -73,6 +73,17 @@ def test_a_shared_image_is_where_its_link_leads(tmp_path):
     assert method.find(Disk(0, "vda", source=str(tmp_path / "link"))) == str(tmp_path / "image")
 
 
+def test_a_shared_image_that_goes_meanwhile_is_told(tmp_path):
+    """Machines that are to be made anew keep their disks then."""
+    (tmp_path / "image").write_bytes(b"x")
+    method = transfer_methods.of_plan(str(tmp_path), Plan("catalog", 1, "host1", transfer=SHARED))
+    disk = Disk(0, "vda", source=str(tmp_path / "image"))
+    assert method.find(disk) == method.find(disk)
+    (tmp_path / "image").unlink()
+    with pytest.raises(NotFound):
+        method.find(disk)
+
+
 @pytest.mark.parametrize("name", ["nowhere", "directory", "pipe"])
 @pytest.mark.parametrize("type", ["FILE", "CDROM"])
 def test_a_shared_image_that_is_no_file(tmp_path, name, type):

@@ -16,6 +16,8 @@ from memory_hypervisor import MemoryDriver
 from memory_node import CATALOG, OTHER, Node, machine, told
 
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
+from ansible_collections.nebula.provision.plugins.module_utils.host.files import lock
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import fence
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import RECORD
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import PlannedVm as Planned
 
@@ -171,3 +173,19 @@ def test_a_newer_plan_that_comes_meanwhile_ends_what_is_left_of_this_one(here: N
     assert "another run has brought this host a newer plan" in outcome.error["found"]
     assert "then run again" in outcome.error["remedy"]
     assert not here.directory().exists()
+
+
+def test_a_run_that_is_out_of_date_does_not_wait_for_the_machine_of_a_newer_one(
+    here: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(MemoryDriver):
+        def survey(self, catalog: str) -> Any:
+            node_file.accept(str(here.root), CATALOG, 50)
+            return super().survey(catalog)
+
+    here.one("RUNNING")
+    monkeypatch.setattr(fence, "LOCK_SECONDS", 1)
+    here.driver = Slow()
+    with lock(f"{here.directory()}/"):
+        outcome = here.apply(Planned(machine(), 2, "RUNNING"), memory=1000)[0]
+    assert told(outcome)[2] == "StalePlan"

@@ -221,6 +221,19 @@ def test_the_mark() -> None:
     assert mark.get("generation") == "1"
 
 
+@pytest.mark.parametrize("name", ['<nebula:vm generation="0">', ' generation="0"', "]]> <metadata> &lt;nebula:vm "])
+def test_a_name_like_the_mark_is_a_name(name: str) -> None:
+    """The generation is written into the finished text."""
+    vm, site = load("emulated")
+    vm = dataclasses.replace(vm, name=name, raw={"kvm": "<description generation='0'>generation='0'</description>"})
+    found = domain_xml.render(vm, dataclasses.replace(site, generation=12345))
+    root = ET.fromstring(found.text)
+    assert root.findtext("title") == name
+    assert root.find(domain_xml.MARK_PATH).get("generation") == "12345"
+    assert found.text.count("12345") == 1
+    assert root.find("description").get("generation") == root.findtext("description")[12:-1] == "0"
+
+
 def test_the_medium_of_a_context_goes_out_and_in() -> None:
     vm, site = load("emulated")
     whole = ET.fromstring(domain_xml.render(vm, site).text).findall("./devices/disk")[1]

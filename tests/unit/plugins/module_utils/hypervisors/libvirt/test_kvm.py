@@ -17,6 +17,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.dataclass import 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     ForeignObject,
     HypervisorError,
+    NotFound,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import (
     Adjustment,
@@ -253,6 +254,26 @@ def test_a_machine_is_asked_what_it_weighs_where_that_is_not_known(
         driver.adjust(vm, site, MARK, Adjustment())
     driver.define(vm, wanted, MARK)
     assert questions == (["weight"] if shares == 512 else ["weight", shares])[: 2 * asked]
+
+
+def test_a_machine_that_goes_after_it_was_found_is_told_as_one_that_is_not_there(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = KvmDriver()
+    monkeypatch.setattr(driver, "render", lambda _vm, _site: Deployment(domain.xml, ""))
+    vm, site = Vm(1, UUID, "web", "kvm", 1.0, 64), Site("/d/1", CATALOG, 1, {}, "qemu", 1024)
+    gone = LibvirtError("Domain not found: no domain with matching uuid", 42)
+    assert driver.state(MARK) == "RUNNING"
+    domain.fails["XMLDesc"] = gone
+    driver._connection().domains.clear()
+    with pytest.raises(NotFound, match="Run again"):
+        driver.check_adjustment(vm, site, MARK, Adjustment())
+    driver._connection().domains.append(domain)
+    domain.fails.clear()
+    driver.adjust(vm, site, MARK, Adjustment())
+    domain.fails["autostart"] = gone
+    driver._connection().domains.clear()
+    assert driver.starts_with_host(MARK) is None
 
 
 def test_whether_an_adjusted_machine_starts_with_its_host_needs_no_other_look(
