@@ -76,12 +76,12 @@ def _freeze(cls: Any) -> None:
     """Refuse what Python's decorator refuses of a frozen class. Its own methods know the copy that it was given."""
 
     def set_one(self: Any, name: str, value: Any) -> None:
-        if type(self) is cls or any(name == each.name for each in dataclasses.fields(cls)):
+        if self.__class__ is cls or any(name == each.name for each in dataclasses.fields(cls)):
             raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
         super(cls, self).__setattr__(name, value)
 
     def delete_one(self: Any, name: str) -> None:
-        if type(self) is cls or any(name == each.name for each in dataclasses.fields(cls)):
+        if self.__class__ is cls or any(name == each.name for each in dataclasses.fields(cls)):
             raise dataclasses.FrozenInstanceError(f"cannot delete field {name!r}")
         super(cls, self).__delattr__(name)
 

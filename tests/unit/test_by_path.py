@@ -260,6 +260,7 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
     "module_utils/host/progress.py": {
         "Reporter.say": "in the directory that Ansible made for this run, of who became root; no link is followed"
     },
+    "module_utils/host/real_paths.py": "nothing is done there: it tells where a path leads to",
     "module_utils/host/sandbox.py": {
         "": "a root of its own, which is empty",
         "_owned_by_user": ROOT,
