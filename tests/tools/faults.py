@@ -78,6 +78,11 @@ class Faults:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return [text.split(" ", 1)[1] for text in sorted(lines, key=lambda text: int(text.split(" ", 1)[0]))]
 
+    @property
+    def reached(self) -> bool:
+        """Whether the call that is to fail has come."""
+        return any(call.endswith(" !") for call in self.calls)
+
 
 def unsettled(calls: Sequence[str]) -> list[str]:
     """What POSIX lets a power cut take or spoil after these calls: content without a sync of its file, names without
