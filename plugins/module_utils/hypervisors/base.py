@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import abc
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import field
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import TYPE_CHECKING, BinaryIO, ClassVar
 
 from ..dataclass import dataclass
 from ..errors import Conflict, ForeignObject, Unsupported
@@ -25,6 +25,10 @@ from ..model.disk import Disk, DiskFiles
 from ..model.host import HostHardware, Overhead
 from ..model.plan import ObservedVm
 from ..model.vm import Vm
+
+if TYPE_CHECKING:
+    # Of TLS, which most modules never speak.
+    from .moves.passage import Caller, Channel
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,35 @@ class Adjusted:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Departure:
+    """Says how a running machine goes to another host.
+    token: of the move.
+    definition: with which it comes there, as that host has given it.
+    copied: ids of the disks whose files do not come by themselves.
+    limit: seconds after which it is given up.
+    lost: returns whether the other host is not there any more."""
+
+    token: str
+    definition: str = field(repr=False)
+    copied: Collection[int]
+    caller: Caller
+    limit: int
+    lost: Callable[[], bool]
+
+
+class Receiver(abc.ABC):
+    """Takes in one running machine that comes from another host, until it is closed."""
+
+    @abc.abstractmethod
+    def tunnels(self) -> Mapping[str, Callable[[Channel], None]]:
+        """Return what carries the connections that the old host makes, by channel."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """End all connections. Raise the error of the first one that had to be refused."""
+
+
 class Secrets(abc.ABC):
     """Keeps the secrets of one owner's encrypted disks with the hypervisor of this node, by UUID."""
 
@@ -206,7 +239,7 @@ class Driver(abc.ABC):
 
     OPTIONAL = frozenset((
         "shutdown", "reboot", "reset", "suspend", "resume", "copy_disk", "snapshot_disk", "delete_disk_snapshot",
-        "adjust", "migrate", "ask_agent",
+        "adjust", "migrate", "ask_agent", "depart",
     ))  # fmt: skip
     name: str = ""
     capabilities: frozenset[str] = frozenset()
@@ -420,6 +453,33 @@ class Driver(abc.ABC):
         is defined, and remove its definition here. If that fails, it runs on here. login: a command line of sh that
         runs, as root on that host, what is appended to it."""
         raise self.lacks("migrate")
+
+    def depart(self, vm: Vm, mark: Mark, departure: Departure) -> None:
+        """Move the running machine, live, to the host that the departure leads to. When this returns, it stands still
+        there and is not here any more; after an error it is here, unless state() says otherwise. It goes with offer(),
+        and at the other host accept(), receive() and has_arrived()."""
+        raise self.lacks("move a running machine")
+
+    def settle_departure(self, mark: Mark) -> str | None:
+        """Return the machine's state once nothing moves it any more that depart() of a killed run has begun."""
+        return self.state(mark)
+
+    def offer(self, mark: Mark) -> str:
+        """Return what the other host has to know of the running machine."""
+        raise self.lacks("move a running machine")
+
+    def accept(self, vm: Vm, site: Site, offered: str) -> str:
+        """Return the definition with which a machine of another host comes here, once its files are here. Raise
+        Unsupported, by name, for what can't come."""
+        raise self.lacks("take in a running machine")
+
+    def receive(self, mark: Mark, token: str, definition: str) -> Receiver:
+        """Be ready for the machine of this definition, and for nothing else."""
+        raise self.lacks("take in a running machine")
+
+    def has_arrived(self, mark: Mark) -> bool:
+        """Return whether the machine is here as a whole, and stands still."""
+        return False
 
     def copy_disk(self, mark: Mark, disk: Disk, path: str, format: str, consistency: str) -> None:
         """Write what a disk of the running machine holds at one moment to the file `path`, an empty disk of that

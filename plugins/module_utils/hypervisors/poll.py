@@ -19,6 +19,7 @@ from ..storage import datastore_layout, node_image_files
 from ..storage.datastore_layout import vm_directory
 from .base import Driver, Mark
 from .machine_record import CHECKPOINT, Record, foreign_directories, read_record
+from .moves import node_moves
 
 
 def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervisor: str = "") -> Observed:
@@ -57,6 +58,7 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
         networks=_networks(catalog) if catalog else None,
         mark=known.mark,
         disk_room=datastore_layout.room(os.path.dirname(vm_directory(root, 0)))[0],
+        moves=node_moves.seen(root, catalog),
     )
 
 

@@ -61,6 +61,16 @@ SHUTDOWN_SECONDS = 120
 DETACH_SECONDS = 60
 # Machines that are started anew at a time, where they have something that waits for that.
 RESTART_BATCH = "1"
+# Machines that move to other hosts at a time.
+MOVE_BATCH = "2"
+# Hosts on which Ansible acts at a time, where its own settings say nothing else.
+FORKS = 5
+# Where a host is met that a machine moves to. (The first of the ports that libvirt takes for migrations by itself.)
+MOVE_PORT = 49152
+# For a machine to move; that it is given up and runs on where it was costs nothing but the time.
+MOVE_SECONDS = 3600
+# For the other host of a move to be there: both begin in the same task.
+MEETING_SECONDS = 60
 # For a guest to be up and contextualised.
 VERIFY_SECONDS = 180
 # For AWX to update a project.

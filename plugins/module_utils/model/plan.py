@@ -12,6 +12,7 @@ from typing import Any, Optional
 from ..dataclass import dataclass
 from . import defaults
 from .audit import Inventory
+from .move import Leftover, MoveSeen, PlannedMove
 from .nic_filter_rules import Guard
 from .transfer import SHARED, PlannedImage
 from .vm import Vm
@@ -79,7 +80,8 @@ class PlannedVm:
     grown: ids of disks that are to be larger than they were made.
     refitted: its disks or NICs are to be others.
     agreed: while it runs it may lose the disks and NICs that it is to have no more.
-    waits: some of it becomes what is planned at its next start, if it runs now."""
+    waits: some of it becomes what is planned at its next start, if it runs now.
+    move: it moves between this host and another, or did; nothing else is done with it here then."""
 
     vm: Vm
     generation: int
@@ -98,6 +100,7 @@ class PlannedVm:
     refitted: bool = False
     agreed: bool = False
     waits: bool = False
+    move: Optional[PlannedMove] = None
 
     def is_due(self, operated: int) -> bool:
         """Return whether the operation is still to be done. operated: the generation whose operation was done last."""
@@ -167,7 +170,10 @@ class Plan:
     guarded_at: when guards and machines were read, in seconds since 1970.
     guards_since: None if these are all that the node has. Else when the others' were read, in seconds since 1970: what
     the node filters of them was decided then or later. 0 if it filters nothing of them.
-    proof: the node shows by it that it was given this plan."""
+    proof: the node shows by it that it was given this plan.
+    leftovers: of moves that are decided.
+    moving: tokens of open moves in which this host takes part.
+    certificate, key: by which this host is known to those with which it moves machines, as PEM."""
 
     catalog: str
     number: int
@@ -192,6 +198,10 @@ class Plan:
     guards_since: Optional[float] = None
     switches: Mapping[str, str] = field(default_factory=dict)
     proof: str = field(default="", repr=False)
+    leftovers: tuple[Leftover, ...] = ()
+    moving: tuple[str, ...] = ()
+    certificate: str = ""
+    key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -205,7 +215,8 @@ class VmOutcome:
     waits: it runs, and gets some of what it is to be at its next start; None where that is not told.
     stays: DISK or NIC with the id, of those that it was to lose while it ran and still has, after an error.
     untouched: it runs on as it did, as its node refused, before anything was done, what was to change while it runs.
-    notes: what is still to be done in it, a sentence each."""
+    notes: what is still to be done in it, a sentence each.
+    moved: what became of its move, as model/move.py has it."""
 
     vm_id: int
     generation: int
@@ -219,6 +230,7 @@ class VmOutcome:
     stays: tuple[str, ...] = ()
     untouched: bool = False
     notes: tuple[str, ...] = ()
+    moved: str = ""
 
     @property
     def is_of_given_up(self) -> bool:
@@ -278,7 +290,8 @@ class Observed:
     networks: UUIDs of the catalog's networks whose bridge is here, None if that is not known.
     compared: what was compared of machines that are to be adopted.
     mark: the catalog knows the node by it, under whatever name.
-    disk_room: MiB that may still be written where the disks of its machines lie, None if that is not known."""
+    disk_room: MiB that may still be written where the disks of its machines lie, None if that is not known.
+    moves: what it has of moves, decided or not."""
 
     host: str
     hypervisor: str = "kvm"
@@ -305,3 +318,4 @@ class Observed:
     compared: tuple[Comparison, ...] = ()
     mark: str = ""
     disk_room: Optional[int] = None
+    moves: tuple[MoveSeen, ...] = ()

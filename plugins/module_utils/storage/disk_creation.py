@@ -16,8 +16,8 @@ from ..host import command
 from ..host.files import clone, explained, opened, remove_file
 from ..host.sandbox import WRITE
 from ..model.disk import DISK_FORMATS, TAR, DiskFiles
-from . import qemu_img
-from .qcow2_header import MAGIC, open_binary
+from . import qcow2_header, qemu_img
+from .qcow2_header import MAGIC, Header, open_binary
 from .qemu_img import LONG_CPU, LONG_TIMEOUT, LUKS, MIB
 
 # How often QEMU may fail to measure its own speed.
@@ -87,6 +87,34 @@ def create_overlay(path: str, base: str, base_format: str, size: int) -> None:
     _must(
         lambda: qemu_img.run_trusted(
             "create", "-q", "-u", "-f", "qcow2", "-F", base_format, "-b", base, path, str(size)
+        )
+    )
+
+
+def rest_on(disk: DiskFiles, what: str) -> None:
+    """Have a qcow2 file that was made on another host rest on this one's file of the same name. Raise ImageRefused
+    where its header does not fit. what: how errors call the disk."""
+    qcow2_header.refuse_unexpected(disk, what)
+    with explained(disk.path), open_binary(disk.path) as file:
+        header = Header(file)
+    if not disk.backing or header.backing == disk.backing[0][0]:
+        return
+    base, format_ = disk.backing[0]
+    # -u: neither is opened below its header.
+    _must(
+        lambda: qemu_img.run(
+            "rebase",
+            "-q",
+            "-u",
+            "-F",
+            format_,
+            "-b",
+            base,
+            disk=disk,
+            use=WRITE,
+            open_below=False,
+            what=what,
+            check=False,
         )
     )
 

@@ -100,6 +100,36 @@ def _source_of(disk: Disk, find: Find) -> str:
     return disk.source if disk.type == SHARED_DIRECTORY else find(disk) if disk.source else ""
 
 
+def own_disks(vm: Vm, directory: str, find: Find = path_of_shared) -> dict[int, DiskFiles]:
+    """Return those of the machine's disks whose files are in its directory and no image's own, by disk id."""
+    return {
+        disk_id: file
+        for disk_id, file in locate(vm, directory, find).items()
+        if file.path == disk_path(directory, disk_id) and file.format != DIRECTORY
+    }
+
+
+def make_empty(file: DiskFiles, size: int) -> None:
+    """Make the file of a disk of `size` bytes that comes from elsewhere, above what it rests on."""
+    new = _beside(file.path)
+    remove_file(new)
+    if file.backing:
+        disk_creation.create_overlay(new, *file.backing[0], size)
+    else:
+        disk_creation.create_empty(new, file.format, size)
+    adopt(new, 0o660, -1, hypervisor_group())
+    with explained(file.path):
+        os.rename(new, file.path)
+
+
+def take_in(file: DiskFiles, what: str) -> None:
+    """Take over the file of a disk that has come from elsewhere: it rests on what is here, and may be read by what runs
+    machines. Raise ImageRefused where its header says otherwise than the catalog. what: how errors call the disk."""
+    if file.format == "qcow2":
+        disk_creation.rest_on(file, what)
+    adopt(file.path, 0o660, -1, hypervisor_group())
+
+
 def linked_files(directory: str) -> dict[str, int]:
     """Return the disks of a machine whose files are images' own, by these files: links in its directory lead to
     them."""
@@ -269,7 +299,7 @@ def _make_once(path: str, make: Callable[[str], None]) -> bool:
         return False
     if kind:
         raise _in_the_way(path, kind, "a disk of its own")
-    new = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.tmp")
+    new = _beside(path)
     # What a killed run left; the lock of the directory says that nobody is at it.
     remove_file(new)
     try:
@@ -281,6 +311,11 @@ def _make_once(path: str, make: Callable[[str], None]) -> bool:
     finally:
         remove_file(new)
     return True
+
+
+def _beside(path: str) -> str:
+    """Return what a disk is called until it is whole."""
+    return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.tmp")
 
 
 def _make_volatile(disk: Disk, path: str, contents: Contents) -> None:
@@ -331,7 +366,7 @@ def _link(path: str, source: str, disk: Disk) -> bool:
         if not disk.luks_secret:
             # The size of an encrypted one is in its header's keeping: it is as large as its image, rounded up or not.
             disk_creation.resize(source, disk.format, disk.size * MIB)
-    new = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.tmp")
+    new = _beside(path)
     remove_file(new)
     with explained(path):
         os.symlink(source, new)

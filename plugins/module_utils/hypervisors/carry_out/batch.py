@@ -6,10 +6,12 @@ is told of that machine, and the others go on. Applying a plan twice is the same
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TYPE_CHECKING
 
 from ...context import files_on_node
 from ...dataclass import replace
@@ -19,17 +21,22 @@ from ...host.files import explain, explained, make_directory, sync_directory
 from ...host.restricted_directories import Rules
 from ...host.vm_log import VmLog
 from ...model import defaults
+from ...model.move import HAS_LEFT, IS_ABSENT
 from ...model.plan import GivenUp, Plan, PlannedVm, VmOutcome
 from ...storage import roots, transfer_methods
 from ...storage.datastore_layout import vm_directory
 from ..base import Driver, Mark
 from ..machine_record import CHECKPOINT, Record, images_in_use, read_record
+from ..moves import node_moves
 from . import autostart, fence, power_off_given_up, state_changes
 from .bridges import Bridges
 from .definition import site_with
 from .job import Common, Job
 from .memory_left import Room
 from .unsupported import check_supported
+
+if TYPE_CHECKING:
+    from .moves import Moves
 
 # Machines that are worked on at once. More of them wait for guests to obey than are built: building keeps processors
 # and disks busy, waiting does not.
@@ -65,7 +72,7 @@ class Batch:
     def apply(self, report: Report | None = None) -> list[VmOutcome]:
         """Return the outcomes in the plan's order; machines that were given up come after the others. Raise StalePlan
         or ForeignObject for the plan as a whole, before anything is touched."""
-        if not self.plan.vms and not self.plan.given_up:
+        if not self.plan.vms and not self.plan.given_up and not self.plan.leftovers:
             return []
         known = node_file.accept(self.root, self.plan.catalog, self.plan.number, self.plan.proof)
         common = self._common(known)
@@ -74,7 +81,11 @@ class Batch:
         make_directory(place, 0o711)
         outcomes: dict[int, VmOutcome] = {}
         total = len(self.plan.vms) + len(self.plan.given_up)
-        with ThreadPoolExecutor(max_workers=min(total, WAITING), thread_name_prefix="vm") as pool:
+        with contextlib.ExitStack() as held:
+            if common.moves is not None:
+                held.callback(common.moves.close)
+                common.moves.clear_leftovers(common)
+            pool = held.enter_context(ThreadPoolExecutor(max(1, min(total, WAITING)), thread_name_prefix="vm"))
             # Machines that others wait for come first: else all threads could be waiting.
             futures = [
                 pool.submit(_carry_out_and_tell, common, planned) for planned in common.room.successors.in_turn()
@@ -86,6 +97,7 @@ class Batch:
                 if report is not None:
                     failed = sum(1 for each in outcomes.values() if each.error is not None)
                     report(len(outcomes) - failed, failed, total)
+        node_moves.forget(self.root, self.plan.catalog, self.plan.moving)
         # The directories that were made and removed: one sync for all of them.
         with explained(place):
             sync_directory(place)
@@ -116,6 +128,7 @@ class Batch:
             building=threading.BoundedSemaphore(self._threads),
             changing=threading.BoundedSemaphore(self._threads),
             detach_timeout=self._detach_timeout,
+            moves=_moves_of(self.plan),
         )
 
     def _power_off(self, machine: GivenUp) -> VmOutcome:
@@ -126,6 +139,16 @@ class Batch:
         found = (record.catalog, record.vm_id, record.uuid) if record is not None else None
         owned = found == (self.plan.catalog, machine.vm_id, machine.uuid)
         return power_off_given_up.power_off(self.plan, machine, self.driver, self.root, fence.LOCK_SECONDS, owned)
+
+
+def _moves_of(plan: Plan) -> Moves | None:
+    """Return what carries out the plan's moves; None if it has nothing of the kind."""
+    if not plan.leftovers and all(planned.move is None for planned in plan.vms):
+        return None
+    # What few plans need takes its time to import.
+    from .moves import Moves
+
+    return Moves(plan)
 
 
 def _carry_out_and_tell(common: Common, planned: PlannedVm) -> VmOutcome:
@@ -148,19 +171,18 @@ def _carry_out(common: Common, planned: PlannedVm) -> VmOutcome:
     mark = Mark(common.plan.catalog, vm.vm_id, vm.uuid, planned.generation)
     job = Job(common, planned, mark, directory, Record(common.plan.catalog, vm.vm_id, vm.uuid), VmLog(directory))
     error: NebulaError | None = None
-    state = ""
+    state = moved = ""
     try:
         check_supported(planned, common.driver)
-        with fence.hold(job):
+        if planned.move is not None and common.moves is not None:
             try:
-                state = state_changes.carry_out(job)
-                fence.write_final_record(job)
-            except NebulaError:
-                autostart.set_autostart_after_failure(job)
-                raise
+                moved = common.moves.carry_out(job)
+                state = "UNKNOWN" if moved in (HAS_LEFT, IS_ABSENT) else common.driver.state(job.mark) or "POWEROFF"
             finally:
-                if job.owned:
+                if job.owned and os.path.isdir(directory):
                     job.log.save()
+        else:
+            state = _brought_to_its_state(job)
     except NebulaError as problem:
         error = problem
     except OSError as problem:
@@ -176,7 +198,7 @@ def _carry_out(common: Common, planned: PlannedVm) -> VmOutcome:
         done = VmOutcome(
             vm.vm_id, planned.generation, state, job.changed, task_error, job.log.last(), tuple(job.task_outcomes)
         )
-        return replace(done, fitted=job.is_fitted, waits=job.waits_in(state), notes=job.notes)
+        return replace(done, fitted=job.is_fitted, waits=job.waits_in(state), notes=job.notes, moved=moved)
     job.log("LCM", "E", str(error))
     state = _state_after(job, error)
     job.log("DIM" if state in ("DONE", "POWEROFF", "SUSPENDED") else "LCM", "I", f"New VM state is {state}")
@@ -185,7 +207,23 @@ def _carry_out(common: Common, planned: PlannedVm) -> VmOutcome:
     failed = VmOutcome(vm.vm_id, planned.generation, state, job.changed, error.as_dict(), job.log.last())
     stays, untouched = _stays(job, state), _is_untouched(job, state)
     failed = replace(failed, stays=stays, untouched=untouched, notes=job.notes)
-    return replace(failed, tasks=tuple(job.task_outcomes), fitted=job.is_fitted)
+    moved = common.moves.answer_after(job, error) if common.moves is not None else ""
+    return replace(failed, tasks=tuple(job.task_outcomes), fitted=job.is_fitted, moved=moved)
+
+
+def _brought_to_its_state(job: Job) -> str:
+    """Bring the machine to the state that is wanted. Return the state that it is in afterwards."""
+    with fence.hold(job):
+        try:
+            state = state_changes.carry_out(job)
+            fence.write_final_record(job)
+        except NebulaError:
+            autostart.set_autostart_after_failure(job)
+            raise
+        finally:
+            if job.owned:
+                job.log.save()
+    return state
 
 
 def _stays(job: Job, state: str) -> tuple[str, ...]:

@@ -91,7 +91,7 @@ def prepare_machine(job: Job, running: bool, defined: bool = True, boots: bool =
             )
             job.files[vm.context.disk_id] = DiskFiles(path, "raw")
     job.stage = "BOOT_FAILURE"
-    deployment = job.common.driver.render(vm, _site_of(job))
+    deployment = job.common.driver.render(vm, site_of(job))
     # Before the definition: what the guest refuses to let go stays in it.
     fits = is_off or (adjusts and _adjust(job))
     if deployment.digest != job.record.definition or not defined:
@@ -174,7 +174,7 @@ def _check_adjustment(job: Job) -> None:
     job.files = dict(machine_disks.locate(vm, job.directory, job.common.transfer.find))
     if vm.context is not None:
         job.files[vm.context.disk_id] = DiskFiles(disk_path(job.directory, vm.context.disk_id), "raw")
-    job.common.driver.check_adjustment(vm, _site_of(job), job.mark, _adjustment(job))
+    job.common.driver.check_adjustment(vm, site_of(job), job.mark, _adjustment(job))
 
 
 def _adjustment(job: Job) -> Adjustment:
@@ -184,7 +184,7 @@ def _adjustment(job: Job) -> Adjustment:
 def _adjust(job: Job) -> bool:
     """Give the running machine the disks, NICs, memory and processors that it is to have. Return whether it has
     them."""
-    adjusted = job.common.driver.adjust(job.vm, _site_of(job), job.mark, _adjustment(job))
+    adjusted = job.common.driver.adjust(job.vm, site_of(job), job.mark, _adjustment(job))
     job.changed = adjusted.changed or job.changed
     job.notes = adjusted.notes
     for note in adjusted.notes:
@@ -214,7 +214,7 @@ def content_of(common: Common, entry: Injected) -> file_injection.Entry:
     return machine_disks.entry_of(entry, read_limited(found[0].source, LARGEST_FILE), found[0].executable)
 
 
-def _site_of(job: Job) -> Site:
+def site_of(job: Job) -> Site:
     return replace(
         job.common.site,
         directory=job.directory,

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import field
+from typing import TYPE_CHECKING
 
 from ...context import files_on_node
 from ...dataclass import dataclass
@@ -25,6 +26,9 @@ from ..machine_record import Record, write_record
 from .bridges import Bridges
 from .memory_left import Room
 
+if TYPE_CHECKING:
+    from .moves import Moves
+
 
 @dataclass(frozen=True)
 class Common:
@@ -34,7 +38,8 @@ class Common:
     filled: the files of contexts that this node has by now.
     building: it is held while a machine is built, so that processors and disks are kept busy and no more.
     changing: the same while a machine is changed that runs.
-    detach_timeout: seconds that a guest has to let go of a disk or NIC."""
+    detach_timeout: seconds that a guest has to let go of a disk or NIC.
+    moves: what carries out the plan's moves; None if it has none."""
 
     plan: Plan
     driver: Driver
@@ -48,6 +53,7 @@ class Common:
     building: threading.BoundedSemaphore
     changing: threading.BoundedSemaphore
     detach_timeout: int = defaults.DETACH_SECONDS
+    moves: Moves | None = None
 
 
 @dataclass

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ...errors import StalePlan, WrongState
 from ...host import node_file
+from ...model.move import HAS_LEFT, IS_ABSENT
 from ...model.nic_filter_rules import Guard, check
 from ...model.plan import Plan, VmOutcome
 from ...network import nic_filter
@@ -69,8 +70,9 @@ class NicFilters:
     def end(self, outcomes: Sequence[VmOutcome]) -> None:
         """Remove the rules of machines that are gone and of NICs that were detached. A machine that failed may still
         have each of its NICs."""
-        gone = {outcome.vm_id for outcome in outcomes if outcome.state == "DONE" and outcome.error is None}
-        failed = {outcome.vm_id for outcome in outcomes if outcome.error is not None}
+        left = {outcome.vm_id for outcome in outcomes if outcome.moved in (HAS_LEFT, IS_ABSENT)}
+        gone = left | {outcome.vm_id for outcome in outcomes if outcome.state == "DONE" and outcome.error is None}
+        failed = {outcome.vm_id for outcome in outcomes if outcome.error is not None} - left
         planned = {*self._plan.machines, *gone} - failed
         others = self._plan.guards_since is not None
 

@@ -27,12 +27,12 @@ def remove_machine(job: Job) -> str:
     if state is not None or os.path.isdir(job.directory):
         job.log("LCM", "I", "New VM state is EPILOG")
         remove_domain_and_disks(job, domain=not elsewhere)
-        _remove_directory(job)
+        remove_directory(job)
         job.moved("DIM", "DONE")
     return "DONE"
 
 
-def _remove_directory(job: Job) -> None:
+def remove_directory(job: Job) -> None:
     """Remove the directory, the record last: what a killed run leaves before that is still known to be ours, and the
     next run removes it. For the same reason no log is written beside a record that is gone."""
     with contextlib.suppress(FileNotFoundError):

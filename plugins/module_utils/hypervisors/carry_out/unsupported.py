@@ -26,6 +26,8 @@ def check_supported(planned: PlannedVm, driver: Driver) -> None:
             f"this node runs {driver.name}",
             "Set nebula_hypervisor of this host to what it runs, then run again",
         )
+    if planned.move is not None and "depart" not in driver.capabilities:
+        raise driver.lacks("depart", f"{asked}: move")
     for nic in planned.vm.nics if planned.wanted == "RUNNING" else ():
         of = nic.network_values.get("VN_MAD", "")
         whose = "OVN" if of == OVN else "Open vSwitch"

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 from xml.etree import ElementTree as ET
 
 from ...dataclass import dataclass, replace
+from ...errors import NebulaError, TimedOut
 from ...host import hypervisor_daemons, kvm_device, kvm_probe, memory_encryption, numa_topology, pci_devices
 from ...host.command import find
 from ...host.files import remove_file
@@ -32,9 +33,11 @@ from ..base import (
     Adjusted,
     Adjustment,
     AgentAnswer,
+    Departure,
     Deployment,
     Driver,
     Mark,
+    Receiver,
     Secrets,
     Site,
     Survey,
@@ -42,14 +45,24 @@ from ..base import (
     id_in_name,
     label_of,
 )
-from . import domain_hardware, domain_xml, guest_agent, live_capacity, live_devices, live_values, qemu_logs
+from . import (
+    domain_hardware,
+    domain_xml,
+    guest_agent,
+    live_capacity,
+    live_devices,
+    live_values,
+    qemu_logs,
+)
 from .disk_secrets import LibvirtSecrets
 from .domain_events import DomainEvents
-from .domains import PRESS_AGAIN, LibvirtDomains, runs_of
+from .domains import PRESS_AGAIN, STEP, LibvirtDomains, runs_of
 from .kvm_overhead import BY_KVM, EMULATED
 from .live_device_changes import LiveDeviceChanges
 from .running_disks import RunningDisks
 
+# In which libvirt has to end a migration that nobody carries any more.
+DEPARTING_SECONDS = 120.0
 # Linux's number of the key.
 SPACE = 57
 # libvirt writes one for each machine that it confines, and keeps it for ever.
@@ -412,9 +425,7 @@ class KvmDriver(LibvirtDomains, Driver):
             return False
         self._destroy(domain, mark)
         # Before the domain is forgotten: killed in between, the next run still knows that they are ours.
-        qemu_logs.remove(domain_name(mark.vm_id))
-        for name in (f"libvirt-{domain.UUIDString()}", f"libvirt-{domain.UUIDString()}.files"):
-            remove_file(str(PROFILES / name))
+        _remove_traces(domain_name(mark.vm_id), domain.UUIDString())
         flags = (
             lv.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
             | lv.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
@@ -470,6 +481,68 @@ class KvmDriver(LibvirtDomains, Driver):
     def ask_agent(self, mark: Mark) -> AgentAnswer:
         return guest_agent.ask(self._libvirt, self._found(mark), f"the guest agent of {label_of(mark)}")
 
+    # -- moves ----------------------------------------------------------------------------------------------------
+    def offer(self, mark: Mark) -> str:
+        lv = self._libvirt
+        domain = self._found(mark)
+        with self._explained(f"moving {label_of(mark)}"):
+            return str(domain.XMLDesc(lv.VIR_DOMAIN_XML_SECURE | lv.VIR_DOMAIN_XML_MIGRATABLE))
+
+    def accept(self, vm: Vm, site: Site, offered: str) -> str:
+        from .arriving_definition import adapted
+
+        return adapted(offered, self.render(vm, site).text, f"virtual machine {vm.name}: move")
+
+    def depart(self, vm: Vm, mark: Mark, departure: Departure) -> None:
+        from . import migration
+
+        asked = f"moving {label_of(mark)}"
+        self._found(mark)
+        # What takes so long has a connection of its own.
+        connection = self._open()
+        try:
+            with self._explained(asked):
+                domain = connection.lookupByName(domain_name(mark.vm_id))
+                migration.depart(self._libvirt, domain, vm, departure, asked)
+        except NebulaError as error:
+            raise migration.explain(error) from error
+        finally:
+            with contextlib.suppress(self._libvirt.libvirtError):
+                connection.close()
+        _remove_traces(domain_name(mark.vm_id), vm.uuid)
+
+    def settle_departure(self, mark: Mark) -> str | None:
+        lv = self._libvirt
+        limit = time.monotonic() + DEPARTING_SECONDS
+        while True:
+            domain = self._find(mark)
+            if domain is None:
+                return None
+            # It may have ended in between.
+            with contextlib.suppress(lv.libvirtError):
+                if not domain.isActive() or domain.jobInfo()[0] == lv.VIR_DOMAIN_JOB_NONE:
+                    return self._state(domain, mark)
+                domain.abortJob()
+            if time.monotonic() > limit:
+                raise TimedOut(
+                    f"moving {label_of(mark)}",
+                    f"libvirt still tries to move it after {DEPARTING_SECONDS:g} s, though nobody waits for that",
+                    f"End that on this host (virsh domjobabort {domain_name(mark.vm_id)}), then run again",
+                )
+            time.sleep(STEP)
+
+    def receive(self, mark: Mark, token: str, definition: str) -> Receiver:
+        from . import migration
+
+        name = domain_name(mark.vm_id)
+        return migration.MigrationReceiver(self._libvirt, token, name, definition, f"moving {label_of(mark)}")
+
+    def has_arrived(self, mark: Mark) -> bool:
+        lv = self._libvirt
+        domain = self._find(mark)
+        with self._explained(f"state of {label_of(mark)}"):
+            return domain is not None and domain.state() == [lv.VIR_DOMAIN_PAUSED, lv.VIR_DOMAIN_PAUSED_USER]
+
     def check_consistency(self, mark: Mark, disk: Disk, consistency: str) -> None:
         self._running_disks(mark, disk).check_agent(consistency)
 
@@ -487,6 +560,13 @@ class KvmDriver(LibvirtDomains, Driver):
 
     def is_saved(self, file: BinaryIO) -> bool:
         return file.read(len(SAVED)) == SAVED
+
+
+def _remove_traces(name: str, uuid: str) -> None:
+    """Remove what libvirt keeps of a machine that it does not know any more."""
+    qemu_logs.remove(name)
+    for each in (f"libvirt-{uuid}", f"libvirt-{uuid}.files"):
+        remove_file(str(PROFILES / each))
 
 
 def lost_the_race_for_cgroups(message: str) -> bool:

@@ -59,5 +59,6 @@ KVM = Hypervisor(
         *attributes.silent(attributes.KVM),
     ),
     hardware_version=2,
+    moves=("live", "cold"),
     ends_at_reboot="<on_reboot>destroy</on_reboot>",
 )

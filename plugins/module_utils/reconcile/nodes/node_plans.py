@@ -27,7 +27,7 @@ from .node_polls import driver_if_there, poll_node
 def apply_plan(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Carry the plan out, and return its outcomes and what runs afterwards; in check mode predict them."""
     plan = plan_for(params["plan"], params["host"])
-    if not plan.vms and not plan.given_up:
+    if not plan.vms and not plan.given_up and not plan.leftovers:
         if not check_mode:
             node_file.follow(params["root"], plan.catalog, plan.number, plan.proof)
         return Result(payload={"outcomes": []})

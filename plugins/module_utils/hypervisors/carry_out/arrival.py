@@ -1,0 +1,329 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Takes in a machine of another host. What is here of it is a copy, which nothing starts, until the other host has said
+that the machine has left it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from ...dataclass import replace
+from ...errors import Conflict, ForeignObject, HypervisorError, InvalidValue, NebulaError
+from ...host.files import adopt, settle, sync_directory
+from ...model.dataclass_json import from_plain
+from ...model.disk import DiskFiles
+from ...model.move import ARRIVED, COMING, HAS_ARRIVED, IS_ABSENT, LEAVING, LEFT, LIVE, PlannedMove
+from ...storage import machine_disks
+from ...storage.datastore_layout import disk_path, hypervisor_group, require_space
+from ..machine_record import Record
+from ..moves import file_streams, node_moves
+from ..moves.node_moves import NodeMove
+from ..moves.passage import Channel, Meeting
+from . import console_port, definition, departure, fence, named_files, removal, state_changes
+from .job import Job
+
+# Seconds between two times that the disks which come are written out: what is left to write counts as time in which
+# the machine stands still.
+_WRITE_OUT = 1.0
+_LARGEST = 1 << 50
+_MOST_CONTEXT = 1 << 30
+
+
+class Undecided(HypervisorError):
+    """It is not known here whether the machine has left its old host."""
+
+
+def take_in(job: Job, move: PlannedMove, meeting: Meeting) -> str:
+    """Take the machine in. Return HAS_ARRIVED; raise Undecided if only its old host can say whether it has left. After
+    any other error nothing of it is here."""
+    root, vm = job.common.root, job.vm
+    asked = f"virtual machine {vm.name}: move from host {move.peer}"
+    entry = node_moves.read(root, vm.vm_id)
+    if entry is not None and entry.token == move.token:
+        if entry.stage == ARRIVED:
+            return HAS_ARRIVED
+        raise _undecided(asked, move)
+    if entry is not None and entry.stage in (COMING, LEAVING, LEFT):
+        remove_copy(job, entry)
+    if os.path.lexists(job.directory) or job.common.driver.state(job.mark) is not None:
+        raise Conflict(
+            asked,
+            f"host {job.common.plan.host} has a machine or files of this number already ({job.directory})",
+            "Playbook nebula.provision.audit says whose they are. Move them away first",
+        )
+    node_moves.write(root, departure.entry_of(job, move, COMING))
+    channel = None
+    try:
+        channel = meeting.wait(move.meeting, asked)
+        with fence.hold(job):
+            return _take_in(job, move, meeting, channel, asked)
+    except Undecided:
+        raise
+    except BaseException as error:
+        if has_arrived(job, move):
+            raise
+        if channel is not None and isinstance(error, NebulaError):
+            with contextlib.suppress(NebulaError):
+                channel.send(refused=error.as_dict())
+        _remove_incoming(job)
+        raise
+    finally:
+        if channel is not None:
+            channel.close()
+
+
+def has_arrived(job: Job, move: PlannedMove) -> bool:
+    entry = node_moves.read(job.common.root, job.vm.vm_id)
+    return entry is not None and entry.token == move.token and entry.stage == ARRIVED
+
+
+def _take_in(job: Job, move: PlannedMove, meeting: Meeting, channel: Channel, asked: str) -> str:
+    offer = channel.receive(departure.ANSWER_SECONDS)
+    if offer.get("way") != move.way:
+        raise _nonsense(asked)
+    own = machine_disks.own_disks(job.vm, job.directory, job.common.transfer.find)
+    disks = _disks_of(offer, own, asked)
+    _check(job, sum(each["bytes"] for each in disks.values()))
+    channel.send(ready=True)
+    if move.way == LIVE:
+        _take_live(job, move, meeting, channel, offer, own, disks)
+    else:
+        _take_files(job, channel, own, {number: each["length"] for number, each in disks.items()})
+        for number, file in own.items():
+            machine_disks.take_in(file, f"disk {number} of virtual machine {job.vm.name}")
+    _keep_record(job, offer, with_context=move.way == LIVE)
+    for file in own.values():
+        settle(file.path)
+    sync_directory(job.directory)
+    channel.send(kept=True)
+    _wait_for_departure(channel, move, asked)
+    node_moves.write(job.common.root, departure.entry_of(job, move, ARRIVED))
+    _bring_up(job, move, channel)
+    return HAS_ARRIVED
+
+
+def _disks_of(offer: Mapping[str, Any], own: Collection[int], asked: str) -> dict[int, dict[str, int]]:
+    """Return what the old host says of the machine's disks, by id."""
+    found: dict[int, dict[str, int]] = {}
+    described = offer.get("disks")
+    for each in described if isinstance(described, list) else ():
+        values: dict[str, int] = {}
+        for key in ("id", "size", "length", "bytes"):
+            value = each.get(key) if isinstance(each, dict) else None
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _LARGEST:
+                raise _nonsense(asked)
+            values[key] = value
+        found[values["id"]] = values
+    if set(found) != set(own):
+        raise Conflict(
+            asked,
+            f"on its host it has the disks {_list(found)} of its own, and by its plan {_list(own)}",
+            "Start it anew first, so that it has what its list says; then run again",
+        )
+    return found
+
+
+def _list(ids: Collection[int]) -> str:
+    return ", ".join(map(str, sorted(ids))) or "none"
+
+
+def _check(job: Job, size: int) -> None:
+    """Raise what stands against the machine here, before anything of it comes. size: bytes of its disks."""
+    vm, common = job.vm, job.common
+    named_files.refuse(vm, common.rules)
+    named_files.require(vm, common.root)
+    common.transfer.require(vm)
+    common.bridges.require(vm)
+    console_port.require_free(job)
+    if job.planned.wanted == "RUNNING":
+        state_changes.take_room(job)
+    require_space(job.directory, size, f"disks of virtual machine {vm.name}")
+
+
+def _take_live(
+    job: Job,
+    move: PlannedMove,
+    meeting: Meeting,
+    channel: Channel,
+    offer: Mapping[str, Any],
+    own: Mapping[int, DiskFiles],
+    disks: Mapping[int, Mapping[str, int]],
+) -> None:
+    for number, file in own.items():
+        machine_disks.make_empty(file, disks[number]["size"])
+    context = job.vm.context.disk_id if job.vm.context is not None else None
+    _take_files(job, channel, {}, {}, context)
+    job.files = dict(
+        machine_disks.prepare(
+            job.vm, job.directory, job.common.transfer.find, lambda entry: definition.content_of(job.common, entry)
+        )
+    )
+    if context is not None:
+        job.files[context] = DiskFiles(disk_path(job.directory, context), "raw")
+    driver = job.common.driver
+    accepted = driver.accept(job.vm, definition.site_of(job), str(offer.get("definition", "")))
+    receiver = driver.receive(job.mark, move.token, accepted)
+    try:
+        meeting.tunnels = receiver.tunnels()
+        fence.check_current(job)
+        channel.send(definition=accepted)
+        with _written_out([file.path for file in own.values()]):
+            message = channel.receive(move.limit + departure.ANSWER_SECONDS)
+    finally:
+        meeting.tunnels = {}
+        receiver.close()
+    if not message.get("moved") or not driver.has_arrived(job.mark):
+        raise HypervisorError(
+            f"virtual machine {job.vm.name}: move from host {move.peer}",
+            "it did not come as a whole",
+            "It runs on where it was: see what that host says",
+        )
+
+
+@contextlib.contextmanager
+def _written_out(paths: Collection[str]) -> Iterator[None]:
+    """Write the files out again and again until the end of the block."""
+    ending = threading.Event()
+
+    def write() -> None:
+        while not ending.wait(_WRITE_OUT):
+            for path in paths:
+                with contextlib.suppress(OSError):
+                    settle(path)
+
+    writer = threading.Thread(target=write, name="writing out", daemon=True)
+    writer.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        writer.join()
+
+
+def _take_files(
+    job: Job, channel: Channel, own: Mapping[int, DiskFiles], lengths: Mapping[int, int], context: int | None = None
+) -> None:
+    """Take in the files that the old host sends: those of these disks, its logs, and its context's if it runs on."""
+    wanted = {os.path.basename(file.path): lengths[number] for number, file in own.items()}
+    if context is not None:
+        wanted[os.path.basename(disk_path(job.directory, context))] = _MOST_CONTEXT
+    lacking = set(wanted)
+    wanted.update(dict.fromkeys(departure.LOGS, departure.MOST_LOG))
+    while "file" in (message := channel.receive(departure.ANSWER_SECONDS)):
+        name = str(message["file"])
+        if name not in wanted:
+            raise _nonsense(f"virtual machine {job.vm.name}: move from another host")
+        file_streams.receive(channel, message, job.path(name), wanted.pop(name), departure.ANSWER_SECONDS)
+        lacking.discard(name)
+        if name not in departure.LOGS:
+            adopt(job.path(name), 0o660, -1, hypervisor_group())
+    if not message.get("sent") or lacking:
+        raise HypervisorError(
+            f"virtual machine {job.vm.name}: move from another host",
+            "its files did not come as a whole",
+            "It stays where it was: see what that host says",
+        )
+
+
+def _keep_record(job: Job, offer: Mapping[str, Any], with_context: bool) -> None:
+    """Take over what the old host had recorded of the machine. Its context is made anew where it was off."""
+    try:
+        known = from_plain(Record, offer.get("record") or {})
+    except InvalidValue as error:
+        raise _nonsense(f"virtual machine {job.vm.name}: move from another host") from error
+    job.record = replace(
+        job.record,
+        operated=known.operated,
+        context=known.context if with_context else "",
+        tasks=known.tasks,
+        started=known.started,
+        closed=known.closed,
+        devices=known.devices,
+        exact=known.exact,
+        waits=known.waits if with_context else "",
+        port=job.vm.graphics.port if job.vm.graphics is not None else 0,
+        images=job.common.transfer.used(job.vm),
+    )
+    job.keep_record()
+
+
+def _wait_for_departure(channel: Channel, move: PlannedMove, asked: str) -> None:
+    """Return once the machine has left its old host. Raise Undecided if that does not say so, HypervisorError if the
+    machine has stayed there."""
+    try:
+        message = channel.receive(departure.ANSWER_SECONDS)
+    except NebulaError as error:
+        raise _undecided(asked, move) from error
+    if message.get("stays"):
+        raise HypervisorError(asked, "it has stayed on its host", "See what that host says")
+    if not message.get("left"):
+        raise _undecided(asked, move)
+
+
+def _undecided(asked: str, move: PlannedMove) -> Undecided:
+    return Undecided(
+        asked,
+        f"host {move.peer} has not said whether it has left",
+        f"Nothing starts it until then. See that host {move.peer} is reached, then run again",
+    )
+
+
+def _bring_up(job: Job, move: PlannedMove, channel: Channel) -> None:
+    """Have the machine go on here, as its plan wants it."""
+    try:
+        if move.way == LIVE:
+            # At once: its guest stands still.
+            job.common.driver.start(job.mark)
+            job.log("LCM", "I", f"It has moved here from host {move.peer}, and runs")
+        job.changed = True
+        job.stage = "UNKNOWN"
+    finally:
+        # Whatever comes now, it is here.
+        with contextlib.suppress(NebulaError):
+            channel.send(arrived=True)
+    state_changes.carry_out(job)
+    fence.write_final_record(job)
+
+
+def _remove_incoming(job: Job) -> None:
+    """Remove all of a copy that is not to become a machine."""
+    job.common.driver.remove(job.mark)
+    if os.path.isdir(job.directory):
+        machine_disks.remove(job.directory)
+        removal.remove_directory(job)
+    node_moves.remove(job.common.root, job.vm.vm_id)
+
+
+def remove_copy(job: Job, entry: NodeMove) -> None:
+    """Remove a copy that an earlier move has left. Raise Conflict if it runs: that can't be a copy."""
+    if job.common.driver.state(job.mark) == "RUNNING":
+        raise Conflict(
+            f"virtual machine {job.vm.name}: what is left of its move {entry.token}",
+            f"it runs on host {job.common.plan.host}, and by the catalog it is another host's",
+            "Find out on which host it is to run, and end it on the other one",
+        )
+    _remove_incoming(job)
+
+
+def what_became(job: Job, move: PlannedMove) -> str:
+    """Return whether the machine has arrived here or never will, after a run of which nobody knows how it ended. Raise
+    Undecided if only its old host can say so."""
+    entry = node_moves.read(job.common.root, job.vm.vm_id)
+    if entry is None or entry.token != move.token:
+        return IS_ABSENT
+    if entry.stage == ARRIVED:
+        return HAS_ARRIVED
+    raise _undecided(f"virtual machine {job.vm.name}: move from host {move.peer}", move)
+
+
+def _nonsense(asked: str) -> ForeignObject:
+    return ForeignObject(
+        asked,
+        "that host sends what belongs to no move",
+        "The move was given up. Find out who else has power over that host before it is used again",
+    )

@@ -1,0 +1,219 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Gives a machine away to another host. It is this host's until the ledger says LEFT; from then on nothing here starts
+it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+from ...dataclass import replace
+from ...errors import HypervisorError, NebulaError, WrongState
+from ...host import vm_log
+from ...host.console import console_log
+from ...model.dataclass_json import to_plain
+from ...model.disk import DiskFiles
+from ...model.move import CLEARED, COLD, HAS_LEFT, HAS_STAYED, LEAVING, LEFT, LIVE, PlannedMove
+from ...model.plan import PlannedVm
+from ...storage import disk_creation, machine_disks
+from ...storage.datastore_layout import disk_path
+from ..base import Departure
+from ..moves import file_streams, node_moves
+from ..moves.node_moves import NodeMove
+from ..moves.passage import Caller, Channel, Identity
+from . import fence, removal, state_changes
+from .job import Job
+from .shutdown import stop
+
+# Bytes of its console's end, and of its log's, that come along.
+MOST_LOG = 4 << 20
+LOGS = (console_log.NAME, vm_log.NAME)
+# Seconds for the other host to bring to its disk what it has, and to look what a machine needs there.
+ANSWER_SECONDS = 600.0
+
+
+def entry_of(job: Job, move: PlannedMove, stage: str) -> NodeMove:
+    return NodeMove(job.vm.vm_id, job.vm.uuid, move.token, stage, job.common.plan.catalog, move.way)
+
+
+def leave(job: Job, move: PlannedMove, identity: Identity) -> str:
+    """Move the machine to the other host. Return HAS_LEFT. An error means that it has stayed, unless the ledger says
+    LEFT by then."""
+    asked = f"virtual machine {job.vm.name}: move to host {move.peer}"
+    state = job.common.driver.state(job.mark)
+    job.stage = state or "POWEROFF"
+    if state != "RUNNING" and (move.way == LIVE or state not in (None, "POWEROFF")):
+        raise WrongState(asked, f"it is {state or 'not there'}", "Run again, which brings it to the wanted state first")
+    caller = Caller(identity, move.token, move.address, move.port, move.certificate, asked)
+    channel = caller.meet(move.meeting)
+    try:
+        node_moves.write(job.common.root, entry_of(job, move, LEAVING))
+        try:
+            _give(job, move, caller, channel, state)
+        except BaseException:
+            _stay(job, move, channel, state)
+            raise
+        _clear(job, move, channel)
+    finally:
+        channel.close()
+    return HAS_LEFT
+
+
+def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: str | None) -> None:
+    """Bring the machine to the other host, and write that it has left."""
+    own = machine_disks.own_disks(job.vm, job.directory, job.common.transfer.find)
+    offer = job.common.driver.offer(job.mark) if move.way == LIVE else ""
+    channel.send(
+        way=move.way,
+        definition=offer,
+        record=to_plain(job.record),
+        disks=[_described(number, file) for number, file in sorted(own.items())],
+        context=move.way == LIVE and job.vm.context is not None,
+    )
+    _answer(channel, "ready", move)
+    for name in LOGS:
+        if os.path.isfile(job.path(name)):
+            file_streams.send(channel, name, job.path(name), MOST_LOG)
+    if move.way == LIVE:
+        if job.vm.context is not None:
+            name = os.path.basename(disk_path(job.directory, job.vm.context.disk_id))
+            file_streams.send(channel, name, job.path(name))
+        channel.send(sent=True)
+        accepted = _answer(channel, "definition", move)
+        fence.check_current(job)
+        job.log("LCM", "I", "New VM state is MIGRATE")
+        departure = Departure(
+            move.token, str(accepted["definition"]), tuple(own), caller, move.limit, channel.is_closed
+        )
+        job.common.driver.depart(job.vm, job.mark, departure)
+        # It is nowhere else by now: what the other host says to that changes nothing.
+        with contextlib.suppress(NebulaError):
+            channel.send(moved=True)
+            _answer(channel, "kept", move)
+    else:
+        if state == "RUNNING":
+            fence.check_current(job)
+            stop(job, state, "SHUTDOWN_POWEROFF")
+            job.moved("DIM", "POWEROFF")
+        job.common.driver.let_go(job.mark)
+        job.log("LCM", "I", "New VM state is PROLOG_MIGRATE_POWEROFF")
+        for _number, file in sorted(own.items()):
+            fence.check_current(job)
+            file_streams.send(channel, os.path.basename(file.path), file.path)
+        channel.send(sent=True, moved=True)
+        _answer(channel, "kept", move)
+        fence.check_current(job)
+    job.changed = True
+    node_moves.write(job.common.root, entry_of(job, move, LEFT))
+    with contextlib.suppress(NebulaError):
+        channel.send(left=True)
+
+
+def _described(number: int, file: DiskFiles) -> dict[str, Any]:
+    found = os.stat(file.path)
+    return {
+        "id": number,
+        "size": disk_creation.virtual_size(file.path, file.format),
+        "length": found.st_size,
+        "bytes": found.st_blocks * 512,
+    }
+
+
+def _answer(channel: Channel, name: str, move: PlannedMove) -> dict[str, Any]:
+    """Return the other host's next message. Raise HypervisorError where it refuses the machine."""
+    message = channel.receive(ANSWER_SECONDS)
+    refused = message.get("refused")
+    if isinstance(refused, dict):
+        words = {key: str(refused.get(key, ""))[:1000] for key in ("asked", "found", "remedy")}
+        raise HypervisorError(f"{words['asked']} (host {move.peer})", words["found"], words["remedy"])
+    if name not in message:
+        raise channel.broken("it answers something else than it was asked")
+    return message
+
+
+def _stay(job: Job, move: PlannedMove, channel: Channel, state: str | None) -> None:
+    """Have the machine go on here as it was, if it has not left, and let the other host know."""
+    if _has_left(job, move):
+        return
+    now = job.common.driver.settle_departure(job.mark)
+    if now is None and move.way == LIVE:
+        # libvirt has forgotten it, which it does only once all of it is on the other host.
+        node_moves.write(job.common.root, entry_of(job, move, LEFT))
+        with contextlib.suppress(NebulaError):
+            channel.send(left=True)
+        return
+    with contextlib.suppress(NebulaError):
+        channel.send(stays=True)
+    bring_back(job, now, state)
+    node_moves.remove(job.common.root, job.vm.vm_id)
+
+
+def bring_back(job: Job, now: str | None, before: str | None) -> None:
+    """Have a machine go on that has not left. before: its state before the move."""
+    if before != "RUNNING" or now == "RUNNING":
+        return
+    # The first error is the one to be shown; what is left undone, the next run does.
+    with contextlib.suppress(NebulaError):
+        if now == "UNKNOWN":
+            job.common.driver.start(job.mark)
+        else:
+            job.planned = _back(job.planned)
+            state_changes.carry_out(job)
+
+
+def _back(planned: PlannedVm) -> PlannedVm:
+    return replace(planned, wanted="RUNNING", operation="", tasks=(), move=None)
+
+
+def _has_left(job: Job, move: PlannedMove) -> bool:
+    entry = node_moves.read(job.common.root, job.vm.vm_id)
+    return entry is not None and entry.token == move.token and entry.stage in (LEFT, CLEARED)
+
+
+def _clear(job: Job, move: PlannedMove, channel: Channel) -> None:
+    """Remove what is left of the machine here, once the other host has said that it has it. If it does not say so, a
+    later plan clears it."""
+    job.stage = "UNKNOWN"
+    try:
+        _answer(channel, "arrived", move)
+    except NebulaError:
+        return
+    remove_left(job)
+    node_moves.write(job.common.root, entry_of(job, move, CLEARED))
+
+
+def remove_left(job: Job) -> None:
+    """Remove the definition, the disks and the directory of a machine that is another host's."""
+    job.common.driver.remove(job.mark)
+    job.common.room.give_back(job.vm.vm_id)
+    if os.path.isdir(job.directory):
+        machine_disks.remove(job.directory)
+        removal.remove_directory(job)
+
+
+def what_became(job: Job, move: PlannedMove) -> str:
+    """Return whether the machine has left or stayed, after a run of which nobody knows how it ended. The lock of its
+    directory is held: no such run is at work any more."""
+    root = job.common.root
+    entry = node_moves.read(root, job.vm.vm_id)
+    if entry is None or entry.token != move.token:
+        state = job.common.driver.state(job.mark)
+        job.stage = state or "POWEROFF"
+        return HAS_STAYED
+    if entry.stage in (LEFT, CLEARED):
+        job.stage = "UNKNOWN"
+        return HAS_LEFT
+    now = job.common.driver.settle_departure(job.mark)
+    if now is None and entry.way != COLD:
+        node_moves.write(root, entry_of(job, move, LEFT))
+        job.stage = "UNKNOWN"
+        return HAS_LEFT
+    if now == "UNKNOWN":
+        job.common.driver.start(job.mark)
+        now = "RUNNING"
+    job.stage = now or "POWEROFF"
+    node_moves.remove(root, job.vm.vm_id)
+    return HAS_STAYED

@@ -1,0 +1,195 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Moves a running QEMU machine by libvirt's own migration, peer to peer. Both libvirtds and both QEMUs speak through
+UNIX sockets, whose other ends are at the passage between the two hosts: no libvirtd listens for another one, and no
+host has a key to another."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from ...errors import HypervisorError, NebulaError, TimedOut
+from ...model.vm import Vm
+from ..base import Departure, Receiver
+from ..moves.passage import CONTROL, DISKS, MEMORY, Channel, Stream, relay, tunnels
+from . import arriving_definition
+from .migration_calls import Admitted, Calls
+
+PLACE = "/run/libvirt/nebula-moves"
+# Of libvirtd, and of the daemon that takes its place where each driver has one.
+SOCKETS = ("/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock")
+# Seconds in which a migration that was given up has to end, and between two tries to end it.
+ENDING_SECONDS = 60.0
+_STEP = 0.05
+_AGAIN = 1.0
+
+
+def path_of(token: str, channel: str, name: str) -> str:
+    """Return the socket of a channel, on both hosts. AppArmor's profiles of libvirt admit QEMU to this name."""
+    return f"{PLACE}/{token}/{channel}.tunnelmigrate.dest.{name}"
+
+
+@contextlib.contextmanager
+def _place(token: str) -> Iterator[None]:
+    """Have the directory of the move's sockets. QEMU, whose user is another one, makes some of them; nobody else knows
+    the directory's name."""
+    os.makedirs(PLACE, 0o711, exist_ok=True)
+    os.chmod(PLACE, 0o711)
+    place = os.path.join(PLACE, token)
+    shutil.rmtree(place, ignore_errors=True)
+    os.mkdir(place, 0o700)
+    os.chmod(place, 0o1733)
+    try:
+        yield
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.rmdir(PLACE)
+
+
+def flags_of(lv: Any, copies: bool) -> int:
+    """Return the flags of a migration. It is unsafe to libvirt wherever it can't see that files are shared, or come."""
+    flags: int = (
+        lv.VIR_MIGRATE_LIVE
+        | lv.VIR_MIGRATE_PEER2PEER
+        | lv.VIR_MIGRATE_UNDEFINE_SOURCE
+        | lv.VIR_MIGRATE_PAUSED
+        | lv.VIR_MIGRATE_UNSAFE
+    )
+    return flags | (lv.VIR_MIGRATE_NON_SHARED_INC if copies else 0)
+
+
+def _uris(token: str, name: str) -> dict[str, str]:
+    return {
+        "migrate_uri": f"unix://{path_of(token, MEMORY, name)}",
+        "disks_uri": f"unix://{path_of(token, DISKS, name)}",
+    }
+
+
+def depart(lv: Any, domain: Any, vm: Vm, departure: Departure, asked: str) -> None:
+    """Move the domain. Raise HypervisorError or TimedOut where that failed, or was given up."""
+    name, token = domain.name(), departure.token
+    targets = [disk.target for disk in vm.disks if disk.disk_id in departure.copied]
+    parameters: dict[str, Any] = {
+        lv.VIR_MIGRATE_PARAM_URI: _uris(token, name)["migrate_uri"],
+        lv.VIR_MIGRATE_PARAM_DEST_XML: departure.definition,
+    }
+    if targets:
+        parameters[lv.VIR_MIGRATE_PARAM_DISKS_URI] = _uris(token, name)["disks_uri"]
+        parameters[lv.VIR_MIGRATE_PARAM_MIGRATE_DISKS] = targets
+    places = {channel: path_of(token, channel, name) for channel in (CONTROL, MEMORY, DISKS)}
+    uri = f"qemu+unix:///system?socket={places[CONTROL]}"
+    failed: list[Exception] = []
+
+    def migrate() -> None:
+        try:
+            domain.migrateToURI3(uri, parameters, flags_of(lv, bool(targets)))
+        except lv.libvirtError as error:
+            failed.append(error)
+
+    with _place(token):
+        with tunnels(places, departure.caller):
+            moving = threading.Thread(target=migrate, name="migration", daemon=True)
+            moving.start()
+            why = _watch(moving, departure)
+            if why:
+                _give_up(lv, domain, moving)
+        # Without its connections it ends at the latest.
+        moving.join(ENDING_SECONDS)
+    if moving.is_alive():
+        raise TimedOut(asked, f"{why}, and libvirt does not end it", "See both hosts, then run again")
+    if failed and why:
+        raise TimedOut(asked, f"{why}; it was given up", "See the other host, or raise nebula_move_timeout; run again")
+    if failed:
+        raise failed[0]
+
+
+def _watch(moving: threading.Thread, departure: Departure) -> str:
+    """Wait for the end. Return why it is given up, "" if it has ended."""
+    limit = time.monotonic() + departure.limit
+    while moving.is_alive():
+        moving.join(_STEP)
+        if time.monotonic() > limit:
+            return f"it was not done within {departure.limit} s"
+        if departure.lost():
+            return "the other host is not there any more"
+    return ""
+
+
+def _give_up(lv: Any, domain: Any, moving: threading.Thread) -> None:
+    limit = time.monotonic() + ENDING_SECONDS / 4
+    while moving.is_alive() and time.monotonic() < limit:
+        with contextlib.suppress(lv.libvirtError):
+            domain.abortJob()
+        moving.join(_AGAIN)
+
+
+class MigrationReceiver(Receiver):
+    """Carries the connections of one migration that comes to this host's libvirtd and to its QEMU."""
+
+    def __init__(self, lv: Any, token: str, name: str, definition: str, asked: str) -> None:
+        self._token = token
+        self._name = name
+        self._ending = threading.Event()
+        self._errors: list[NebulaError] = []
+        self._admitted = Admitted(
+            name=name,
+            flags=flags_of(lv, copies=True),
+            uris=_uris(token, name),
+            check=lambda arriving: arriving_definition.check(arriving, definition, asked),
+        )
+        self._held = contextlib.ExitStack()
+        self._held.enter_context(_place(token))
+
+    def tunnels(self) -> Mapping[str, Callable[[Channel], None]]:
+        return {
+            CONTROL: self._control,
+            MEMORY: lambda channel: self._carry(channel, MEMORY),
+            DISKS: lambda channel: self._carry(channel, DISKS),
+        }
+
+    def close(self) -> None:
+        self._ending.set()
+        self._held.close()
+        if self._errors:
+            raise self._errors[0]
+
+    def _control(self, channel: Channel) -> None:
+        path = next(filter(os.path.exists, SOCKETS), SOCKETS[0])
+        calls = Calls(self._admitted)
+        self._relay(channel, path, calls.inspect)
+
+    def _carry(self, channel: Channel, name: str) -> None:
+        self._relay(channel, path_of(self._token, name, self._name), bytes)
+
+    def _relay(self, channel: Channel, path: str, inspect: Callable[[bytes], bytes]) -> None:
+        local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            local.connect(path)
+        except OSError:
+            local.close()
+            channel.close()
+            return
+        stream: Stream = channel.stream
+        try:
+            relay(stream, local, inspect, going=lambda: not self._ending.is_set())
+        except NebulaError as error:
+            self._errors.append(error)
+
+
+def explain(error: NebulaError) -> NebulaError:
+    """Return what libvirt's error of a migration means for those who asked for it."""
+    found = error.found
+    if isinstance(error, HypervisorError) and not error.remedy:
+        error.remedy = "It runs on where it was. See the other host, or move it cold (move: cold)"
+    if "guest CPU" in found or "CPU feature" in found or "host doesn't provide" in found:
+        error.remedy = "Set CPU_MODEL to a model that both hosts have (virsh domcapabilities), and start it anew"
+    return error

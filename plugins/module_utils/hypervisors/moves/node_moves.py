@@ -1,0 +1,94 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keeps what a node has of moves (below its nebula_root, a file for each machine): nothing here starts a machine that
+has left, or a copy that has not arrived. What is written is on the disk when the call returns."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Collection
+
+from ...dataclass import dataclass
+from ...errors import CatalogError, NebulaError, NotFound
+from ...host import node_file
+from ...host.files import make_directory, read_limited, remove_file, sync_directory, write_atomically
+from ...model.dataclass_json import from_plain, json_value, to_plain
+from ...model.move import ARRIVED, CLEARED, MoveSeen
+
+_ID = re.compile(r"0|[1-9]\d{0,17}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class NodeMove:
+    """Holds one node's entry of a move.
+    stage: as model/move.py has it.
+    catalog, uuid: whose machine it is, and which.
+    way: as model/move.py has it."""
+
+    vm_id: int
+    uuid: str
+    token: str
+    stage: str
+    catalog: str
+    way: str
+
+
+def directory(root: str) -> str:
+    return os.path.join(root, "moves")
+
+
+def _path(root: str, vm_id: int) -> str:
+    return os.path.join(directory(root), str(vm_id))
+
+
+def read(root: str, vm_id: int) -> NodeMove | None:
+    """Return the machine's entry; None if there is none. Raise CatalogError if it can't be read."""
+    path = _path(root, vm_id)
+    try:
+        return from_plain(NodeMove, json_value(read_limited(path, node_file.LARGEST, follow=False).decode()))
+    except NotFound:
+        return None
+    except (ValueError, NebulaError) as error:
+        raise CatalogError(
+            f"file {path}",
+            f"it can't be read: {error}",
+            "It says whether the machine may run here. Find out on which host it runs, then remove the file",
+        ) from error
+
+
+def write(root: str, entry: NodeMove) -> None:
+    make_directory(directory(root), 0o700)
+    text = json.dumps(to_plain(entry), indent=1, sort_keys=True) + "\n"
+    write_atomically(_path(root, entry.vm_id), text, mode=0o600)
+
+
+def remove(root: str, vm_id: int) -> None:
+    if remove_file(_path(root, vm_id)):
+        sync_directory(directory(root))
+
+
+def entries(root: str) -> list[NodeMove]:
+    """Return all that can be read."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for name in sorted(filter(_ID.fullmatch, os.listdir(directory(root)))):
+            with contextlib.suppress(NebulaError):
+                entry = read(root, int(name))
+                found += [entry] if entry is not None else []
+    return found
+
+
+def seen(root: str, catalog: str) -> tuple[MoveSeen, ...]:
+    """Return what a poll reports."""
+    return tuple(MoveSeen(entry.vm_id, entry.token, entry.stage) for entry in entries(root) if entry.catalog == catalog)
+
+
+def forget(root: str, catalog: str, moving: Collection[str]) -> None:
+    """Remove the entries of moves that are over here, and are decided. moving: tokens of those that are not."""
+    for entry in entries(root):
+        if entry.catalog == catalog and entry.stage in (CLEARED, ARRIVED) and entry.token not in moving:
+            remove(root, entry.vm_id)

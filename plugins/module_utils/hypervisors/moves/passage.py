@@ -1,0 +1,458 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Connects the two hosts of a move by TLS. The target opens a door for one plan, and each host takes part under a
+certificate of that plan alone, which the other one's plan names: nobody else gets any further than that."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import select
+import socket
+import ssl
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+from ...errors import HypervisorError, NebulaError, TimedOut
+from ...model.dataclass_json import json_value
+
+# What a connection is for: the two hosts' own words and files, libvirt's calls, and what QEMU sends.
+TALK, CONTROL, MEMORY, DISKS = "talk", "control", "memory", "disks"
+CHANNELS = (TALK, CONTROL, MEMORY, DISKS)
+LARGEST_LINE = 4 << 20
+BLOCK = 256 * 1024
+# Bytes that wait for the slower side of a tunnel.
+_MOST_WAITING = 4 * BLOCK
+# Seconds for a stranger to show who it is, and how many may be about it at once.
+HANDSHAKE_SECONDS = 20.0
+_MOST_STRANGERS = 16
+_STEP = 0.2
+# OpenSSL's X509_V_FLAG_NO_CHECK_TIME: the certificate is one plan's, and the hosts' clocks may differ.
+_NO_CHECK_TIME = 0x200000
+
+Inspect = Callable[[bytes], bytes]
+"""What of a block goes on; raises NebulaError for what must not."""
+
+
+class Stream(Protocol):
+    """What bytes are sent to and received from."""
+
+    def fileno(self) -> int: ...
+
+    def recv(self, size: int) -> bytes: ...
+
+    def send(self, data: bytes) -> int: ...
+
+    def setblocking(self, blocking: bool) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Channel:
+    """Is one connection to the other host. asked: how its errors begin."""
+
+    def __init__(self, stream: ssl.SSLSocket, asked: str) -> None:
+        self.stream = stream
+        self._asked = asked
+        self._buffer = bytearray()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.stream.close()
+
+    def broken(self, why: object) -> HypervisorError:
+        return HypervisorError(
+            self._asked, f"the connection to the other host is lost: {why}", "See that host, then run again"
+        )
+
+    def send(self, **message: Any) -> None:
+        """Send a message; its values are what JSON can carry."""
+        self.send_bytes(json.dumps(message).encode() + b"\n")
+
+    def send_bytes(self, data: bytes | memoryview) -> None:
+        try:
+            self.stream.sendall(data)
+        except OSError as error:
+            raise self.broken(error) from error
+
+    def receive(self, seconds: float) -> dict[str, Any]:
+        """Return the next message. Raise TimedOut after so many seconds without a byte, and HypervisorError for a
+        connection that is lost or for what is no message."""
+        while b"\n" not in self._buffer:
+            if len(self._buffer) > LARGEST_LINE:
+                raise self.broken("it sends what is no message")
+            self._buffer += self._more(seconds)
+        line, _end, rest = bytes(self._buffer).partition(b"\n")
+        self._buffer[:] = rest
+        try:
+            found = json_value(line.decode())
+        except (ValueError, NebulaError) as error:
+            raise self.broken(f"it sends what is no message ({error})") from error
+        if not isinstance(found, dict):
+            raise self.broken("it sends what is no message")
+        return found
+
+    def receive_bytes(self, size: int, seconds: float) -> Iterator[bytes]:
+        """Yield the next bytes, so many altogether."""
+        while size:
+            if not self._buffer:
+                self._buffer += self._more(seconds)
+            block = bytes(self._buffer[: min(size, BLOCK)])
+            del self._buffer[: len(block)]
+            size -= len(block)
+            yield block
+
+    def is_closed(self) -> bool:
+        """Return whether the other host has closed its end, where it is to say nothing now."""
+        if self._buffer or self.stream.pending():
+            return False
+        try:
+            if not select.select([self.stream], [], [], 0)[0]:
+                return False
+            self.stream.settimeout(_STEP)
+            block = self.stream.recv(BLOCK)
+        except ssl.SSLWantReadError:
+            return False
+        except socket.timeout:
+            return False
+        except OSError:
+            return True
+        self._buffer += block
+        return not block
+
+    def _more(self, seconds: float) -> bytes:
+        self.stream.settimeout(max(seconds, 0.001))
+        try:
+            block = self.stream.recv(BLOCK)
+        except socket.timeout as error:
+            raise TimedOut(
+                self._asked, f"the other host said nothing for {seconds:g} s", "See that host, then run again"
+            ) from error
+        except OSError as error:
+            raise self.broken(error) from error
+        finally:
+            with contextlib.suppress(OSError):
+                self.stream.settimeout(None)
+        if not block:
+            raise self.broken("it has closed it")
+        return block
+
+
+def relay(left: Stream, right: Stream, inspect: Inspect = bytes, going: Callable[[], bool] = lambda: True) -> None:
+    """Carry bytes between the two until one of them ends, or `going` says no more. inspect: for what comes from the
+    left. Both are closed then."""
+    for each in (left, right):
+        each.setblocking(False)
+    waiting = {id(left): bytearray(), id(right): bytearray()}
+    ended = False
+    try:
+        while going():
+            pairs = ((left, right, inspect), (right, left, bytes))
+            for source, target, check in pairs:
+                room = waiting[id(target)]
+                while not ended and len(room) < _MOST_WAITING:
+                    block = _received(source)
+                    if block is None:
+                        break
+                    if not block:
+                        ended = True
+                        break
+                    room += check(block)
+            moved = [_sent(each, waiting[id(each)]) for each in (left, right)]
+            if ended and not any(waiting.values()):
+                return
+            if any(moved):
+                continue
+            reading = [s for s, t, _c in pairs if not ended and len(waiting[id(t)]) < _MOST_WAITING]
+            writing = [each for each in (left, right) if waiting[id(each)]]
+            select.select(reading, writing, [], _STEP)
+    except OSError:
+        # Whoever uses the connection learns of it by its end.
+        return
+    finally:
+        for each in (left, right):
+            with contextlib.suppress(OSError):
+                each.close()
+
+
+def _received(stream: Stream) -> bytes | None:
+    """Return what has come; None for nothing now, and nothing at its end."""
+    try:
+        return stream.recv(BLOCK)
+    except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        return None
+    except (ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
+        return b""
+
+
+def _sent(stream: Stream, waiting: bytearray) -> bool:
+    """Send what waits, as far as that is possible now. Return whether something went."""
+    if not waiting:
+        return False
+    try:
+        done = stream.send(bytes(waiting[:BLOCK]))
+    except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        return False
+    del waiting[:done]
+    return bool(done)
+
+
+class Identity:
+    """Is how this host is known to those with which it moves machines. certificate, key: PEM."""
+
+    def __init__(self, certificate: str, key: str) -> None:
+        self._certificate = certificate
+        self._key = key
+
+    def context(self, server: bool, peers: list[str]) -> ssl.SSLContext:
+        """Return what TLS is spoken by, with no others than the peers (certificates as PEM)."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_flags |= _NO_CHECK_TIME
+        # The library takes its own pair from files only.
+        with tempfile.TemporaryDirectory(prefix="nebula-move-", dir="/run") as place:
+            path = os.path.join(place, "pair.pem")
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(self._certificate + self._key)
+            context.load_cert_chain(path)
+        context.load_verify_locations(cadata="\n".join(peers))
+        return context
+
+
+def is_certified_as(stream: ssl.SSLSocket, certificate: str) -> bool:
+    """Return whether the other end has shown this certificate (PEM), and no other."""
+    return stream.getpeercert(binary_form=True) == ssl.PEM_cert_to_DER_cert(certificate)
+
+
+class Meeting:
+    """Is where the target waits for the connections of one move.
+    certificate: of the source.
+    tunnels: what is done with connections of the channels besides TALK, each in a thread of its own, once it is
+    known. A connection that comes before is closed."""
+
+    def __init__(self, certificate: str) -> None:
+        self.certificate = certificate
+        self.tunnels: Mapping[str, Callable[[Channel], None]] = {}
+        self._changed = threading.Condition()
+        self._talk: Channel | None = None
+
+    def enter(self, channel: Channel) -> None:
+        with self._changed:
+            before, self._talk = self._talk, channel
+            self._changed.notify_all()
+        if before is not None:
+            before.close()
+
+    def wait(self, seconds: float, asked: str) -> Channel:
+        """Return the connection by which the source speaks. Raise TimedOut if it does not come."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._talk is not None, seconds)
+            if self._talk is None:
+                raise not_met(asked, "the host that the machine comes from did not come", seconds)
+            return self._talk
+
+
+def not_met(asked: str, found: str, seconds: float) -> TimedOut:
+    return TimedOut(
+        asked,
+        f"{found} within {seconds:g} s",
+        "Both hosts of a move work in the same task: see what the other one says, and that nebula_move_address and "
+        "nebula_move_port of the target are reached from the other host. Then run again",
+    )
+
+
+class Door:
+    """Is where other hosts come to with machines, while a plan is carried out. port: on all addresses of this host."""
+
+    def __init__(self, port: int, identity: Identity, meetings: Mapping[str, Meeting], seconds: float) -> None:
+        self._meetings = meetings
+        self._context = identity.context(True, sorted({each.certificate for each in meetings.values()}))
+        self._listener = _listen(port, seconds)
+        self._strangers = threading.BoundedSemaphore(_MOST_STRANGERS)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="door", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        self._listener.settimeout(_STEP)
+        while not self._closing.is_set():
+            try:
+                connection, _address = self._listener.accept()
+            except socket.timeout:
+                continue
+            except OSError:
+                return
+            if not self._strangers.acquire(blocking=False):
+                connection.close()
+                continue
+            threading.Thread(target=self._admit, args=(connection,), name="caller", daemon=True).start()
+
+    def _admit(self, connection: socket.socket) -> None:
+        channel = meeting = None
+        name = ""
+        try:
+            connection.settimeout(HANDSHAKE_SECONDS)
+            stream = self._context.wrap_socket(connection, server_side=True)
+            channel = Channel(stream, "a machine that comes from another host")
+            hello = channel.receive(HANDSHAKE_SECONDS)
+            meeting = self._meetings.get(str(hello.get("token")))
+            name = str(hello.get("channel"))
+            if meeting is None or name not in CHANNELS or not is_certified_as(stream, meeting.certificate):
+                return
+            channel.send(welcome=True)
+        except (NebulaError, OSError, ValueError):
+            meeting = None
+        finally:
+            self._strangers.release()
+            if meeting is None:
+                connection.close()
+        if channel is None or meeting is None:
+            return
+        if name == TALK:
+            meeting.enter(channel)
+        elif name in meeting.tunnels:
+            meeting.tunnels[name](channel)
+        else:
+            channel.close()
+
+
+def _listen(port: int, seconds: float) -> socket.socket:
+    """Return what listens on the port. Another run may have it for a while: that is waited for."""
+    limit = time.monotonic() + seconds
+    while True:
+        listener = _socket()
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("", port))
+            listener.listen(_MOST_STRANGERS)
+            return listener
+        except OSError as error:
+            listener.close()
+            if error.errno != errno.EADDRINUSE or time.monotonic() > limit:
+                raise HypervisorError(
+                    f"port {port}, to which machines come from other hosts",
+                    f"this host can't listen there: {error.strerror}",
+                    "Set nebula_move_port of this host to a free one",
+                ) from error
+            time.sleep(_STEP)
+
+
+def _socket() -> socket.socket:
+    with contextlib.suppress(OSError):
+        both = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+        with contextlib.suppress(OSError):
+            both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            return both
+        both.close()
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+
+
+class Caller:
+    """Connects to the door of a machine's target.
+    address, port: of the door. certificate: of the target."""
+
+    def __init__(self, identity: Identity, token: str, address: str, port: int, certificate: str, asked: str) -> None:
+        self._context = identity.context(False, [certificate])
+        self._certificate = certificate
+        self._token = token
+        self._place = (address, port)
+        self._asked = asked
+
+    def connect(self, name: str) -> Channel:
+        """Return a new connection. Raise OSError or HypervisorError if the door does not open."""
+        connection = socket.create_connection(self._place, HANDSHAKE_SECONDS)
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            stream = self._context.wrap_socket(connection)
+            if not is_certified_as(stream, self._certificate):
+                raise ssl.SSLError("it is not the host that it should be")
+            channel = Channel(stream, self._asked)
+            channel.send(token=self._token, channel=name)
+            if channel.receive(HANDSHAKE_SECONDS).get("welcome") is not True:
+                raise channel.broken("it does not know of this machine")
+            stream.settimeout(None)
+            return channel
+        except BaseException:
+            connection.close()
+            raise
+
+    def meet(self, seconds: float) -> Channel:
+        """Return the connection by which both hosts speak; the other one may begin somewhat later. Raise TimedOut if it
+        does not come, HypervisorError if it is not reached at all."""
+        limit = time.monotonic() + seconds
+        while True:
+            try:
+                return self.connect(TALK)
+            except (OSError, NebulaError) as error:
+                if time.monotonic() > limit:
+                    host, port = self._place
+                    found = f"the host that it moves to was not met at {host}, port {port} ({error}),"
+                    raise not_met(self._asked, found, seconds) from error
+            time.sleep(_STEP)
+
+
+@contextlib.contextmanager
+def tunnels(places: Mapping[str, str], caller: Caller) -> Iterator[None]:
+    """Listen on UNIX sockets, and carry what connects there to the other host, until the end of the block.
+    places: by channel the path of its socket, in a directory that nobody else can list."""
+    ending = threading.Event()
+    listeners: list[tuple[str, socket.socket]] = []
+    threads = list[threading.Thread]()
+
+    def carry(local: socket.socket, name: str) -> None:
+        try:
+            channel = caller.connect(name)
+        except (OSError, NebulaError):
+            local.close()
+            return
+        relay(local, channel.stream, going=lambda: not ending.is_set())
+
+    def serve(name: str, listener: socket.socket) -> None:
+        listener.settimeout(_STEP)
+        while not ending.is_set():
+            try:
+                local, _address = listener.accept()
+            except socket.timeout:
+                continue
+            except OSError:
+                return
+            thread = threading.Thread(target=carry, args=(local, name), name=f"tunnel {name}", daemon=True)
+            threads.append(thread)
+            thread.start()
+
+    try:
+        for name, path in places.items():
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            listeners.append((name, listener))
+            listener.bind(path)
+            # QEMU has a user of its own; who knows the path has its token.
+            os.chmod(path, 0o666)
+            listener.listen()
+        for name, listener in listeners:
+            thread = threading.Thread(target=serve, args=(name, listener), name=f"tunnels {name}", daemon=True)
+            threads.append(thread)
+            thread.start()
+        yield
+    finally:
+        ending.set()
+        for thread in list(threads):
+            thread.join()
+        for _name, listener in listeners:
+            listener.close()
+        for path in places.values():
+            with contextlib.suppress(OSError):
+                os.unlink(path)
