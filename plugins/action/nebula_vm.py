@@ -14,7 +14,7 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.packed_options im
 class ActionModule(PackingAction):
     # What many machines were seen to be has no secrets, but Ansible copies an option that is a list, and repeats it in
     # the answer.
-    PACKED = ("vms", "context", "attributes", "inject", "owner", "declared", "observed")
+    PACKED = ("vms", "context", "attributes", "inject", "owner", "declared", "observed", "moves")
 
     def with_files(self, arguments: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
         # In check mode the templates of this run are not stored; the module gets them from here.

@@ -53,9 +53,11 @@ options:
       - V(rebooted) and V(reset) restart a running machine, with and without asking its guest; they always change
         something.
       - V(recovered) tries again what failed.
+      - V(migrated) moves the machine to O(host), or to a host of the scheduler's choice if none is given; then it moves
+        each time it is asked for. It stays in its state. See O(move).
       - V(present) only wants it to exist, in whatever state.
     type: str
-    choices: [running, poweroff, suspended, absent, rebooted, reset, recovered, present]
+    choices: [running, poweroff, suspended, absent, rebooted, reset, recovered, migrated, present]
     default: running
   context:
     description:
@@ -219,8 +221,22 @@ options:
     type: json
     version_added: 0.2.0
   host:
-    description: The host to run on. Without it the scheduler chooses the one with most memory left.
+    description:
+      - The host to run on. Without it the scheduler chooses the one with most memory left.
+      - For a machine that is on another host, O(move) says whether it moves.
     type: str
+  move:
+    description:
+      - Whether the machine moves when it is on another host than O(host) says, and how.
+      - V(never) leaves it where it is, and tells the difference. With V(live) it runs on meanwhile, and its disks come
+        with its memory. With V(cold) it is powered off, its disks are copied, and it is started there if it ran. V(all)
+        is V(live) for a machine that runs, and V(cold) for one that is off.
+      - A machine that is off has nothing to be interrupted. So it moves with V(live), too, and stays off.
+      - With O(state=migrated) it moves also where this says V(never).
+      - With O(vms), that of all items which do not say themselves.
+    type: str
+    choices: [never, live, cold, all]
+    version_added: 0.2.0
   recreate:
     description:
       - Whether a machine that differs in what can't be changed on it is made anew, with its id and addresses and new
@@ -338,6 +354,62 @@ options:
         calls it takes, each with its plans carried out and recorded before the next.
     type: bool
     default: false
+    version_added: 0.2.0
+  moves:
+    description:
+      - Have the machines of one round move to other hosts, and decide nothing else. It is what the decision before has
+        returned as RV(moves), the same for each round. A machine that has moved, or failed to, stays where it is.
+      - RV(move_rounds) says how many such calls it takes. In each, the plans are carried out on both hosts of each
+        machine at the same time, in one task, and recorded before the next.
+    type: json
+    version_added: 0.2.0
+  move_batch:
+    description:
+      - How many machines move in one round, a number or a percentage of those that are to move (C(25%)), which is never
+        less than one.
+    type: str
+    default: "2"
+    version_added: 0.2.0
+  move_timeout:
+    description: Seconds after which a move is given up that has not ended. The machine is where it was then.
+    type: int
+    default: 3600
+    version_added: 0.2.0
+  move_cold:
+    description:
+      - Whether machines of O(empty_hosts) and O(fill_hosts) that run, and can't move while they do, are powered off for
+        it and started where they come to.
+    type: bool
+    default: false
+    version_added: 0.2.0
+  meeting_places:
+    description:
+      - By the name of each host, a dict of C(address) and C(port) at which other hosts meet it when they bring machines
+        to it. Filter P(nebula.provision.meeting_places#filter) makes it. A host that is not in it gets none of theirs.
+    type: json
+    version_added: 0.2.0
+  forks:
+    description:
+      - On how many hosts one task of Ansible acts at a time, C(ansible_forks). Both hosts of a move have to act at the
+        same time, so that no machine moves where it is 1, and a round has no more hosts than this.
+    type: int
+    default: 5
+    version_added: 0.2.0
+  empty_hosts:
+    description:
+      - Names of hosts that all machines move off, also those that are in no list. They are away from there until they
+        return by O(fill_hosts), or are moved by O(state=migrated). Until then no list moves them, whatever it says of
+        O(host).
+      - Machines that run move live, and those that are off by a copy of their disks.
+    type: list
+    elements: str
+    default: []
+    version_added: 0.2.0
+  fill_hosts:
+    description: Names of hosts to which the machines return that are away from there.
+    type: list
+    elements: str
+    default: []
     version_added: 0.2.0
   adopt:
     description:
@@ -458,6 +530,15 @@ EXAMPLES = r"""
       - name: before-upgrade
         state: reverted
 
+- name: Find out which machines would move off a host, and where to
+  nebula.provision.nebula_vm:
+    vms: "[]"
+    empty_hosts: [node1]
+    forks: "{{ ansible_forks }}"
+    meeting_places: >-
+      {{ groups['nebula_nodes'] | map('extract', hostvars) | nebula.provision.meeting_places | to_json }}
+  check_mode: true
+
 - name: What would become of the whole list
   nebula.provision.nebula_vm:
     vms: "{{ nebula_vms | to_json }}"
@@ -517,6 +598,12 @@ vms:
           not, in sentences.
       type: list
       elements: str
+    moving:
+      description:
+        - The host that it is on its way to, and of which nobody knows yet whether it has arrived. It is started nowhere
+          until both hosts have answered.
+      type: str
+    away: {description: "The host that it is away from, since that was emptied for maintenance.", type: str}
     error: {description: Why the last thing that was done to it failed., type: str}
 pools:
   description:
@@ -538,6 +625,30 @@ destroyed:
   version_added: 0.2.0
 restart_rounds:
   description: How often O(restart_now) is to be called until no machine waits any more that is to be started anew.
+  returned: always
+  type: int
+  version_added: 0.2.0
+moves:
+  description:
+    - The machines that are to move to other hosts, in the order in which they do. The decision moves none of them.
+      O(moves) takes this.
+  returned: always
+  type: list
+  elements: dict
+  version_added: 0.2.0
+  contains:
+    id: {description: Its id., type: int}
+    name: {description: Its name., type: str}
+    host: {description: The host that it is on., type: str}
+    generation: {description: "Of what was decided about it. If that is another by then, it is left alone.", type: int}
+    to: {description: "The host that is asked for, empty for the scheduler's choice.", type: str}
+    word: {description: How it is to move., type: str}
+    away: {description: "The host that it is away from then, empty if it moves for good.", type: str}
+    target: {description: "Where it is expected to go, as far as that is known by now.", type: str}
+    way: {description: "V(live) or V(cold), as far as that is known by now.", type: str}
+    size: {description: How many MiB of its disks and memory are copied at most., type: int}
+move_rounds:
+  description: How often O(moves) is to be given until all of RV(moves) have moved.
   returned: always
   type: int
   version_added: 0.2.0

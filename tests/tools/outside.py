@@ -52,6 +52,8 @@ def filters(text: str) -> dict[str, list[Any]]:
         "inner_mtus": [[{"host": {"inner_mtu": text}}], [text]],
         "installer_isos": [[{"install": text, "path": "http://x/"}], [{"name": text, "iso": text}]],
         "installer_problems": [[text], [{"name": text, "due": "", "step": text}]],
+        "between_hosts": [[dict(record, moving=text, away=text)]],
+        "meeting_places": [[{"inventory_hostname": text, "nebula_move_address": text, "ansible_host": text}]],
         "last_observed": [[{"inventory_hostname": text, "__nebula_deployed": {"observed": {"vms": [text]}}}]],
         "not_as_asked": [{text: {"failed": True, "msg": text}}, [record]],
         "observed": [[{"msg": text}, {"observed": {"facts": {text: text}}}], [text, text]],

@@ -105,6 +105,8 @@ FUZZED = {
 # Of these nothing is read but whether the task failed, and with what words; and by whom that is told.
 ONLY_FAILED = {
     "__nebula_given_back": "playbook teardown goes on with the hosts of which this task did not fail",
+    "__nebula_moves_stopped": "whether anything of a round failed: no further machine moves then",
+    "__nebula_moves_lost": "role vm reports with which words moves failed, in tasks/relocate.yml",
     "__nebula_answer": "playbook forget_host ends if the host answers, whatever it says",
     "__nebula_ovn_central_look": "what it found is read by answers/looks.py, and is of the host that has all of OVN",
     "__nebula_ovn_registered": "of the host that has all of OVN: why it keeps a chassis, as an error of the node",

@@ -25,7 +25,9 @@ nebula_nodes: {hosts: {node1: , node2: }}
 """
 # The others are about no site, or take their hosts from the inventory.
 PLAYBOOKS = {
-    **dict.fromkeys(("audit", "image_check", "machine", "restore", "status", "teardown", "topology"), "node1, node2"),
+    **dict.fromkeys(
+        ("audit", "image_check", "machine", "maintenance", "restore", "status", "teardown", "topology"), "node1, node2"
+    ),
     **dict.fromkeys(("backup", "forget_host"), "front"),
     **dict.fromkeys(("install_os", "ovn", "site"), "front, node1, node2"),
 }
@@ -61,7 +63,9 @@ def test_slips_are_told_with_a_limit_as_without(tmp_path: Path, limit: str) -> N
     assert "has no host of group nebula_nodes" not in output
 
 
-@pytest.mark.parametrize("setting", ["nebula_audit_repair=ture", "nebula_lost_host_gone=", "nebula_ovn=yess"])
+@pytest.mark.parametrize(
+    "setting", ["nebula_audit_repair=ture", "nebula_lost_host_gone=", "nebula_maintenance_return=", "nebula_ovn=yess"]
+)
 def test_a_setting_of_playbooks_is_true_or_false(tmp_path: Path, setting: str) -> None:
     code, output = run(tmp_path, "audit", "-e", setting)
     assert code != 0 and f"{setting.partition('=')[0]}: it is neither true nor false. Give one of them" in output, (

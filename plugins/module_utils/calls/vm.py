@@ -42,6 +42,14 @@ ARGUMENTS = VMS.arguments(
     destroy_limit_only={"type": "bool", "default": False},
     restart_batch={"type": "str", "default": defaults.RESTART_BATCH},
     restart_now={"type": "bool", "default": False},
+    moves={"type": "json"},
+    move_batch={"type": "str", "default": defaults.MOVE_BATCH},
+    move_timeout={"type": "int", "default": defaults.MOVE_SECONDS},
+    move_cold={"type": "bool", "default": False},
+    meeting_places={"type": "json"},
+    forks={"type": "int", "default": defaults.FORKS},
+    empty_hosts={"type": "list", "elements": "str", "default": []},
+    fill_hosts={"type": "list", "elements": "str", "default": []},
     adopt={"type": "dict", "default": {}},
     safe_dirs={"type": "list", "elements": "path", "default": []},
     restricted_dirs={"type": "list", "elements": "path", "default": [*RESTRICTED]},
@@ -56,5 +64,5 @@ ARGUMENTS = VMS.arguments(
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     packed = ("context", "attributes", "inject", "owner")
     params = {**params, **{key: parse_json(params[key], key) for key in packed if params[key] is not None}}
-    items, refused = VMS.items(params, {key: params[key] for key in ("owner", "restart", "hotplug_slots")})
+    items, refused = VMS.items(params, {key: params[key] for key in ("owner", "restart", "move", "hotplug_slots")})
     return vm_list.reconcile(params, items, refused, check_mode)

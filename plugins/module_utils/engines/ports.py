@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, Callable, Union
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..model.image import Image
     from ..model.lease import HeldLease
     from ..model.logical_network import LogicalNetworks
+    from ..model.move import MeetingPlace
     from ..model.network import AddressRange, Network, SplitNetwork
     from ..model.nic_filter_rules import Guard
     from ..model.plan import GivenUp, Observed, Plan, VmOutcome
@@ -48,6 +49,9 @@ class VmRecord:
     waits: what it gets at its next start: part, found and wanted of each, without secrets.
     loses: some of these are disks or NICs that it is to have no more.
     recreates: it is to be made anew, which its host failed to do.
+    moving: the host that it moves to, as long as it is not known where it is, and that it is as wanted there; nothing
+    else is decided about it.
+    away: the host that it is away from until that is out of maintenance.
     request: the merged template it was made from (Template as plain attributes). owner: of its context."""
 
     id: int | None
@@ -94,6 +98,8 @@ class VmRecord:
     os: Mapping[str, str] = field(default_factory=dict)
     # Which attributes of its template act on it (model/instantiate/hardware_version.py).
     hardware_version: int = 0
+    moving: str = ""
+    away: str = ""
 
 
 @dataclass(frozen=True)
@@ -420,6 +426,27 @@ class VmsPort(abc.ABC):
         engines with "plans". foreseen: it may not have been compared yet; its plan is for that."""
         raise Unsupported(f"VM {request.name}: adopting machine {vm_id}", "this engine knows all of its machines")
 
+    def move(
+        self,
+        vm_id: int,
+        target: str = "",
+        way: str = "",
+        away: str = "",
+        hosts: Sequence[str] | None = None,
+        peers: Collection[str] | None = None,
+    ) -> VmRecord:
+        """Decide that the machine moves to another host, where it is to be in the state in which it is. Raise an error,
+        and change nothing, where it can't, or is not to have any further decision yet. Of engines with "plans".
+        target: "" for the scheduler's choice of those where it can be.
+        way: LIVE or COLD (model/move.py); "" for LIVE if it runs, else COLD.
+        away: the host to which it is to return after maintenance, "" if it moves for good.
+        hosts: of this run; None for all. peers: those at which others arrive to bring machines; None for all."""
+        raise Unsupported(f"machine {vm_id}: move to another host", "this engine moves no machines")
+
+    def stay(self, vm_id: int) -> VmRecord:
+        """Note that the machine is to return to no host: it is where it is for good. Of engines with "plans"."""
+        raise Unsupported(f"machine {vm_id}: stay where it is", "this engine moves no machines")
+
     @abc.abstractmethod
     def recreate(self, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
         """Make the machine anew from `template` under its own id: new disks, and new leases where its NICs differ."""
@@ -448,10 +475,19 @@ class VmsPort(abc.ABC):
         return []
 
     @abc.abstractmethod
-    def plans(self, hosts: Sequence[str] | None = None, end_given_up: bool = False) -> dict[str, Plan]:
+    def plans(
+        self,
+        hosts: Sequence[str] | None = None,
+        end_given_up: bool = False,
+        places: Mapping[str, MeetingPlace] | None = None,
+        move_seconds: int = defaults.MOVE_SECONDS,
+    ) -> dict[str, Plan]:
         """Return a plan for each host that has unfinished machines; numbered, so that older ones are refused from now
-        on.
-        end_given_up: those of given_up() are powered off, and their disks stay."""
+        on. A machine that moves is in the plans of both hosts. The first plans in which both are begin the move; in all
+        others, each host only says what became of it.
+        end_given_up: those of given_up() are powered off, and their disks stay.
+        places: by name, where hosts are met that machines move to: to others none begins to move.
+        move_seconds: after which a move is given up that has not ended."""
 
     @abc.abstractmethod
     def record(self, host: str, outcomes: Sequence[VmOutcome] | None, done_number: int = 0) -> list[VmRecord]:

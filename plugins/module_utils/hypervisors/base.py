@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, ClassVar
 
 from ..dataclass import dataclass
-from ..errors import Conflict, ForeignObject, Unsupported
+from ..errors import Conflict, ForeignObject, NebulaError, Unsupported
 from ..host import node_file
 from ..host.hypervisor_daemons import Service
 from ..host.node_file import Changes, NodeFile, Remember
@@ -198,8 +198,9 @@ class Receiver(abc.ABC):
         """Return what carries the connections that the old host makes, by channel."""
 
     @abc.abstractmethod
-    def close(self) -> None:
-        """End all connections. Raise the error of the first one that had to be refused."""
+    def close(self) -> NebulaError | None:
+        """End all connections; nothing is carried when this returns. Return why the first one was ended that was, if
+        any."""
 
 
 class Secrets(abc.ABC):

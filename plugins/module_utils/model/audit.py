@@ -190,7 +190,8 @@ class LedgerVm:
     """Describes a machine that is not DONE.
     error: why it failed, "" if it did not.
     awaits: it may have other disks and NICs than it is to have, until it is off.
-    detached: ids of the disks that it is to have no more then."""
+    detached: ids of the disks that it is to have no more then.
+    moving: the host that it moves to, where something of it may be, too."""
 
     vm: Vm
     host: str
@@ -201,6 +202,7 @@ class LedgerVm:
     error: str = ""
     awaits: bool = False
     detached: tuple[int, ...] = ()
+    moving: str = ""
 
 
 @dataclass(frozen=True)
@@ -246,6 +248,16 @@ class Ledger:
 
     def vms_on(self, host: str) -> Sequence[LedgerVm]:
         return self._by_host.get(host, ())
+
+    def coming_to(self, host: str) -> frozenset[int]:
+        """Return the ids of the machines that are on their way to the host."""
+        return self._coming.get(host, frozenset())
+
+    @functools.cached_property
+    def _coming(self) -> Mapping[str, frozenset[int]]:
+        moving = [each for each in self.vms if each.moving]
+        hosts = {each.moving for each in moving}
+        return {host: frozenset(each.vm.vm_id for each in moving if each.moving == host) for host in hosts}
 
     @functools.cached_property
     def _by_host(self) -> Mapping[str, Sequence[LedgerVm]]:

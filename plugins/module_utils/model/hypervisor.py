@@ -66,7 +66,8 @@ class Hypervisor:
     changes_context: whether a running machine with this OS gets another context at once.
     hardware_version: the newest of its machines; 0 where no attribute depends on when a machine was made.
     ends_at_reboot: RAW by which a machine that reboots ends instead.
-    judges_context: whether it judges values of CONTEXT beside host names."""
+    judges_context: whether it judges values of CONTEXT beside host names.
+    moves: the ways in which its machines move to another host (model/move.py)."""
 
     name: str = ""
     also: tuple[str, ...] = ()
@@ -103,6 +104,7 @@ class Hypervisor:
     hardware_version: int = 0
     ends_at_reboot: str = ""
     judges_context: bool = False
+    moves: tuple[str, ...] = ()
 
     @property
     def grows(self) -> bool:

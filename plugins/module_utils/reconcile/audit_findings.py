@@ -145,6 +145,10 @@ def _node(ledger: Ledger, node: Observed, seen: Inventory, unproved: bool) -> It
         found = f"it has followed plan {node.plan_number}, and the catalog's newest is {ledger.plan}: an older copy"
         remedy = "Restore the newest copy of nebula.db: nebula.provision.restore"
         yield Finding("host-catalog", host, "nebula.node", found, remedy)
+    seen, left = _without_moves(ledger, node, seen)
+    for vm in left:
+        found = f"what was here of it is still there, and it is on host {vm.host or '(none)'} by now"
+        yield Finding("machine-unfinished", host, _vm_text(vm), found, f"{SITE}: it is cleared away", UNFINISHED)
     here: dict[int, Domain] = {}
     yield from _domains(ledger, host, seen, here)
     yield from _directories(ledger, host, seen, here)
@@ -152,6 +156,27 @@ def _node(ledger: Ledger, node: Observed, seen: Inventory, unproved: bool) -> It
     yield from _filters(ledger, host, seen)
     yield from _networks(ledger, host, seen)
     yield from _image_files(ledger, node)
+
+
+def _without_moves(ledger: Ledger, node: Observed, seen: Inventory) -> tuple[Inventory, list[LedgerVm]]:
+    """Return what is on the node without what moves of machines bring there or have left there, and the machines that
+    have left something."""
+    coming = ledger.coming_to(node.host)
+    known = {each.vm_id: ledger.vm(each.vm_id) for each in node.moves if each.vm_id not in coming}
+    elsewhere = {vm_id: vm for vm_id, vm in known.items() if vm is not None and vm.host != node.host}
+    if not coming and not elsewhere:
+        return seen, []
+    passed = {*coming, *elsewhere}
+
+    def is_passed(found: Domain | VmDirectory) -> bool:
+        return found.catalog == ledger.catalog and found.vm_id in passed
+
+    there = {each.vm_id for each in filter(is_passed, seen.domains)}
+    there |= {each.vm_id for each in filter(is_passed, seen.directories)}
+    domains = tuple(each for each in seen.domains if not is_passed(each))
+    directories = tuple(each for each in seen.directories if not is_passed(each))
+    left = [vm for vm_id, vm in elsewhere.items() if vm_id in there]
+    return replace(seen, domains=domains, directories=directories), left
 
 
 # -- domains -------------------------------------------------------------------------------------------------------

@@ -104,9 +104,17 @@ class Hosts(HostsPort):
         rows = self.store.rows("SELECT id, memory, body FROM vms WHERE host_id = ? AND state != 6", host.id)
         costs = [(overhead.of(row["memory"], _most_vcpus(json.loads(row["body"]))), row["id"]) for row in rows]
         self.store.db.executemany("UPDATE vms SET overhead = ? WHERE id = ?", costs)
-        self.store.db.execute(
-            "UPDATE hosts SET overhead_used = ? WHERE id = ?", (sum(cost for cost, _id in costs), host.id)
+        # What is held for machines that are on their way to the host is in what the catalog has of their moves.
+        coming = [
+            (overhead.of(row["memory"], _most_vcpus(json.loads(row["body"]))), row["move"], row["id"])
+            for row in self.store.rows("SELECT id, memory, body, move FROM vms WHERE move_host = ?", host.id)
+        ]
+        self.store.db.executemany(
+            "UPDATE vms SET move = ? WHERE id = ?",
+            [(json.dumps({**json.loads(move), "overhead": cost}), vm_id) for cost, move, vm_id in coming],
         )
+        total = sum(cost for cost, *_machine in (*costs, *coming))
+        self.store.db.execute("UPDATE hosts SET overhead_used = ? WHERE id = ?", (total, host.id))
 
     def delete(self, ref: Ref) -> Host:
         host = self.info(ref)
@@ -121,6 +129,7 @@ class Hosts(HostsPort):
         return self._delete(host)
 
     def forget(self, ref: Ref, gone: bool = False) -> Host:
+        self._refuse_moving(self.info(ref), "forget", gone)
         self._machines().forget(self.info(ref), gone)
         return self._delete(self.info(ref))
 
@@ -139,6 +148,13 @@ class Hosts(HostsPort):
         )
         for column in ("host", "elsewhere"):
             self.store.db.execute(f"UPDATE given_up SET {column} = ? WHERE {column} = ?", (name, host.name))
+        self.store.db.execute("UPDATE vms SET away = ? WHERE away = ?", (name, host.name))
+        for row in self.store.rows("SELECT id, move FROM vms WHERE move != ''"):
+            known = json.loads(row["move"])
+            renamed = {key: name for key in ("source", "target", "away") if known.get(key) == host.name}
+            if renamed:
+                text = json.dumps({**known, **renamed})
+                self.store.db.execute("UPDATE vms SET move = ? WHERE id = ?", (text, row["id"]))
         self.store.db.execute("UPDATE hosts SET name = ? WHERE id = ?", (name, host.id))
         self.marks.rename(host.name, name)
         self._changed()
@@ -174,14 +190,32 @@ class Hosts(HostsPort):
         if rows:
             names = ", ".join(f"{row['name']} (id {row['id']})" for row in rows[:5]) + (" …" if len(rows) > 5 else "")
             raise InUse(f"host {host.name}: delete", f"it runs {names}", "End these machines first")
+        self._refuse_moving(host, "delete")
         # Machines that are DONE keep their history, but no host.
         self.store.db.execute("UPDATE vms SET host_id = NULL WHERE host_id = ?", (host.id,))
+        # What was to return to it stays where it is.
+        self.store.db.execute("UPDATE vms SET away = '' WHERE away = ?", (host.name,))
         self.store.db.execute("DELETE FROM hosts WHERE id = ?", (host.id,))
         self.store.db.execute("DELETE FROM meta WHERE key = ?", (f"recorded/{host.id}",))
         self.store.db.execute("DELETE FROM meta WHERE key = ?", (f"guards/{host.id}",))
         self.marks.forget(host.name)
         self._changed()
         return host
+
+    def _refuse_moving(self, host: Host, verb: str, gone: bool = False) -> None:
+        """Raise InUse for a host that takes part in moves of which nobody knows yet what became of them.
+        gone: it is gone for good, and nobody will ever hear that from it."""
+        rows = self.store.rows("SELECT id, name, host_id FROM vms WHERE move_host IS NOT NULL")
+        which = [row for row in rows if not gone and host.id == row["host_id"]]
+        which += self.store.rows("SELECT id, name FROM vms WHERE move_host = ?", host.id) if rows and not gone else []
+        if which:
+            names = ", ".join(f"{row['name']} (id {row['id']})" for row in which[:5]) + (" …" if which[5:] else "")
+            raise InUse(
+                f"host {host.name}: {verb}",
+                f"machines move from or to it, and it is not known where they are: {names}",
+                "Run playbook nebula.provision.site, which asks both hosts. If this one is gone for good with all on "
+                "it, tell nebula.provision.forget_host so",
+            )
 
     def _changed(self) -> None:
         self.store.drop(HOSTS, ROOMS, HELD, PLACES)

@@ -31,6 +31,7 @@ from .networks.network_rows import NIC, OF_NO_MACHINE, holder_named
 from .networks.network_verbs import Networks
 from .networks.router_leases import Reserved
 from .store import Store
+from .vms.move_records import move_of
 from .vms.vm_rows import orders_of
 
 DAMAGED = "Restore nebula.db from a backup: nebula.provision.restore; nothing that changes it should run before"
@@ -158,6 +159,7 @@ class Audit:
             row["error"],
             awaits=left != DONE,
             detached=left.detached,
+            moving=move_of(row).target if row["move_host"] is not None else "",
         )
 
     def _unreadable(self, machines: Iterable[tuple[sqlite3.Row, Vm | None]]) -> Iterator[Finding]:
@@ -186,11 +188,15 @@ class Audit:
         for row, vm in machines:
             if vm is None:
                 continue
-            if row["host_id"] in expected.hosts:
-                used = expected.hosts[row["host_id"]]
-                used[0] += row["memory"] + row["kept_memory"]
-                used[1], used[2] = round(used[1] + row["cpu"], 6), used[2] + 1
-                used[3] += row["overhead"]
+            move = move_of(row) if row["move_host"] is not None else None
+            for host_id, overhead in ((row["host_id"], row["overhead"]), (row["move_host"], move and move.overhead)):
+                if host_id in expected.hosts:
+                    used = expected.hosts[host_id]
+                    used[0] += row["memory"] + row["kept_memory"]
+                    used[1], used[2] = round(used[1] + row["cpu"], 6), used[2] + 1
+                    used[3] += overhead or 0
+            if move is not None and move.port:
+                self._claim_port(expected, names, row, row["move_host"], move.port)
             noted = uses.get(vm.vm_id, {})
             for disk in vm.disks:
                 if disk.image_id is not None:
@@ -208,7 +214,7 @@ class Audit:
                     free = [number for number in there if (vm.vm_id, number) not in expected.uses]
                     expected.uses[vm.vm_id, free[0] if free else index] = use
             if vm.graphics is not None and vm.graphics.port and row["host_id"] is not None:
-                self._claim_port(expected, names, row, vm.graphics.port)
+                self._claim_port(expected, names, row, row["host_id"], vm.graphics.port)
             for nic in vm.nics_and_aliases:
                 calculator = ranges.get((nic.network_id, nic.ar_id if nic.ar_id is not None else -1))
                 place = f"{_machine_named(row)}, NIC {nic.nic_id}"
@@ -228,8 +234,10 @@ class Audit:
                     expected.findings.append(Finding("address-shared", "", place, found, remedy))
         return expected
 
-    def _claim_port(self, expected: _Expected, names: Mapping[int, str], row: sqlite3.Row, port: int) -> None:
-        other = expected.ports.setdefault((row["host_id"], port), row["id"])
+    def _claim_port(
+        self, expected: _Expected, names: Mapping[int, str], row: sqlite3.Row, host_id: int, port: int
+    ) -> None:
+        other = expected.ports.setdefault((host_id, port), row["id"])
         if other != row["id"]:
             found = f"{names[other]} has its graphics port {port} too"
             remedy = f"Recreate one of the two, or end it (state: absent), then: {REPAIR}"

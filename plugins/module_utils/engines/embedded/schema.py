@@ -196,6 +196,14 @@ MIGRATIONS = (
     ALTER TABLE hosts ADD COLUMN hardware TEXT NOT NULL DEFAULT '{}';
     ALTER TABLE vms ADD COLUMN held TEXT NOT NULL DEFAULT '{}';
     """,
+    # move: the machine's newest move (model/move.py), which is open as long as move_host, the host that it moves to, is
+    # set (vms/move_records.py). away: the host that it is to return to once that is out of maintenance.
+    """
+    ALTER TABLE vms ADD COLUMN move TEXT NOT NULL DEFAULT '';
+    ALTER TABLE vms ADD COLUMN move_host INTEGER REFERENCES hosts(id);
+    ALTER TABLE vms ADD COLUMN away TEXT NOT NULL DEFAULT '';
+    CREATE INDEX vms_moving ON vms(move_host) WHERE move_host IS NOT NULL;
+    """,
 )
 VERSION = len(MIGRATIONS)
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ..embedded.vms import actions, adopt, instantiate, plans, recreate, update
+from ..embedded.vms import actions, adopt, instantiate, moving, plans, recreate, update
 from . import vms
 
-__all__ = ("actions", "adopt", "instantiate", "plans", "recreate", "update", "vms")
+__all__ = ("actions", "adopt", "instantiate", "moving", "plans", "recreate", "update", "vms")

@@ -100,7 +100,6 @@ def _take_in(job: Job, move: PlannedMove, meeting: Meeting, channel: Channel, as
     for file in own.values():
         settle(file.path)
     sync_directory(job.directory)
-    channel.send(kept=True)
     _wait_for_departure(channel, move, asked)
     node_moves.write(job.common.root, departure.entry_of(job, move, ARRIVED))
     _bring_up(job, move, channel)
@@ -168,21 +167,26 @@ def _take_live(
     driver = job.common.driver
     accepted = driver.accept(job.vm, definition.site_of(job), str(offer.get("definition", "")))
     receiver = driver.receive(job.mark, move.token, accepted)
+    message: Mapping[str, Any] = {}
+    fault: NebulaError | None = None
     try:
         meeting.tunnels = receiver.tunnels()
         fence.check_current(job)
-        channel.send(definition=accepted)
         with _written_out([file.path for file in own.values()]):
+            channel.send(definition=accepted)
             message = channel.receive(move.limit + departure.ANSWER_SECONDS)
+    except NebulaError as error:
+        fault = error
     finally:
         meeting.tunnels = {}
-        receiver.close()
-    if not message.get("moved") or not driver.has_arrived(job.mark):
-        raise HypervisorError(
-            f"virtual machine {job.vm.name}: move from host {move.peer}",
-            "it did not come as a whole",
-            "It runs on where it was: see what that host says",
-        )
+        # Nothing gets through from now on: whether it is here does not change any more.
+        refused = receiver.close()
+    if message.get("moved") and driver.has_arrived(job.mark):
+        return
+    if not message.get("stays") and driver.state(job.mark) is not None:
+        # It may be nowhere else.
+        raise _undecided(f"virtual machine {job.vm.name}: move from host {move.peer}", move) from fault
+    raise refused or fault or _stayed(f"virtual machine {job.vm.name}: move from host {move.peer}")
 
 
 @contextlib.contextmanager
@@ -256,13 +260,19 @@ def _wait_for_departure(channel: Channel, move: PlannedMove, asked: str) -> None
     """Return once the machine has left its old host. Raise Undecided if that does not say so, HypervisorError if the
     machine has stayed there."""
     try:
+        # From here on it may have left.
+        channel.send(kept=True)
         message = channel.receive(departure.ANSWER_SECONDS)
     except NebulaError as error:
         raise _undecided(asked, move) from error
     if message.get("stays"):
-        raise HypervisorError(asked, "it has stayed on its host", "See what that host says")
+        raise _stayed(asked)
     if not message.get("left"):
         raise _undecided(asked, move)
+
+
+def _stayed(asked: str) -> HypervisorError:
+    return HypervisorError(asked, "it has stayed on its host", "See what that host says")
 
 
 def _undecided(asked: str, move: PlannedMove) -> Undecided:

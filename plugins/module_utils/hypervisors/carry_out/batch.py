@@ -97,7 +97,8 @@ class Batch:
                 if report is not None:
                     failed = sum(1 for each in outcomes.values() if each.error is not None)
                     report(len(outcomes) - failed, failed, total)
-        node_moves.forget(self.root, self.plan.catalog, self.plan.moving)
+        brought = {each.vm.vm_id for each in self.plan.vms if each.move is None and not outcomes[each.vm.vm_id].error}
+        node_moves.forget(self.root, self.plan.catalog, self.plan.moving, brought)
         # The directories that were made and removed: one sync for all of them.
         with explained(place):
             sync_directory(place)

@@ -140,6 +140,9 @@ class MigrationReceiver(Receiver):
         self._name = name
         self._ending = threading.Event()
         self._errors: list[NebulaError] = []
+        self._changed = threading.Condition()
+        # Connections that are carried now.
+        self._carried = 0
         self._admitted = Admitted(
             name=name,
             flags=flags_of(lv, copies=True),
@@ -156,11 +159,12 @@ class MigrationReceiver(Receiver):
             DISKS: lambda channel: self._carry(channel, DISKS),
         }
 
-    def close(self) -> None:
+    def close(self) -> NebulaError | None:
         self._ending.set()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._carried)
         self._held.close()
-        if self._errors:
-            raise self._errors[0]
+        return next(iter(self._errors), None)
 
     def _control(self, channel: Channel) -> None:
         path = next(filter(os.path.exists, SOCKETS), SOCKETS[0])
@@ -172,17 +176,21 @@ class MigrationReceiver(Receiver):
 
     def _relay(self, channel: Channel, path: str, inspect: Callable[[bytes], bytes]) -> None:
         local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            local.connect(path)
-        except OSError:
-            local.close()
-            channel.close()
-            return
+        with self._changed:
+            self._carried += 1
         stream: Stream = channel.stream
         try:
+            local.connect(path)
             relay(stream, local, inspect, going=lambda: not self._ending.is_set())
         except NebulaError as error:
             self._errors.append(error)
+        except OSError:
+            local.close()
+            channel.close()
+        finally:
+            with self._changed:
+                self._carried -= 1
+                self._changed.notify_all()
 
 
 def explain(error: NebulaError) -> NebulaError:

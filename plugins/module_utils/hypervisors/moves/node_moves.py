@@ -87,8 +87,11 @@ def seen(root: str, catalog: str) -> tuple[MoveSeen, ...]:
     return tuple(MoveSeen(entry.vm_id, entry.token, entry.stage) for entry in entries(root) if entry.catalog == catalog)
 
 
-def forget(root: str, catalog: str, moving: Collection[str]) -> None:
-    """Remove the entries of moves that are over here, and are decided. moving: tokens of those that are not."""
+def forget(root: str, catalog: str, moving: Collection[str], brought: Collection[int]) -> None:
+    """Remove the entries of moves that are over here, and are decided.
+    moving: tokens of those that are not decided.
+    brought: ids of machines that were brought to their states here by a plan of no move: they are this node's."""
     for entry in entries(root):
-        if entry.catalog == catalog and entry.stage in (CLEARED, ARRIVED) and entry.token not in moving:
-            remove(root, entry.vm_id)
+        if entry.catalog == catalog and entry.token not in moving:
+            if entry.vm_id in brought or entry.stage in (CLEARED, ARRIVED):
+                remove(root, entry.vm_id)

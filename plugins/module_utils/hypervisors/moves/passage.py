@@ -29,6 +29,8 @@ LARGEST_LINE = 4 << 20
 BLOCK = 256 * 1024
 # Bytes that wait for the slower side of a tunnel.
 _MOST_WAITING = 4 * BLOCK
+# Seconds after which a host counts as lost whose kernel answers nothing.
+LOST_SECONDS = 20
 # Seconds for a stranger to show who it is, and how many may be about it at once.
 HANDSHAKE_SECONDS = 20.0
 _MOST_STRANGERS = 16
@@ -227,6 +229,16 @@ class Identity:
         return context
 
 
+def _notice_its_end(connection: socket.socket) -> None:
+    """Have the kernel notice when the other host is not there any more: one without power closes nothing."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, LOST_SECONDS // 4)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, LOST_SECONDS // 4)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, LOST_SECONDS * 1000)
+
+
 def is_certified_as(stream: ssl.SSLSocket, certificate: str) -> bool:
     """Return whether the other end has shown this certificate (PEM), and no other."""
     return stream.getpeercert(binary_form=True) == ssl.PEM_cert_to_DER_cert(certificate)
@@ -305,6 +317,7 @@ class Door:
         name = ""
         try:
             connection.settimeout(HANDSHAKE_SECONDS)
+            _notice_its_end(connection)
             stream = self._context.wrap_socket(connection, server_side=True)
             channel = Channel(stream, "a machine that comes from another host")
             hello = channel.receive(HANDSHAKE_SECONDS)
@@ -375,8 +388,7 @@ class Caller:
         """Return a new connection. Raise OSError or HypervisorError if the door does not open."""
         connection = socket.create_connection(self._place, HANDSHAKE_SECONDS)
         try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            _notice_its_end(connection)
             stream = self._context.wrap_socket(connection)
             if not is_certified_as(stream, self._certificate):
                 raise ssl.SSLError("it is not the host that it should be")

@@ -13,6 +13,7 @@ from ...dataclass import replace
 from ...errors import InvalidValue
 from ..audit import Domain, Inventory
 from ..dataclass_json import from_plain, to_plain
+from ..move import STAGES
 from ..plan import Observed, ObservedVm
 from ..transfer import OWN_PREFIX, is_name
 from . import admin_commands, answer_bounds
@@ -157,6 +158,11 @@ def _check_machines(node: Observed, what: str) -> None:
                 what, f"machine {vm.vm_id} is {vm.state[:40]!r}, which is no state of a machine"
             )
         raise answer_bounds.refusal(what, f"what it says of machine {vm.vm_id} is not what a node says")
+    answer_bounds.check_count(node.moves, MOST_VMS, what, "it has {} moves of machines")
+    for move in node.moves:
+        answer_bounds.check_number(move.vm_id, 0, MOST_ID, what, "the id of a machine that moves")
+        if move.stage not in STAGES or not _WORD.fullmatch(move.token):
+            raise answer_bounds.refusal(what, f"what it says of the move of machine {move.vm_id} is nothing of one")
     for compared in node.compared:
         answer_bounds.check_number(compared.vm_id, 0, MOST_ID, what, "the id of a compared machine")
         answer_bounds.check_number(compared.generation, 0, MOST_NUMBER, what, "the generation of a compared machine")

@@ -10,6 +10,7 @@ from typing import Any
 
 from ...errors import InvalidValue, StalePlan
 from ..dataclass_json import from_plain
+from ..move import ANSWERS
 from ..plan import VmOutcome
 from ..states import FAILURES
 from . import answer_bounds
@@ -63,6 +64,10 @@ def _check(outcome: VmOutcome, what: str) -> None:
     if outcome.state not in STATES:
         raise answer_bounds.refusal(
             what, f"machine {outcome.vm_id} is {outcome.state[:40]!r}, which is no state of a machine"
+        )
+    if outcome.moved not in ANSWERS:
+        raise answer_bounds.refusal(
+            what, f"machine {outcome.vm_id} {outcome.moved[:40]!r}, which is nothing that becomes of a move"
         )
     answer_bounds.check_count(outcome.notes, MOST_NOTES, what, "it has {} notes about one machine")
     for note in outcome.notes:

@@ -13,7 +13,7 @@ KEYS: dict[str, Key] = {
     "count": Key(type="int", unit="machines", least=0, most=100000),
     "template": Key(),
     "state": Key(
-        choices=("running", "poweroff", "suspended", "absent", "rebooted", "reset", "recovered", "present"),
+        choices=("running", "poweroff", "suspended", "absent", "rebooted", "reset", "recovered", "migrated", "present"),
         empty=True,
         default="running",
     ),
@@ -53,6 +53,7 @@ KEYS: dict[str, Key] = {
     "attributes": Key(type="dict", empty=True, option={"type": "json", "no_log": True}, near=("variables",)),
     "owner": Key(type="dict", option={"type": "json", "no_log": True}),
     "host": Key(),
+    "move": Key(choices=("never", "live", "cold", "all"), near=("migrate", "migration")),
     "recreate": Key(type="bool", default=False),
     "hard": Key(type="bool", default=False),
     "shutdown_timeout": Key(type="int", default=120, unit="seconds", least=0, most=86400),

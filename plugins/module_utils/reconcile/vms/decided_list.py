@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from ...dataclass import dataclass
+from ...dataclass import dataclass, replace
 from ...engines.base import Engine
 from ...engines.ports import VmRecord
 from ...model import image_deliveries
@@ -21,6 +21,7 @@ from ...sync import Item
 from ..host_identity import without_second_names
 from .adoptions import Adoptions
 from .destroy_limit import DestroyLimit, names_of_destroyed
+from .move_rounds import Moves, WantedMove
 from .nodes_answers import refused_answers
 from .restarts import Restarts
 from .vm_list_decision import reconcile
@@ -37,7 +38,8 @@ class Decided:
     moved: machines as they are after what the nodes said
     plans: by host; None if they were not asked for
     returning: whether files of images are on their way back
-    heard: what the nodes answered, as far as it is believed"""
+    heard: what the nodes answered, as far as it is believed
+    moves: machines that are to move to other hosts, in the rounds that follow"""
 
     moved: list[VmRecord]
     outcomes: list[Outcome]
@@ -46,6 +48,7 @@ class Decided:
     plans: Mapping[str, Plan] | None
     returning: bool
     heard: Sequence[Observed] = ()
+    moves: Sequence[WantedMove] = ()
 
     @property
     def records(self) -> list[VmRecord]:
@@ -65,6 +68,7 @@ class Decided:
             "differences": [difference_view(each) for outcome in self.outcomes for each in outcome.differences],
             "given_up": to_plain(self.given_up),
             "destroyed": names_of_destroyed(self.outcomes),
+            "moves": [each.view() for each in self.moves],
         }
 
 
@@ -80,13 +84,19 @@ def decide(
     limit: DestroyLimit | None = None,
     foreseen: bool = False,
     live_removal: bool = False,
+    moves: Moves | None = None,
 ) -> Decided:
-    """Record what the nodes say, then decide the list, within a decision. formers and what follows: see reconcile()."""
+    """Record what the nodes say, then decide the list, within a decision. formers and what follows: see reconcile().
+    moves: tells which machines are to move to other hosts; None if nobody asks."""
+    moving = list[WantedMove]()
 
     def work(there: Sequence[str] | None) -> tuple[list[Outcome], list[str]]:
-        return reconcile(engine, items, there, adopting, formers, limit, foreseen, live_removal)
+        outcomes, warnings = reconcile(engine, items, there, adopting, formers, limit, foreseen, live_removal)
+        if moves is not None:
+            moving.extend(moves.among(there).foresee(engine, outcomes))
+        return outcomes, warnings
 
-    return _decided(engine, work, observed, hosts, with_plans, end_given_up)
+    return replace(_decided(engine, work, observed, hosts, with_plans, end_given_up), moves=moving)
 
 
 def restart(
@@ -106,6 +116,27 @@ def restart(
     return _decided(engine, work, observed, hosts, with_plans, end_given_up)
 
 
+def move(
+    engine: Engine,
+    wanted: Sequence[WantedMove],
+    observed: Sequence[Observed],
+    hosts: Sequence[str] | None,
+    with_plans: bool,
+    end_given_up: bool,
+    moves: Moves,
+) -> Decided:
+    """Record what the nodes say, then have the machines of one round move. There are plans for the hosts alone that
+    take part: both of a move have to act at the same time."""
+    taking_part = list[str]()
+
+    def work(there: Sequence[str] | None) -> tuple[list[Outcome], list[str]]:
+        outcomes, taking_part[:] = moves.among(there).begin(engine, wanted)
+        return outcomes, []
+
+    terms = {"places": moves.terms.places, "move_seconds": moves.terms.seconds}
+    return _decided(engine, work, observed, hosts, with_plans, end_given_up, taking_part, **terms)
+
+
 def _decided(
     engine: Engine,
     work: Callable[[Sequence[str] | None], tuple[list[Outcome], list[str]]],
@@ -113,7 +144,11 @@ def _decided(
     hosts: Sequence[str] | None,
     with_plans: bool,
     end_given_up: bool,
+    only: Sequence[str] | None = None,
+    **terms: Any,
 ) -> Decided:
+    """Return what came of the work. only: hosts that plans are made for, once the work is done; None for all. terms: of
+    these plans."""
     observed = engine.hosts.check(observed)
     observed, second = without_second_names(engine, observed)
     if second:
@@ -126,7 +161,9 @@ def _decided(
     warnings += [f"host {name}: {why}. Nothing was done under the name {name}" for name, why in second.items()]
     warnings += map(str, engine.networks.spread_out())
     warnings += warnings_of_given_up(given_up, end_given_up, hosts)
-    plans = engine.vms.plans(hosts, end_given_up) if with_plans else None
+    if only is not None:
+        hosts = [name for name in only if hosts is None or name in hosts]
+    plans = engine.vms.plans(hosts, end_given_up, **terms) if with_plans else None
     returning = plans is not None and image_deliveries.has_images_to_fetch(engine.images.pool(), observed)
     warnings += open_consoles(engine, observed)
     warnings += refused_answers(observed).values()
@@ -142,7 +179,9 @@ def vm_items(outcomes: Sequence[Outcome], moved: Iterable[VmRecord] = ()) -> lis
 
 
 def _is_changed(outcome: Outcome) -> bool:
-    return outcome.before != outcome.after or any(each.when == RESTARTED for each in outcome.parts)
+    if outcome.before != outcome.after or outcome.moves is not None:
+        return True
+    return any(each.when == RESTARTED for each in outcome.parts)
 
 
 def _sides(outcome: Outcome) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
@@ -165,6 +204,9 @@ def _sides(outcome: Outcome) -> tuple[dict[str, Any] | None, dict[str, Any] | No
             change.attribute: change.new if change.new != change.old else f"{change.new}, another"
             for change in outcome.changes
         }
+    if outcome.moves is not None:
+        target, way, size = (outcome.moves[key] for key in ("target", "way", "size"))
+        after["host"] = f"{target or 'another'}, {way}, with at most {size} MiB copied"
     if outcome.differences:
         # What is left as it is, with what it waits for; what is changed of the same attribute has lines of its own.
         for side in (before, after):
@@ -194,6 +236,7 @@ def _shown(record: VmRecord | None) -> dict[str, Any] | None:
     shown["nics"] = [{key: nic[key] for key in ("network", "ip", "mac")} for nic in record.nics]
     if record.nic_aliases:
         shown["nic_aliases"] = [{key: each[key] for key in ("parent", "network", "ip")} for each in record.nic_aliases]
+    shown.update({key: getattr(record, key) for key in ("moving", "away") if getattr(record, key)})
     shown["disks"] = [{key: disk[key] for key in ("disk_id", "image", "target", "size")} for disk in record.disks]
     return shown
 

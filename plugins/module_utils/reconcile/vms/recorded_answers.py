@@ -31,7 +31,7 @@ def record(
     moved: dict[int, VmRecord] = {}
     notes: dict[int, tuple[str, ...]] = {}
     with engine.session():
-        before = {id_of(each): each.state for each in engine.vms.pool(ids=ids)}
+        before = {id_of(each): each for each in engine.vms.pool(ids=ids)}
         refused = refused_answers(observed)
         for each in engine.vms.observe(observed):
             moved[id_of(each)] = each
@@ -48,10 +48,7 @@ def record(
         shown = {id_of(each): each for each in engine.vms.pool(ids=ids)}
         returning = image_deliveries.has_images_to_fetch(engine.images.pool())
     shown.update(moved)
-    items = [
-        Item(each.name, {"state": before.get(vm_id, "")}, {"state": each.state, "error": each.error}, changed=True)
-        for vm_id, each in moved.items()
-    ]
+    items = [_item(before.get(vm_id), each) for vm_id, each in moved.items()]
     payload = {
         "vms": [vm_view(shown[vm_id], root) for vm_id in sorted(shown) if shown[vm_id].state != "DONE"],
         "returning": returning,
@@ -68,3 +65,11 @@ def record(
         ],
     }
     return Result(items, payload, [*refused.values()])
+
+
+def _item(before: VmRecord | None, after: VmRecord) -> Item:
+    was = {"state": before.state if before else ""}
+    now = {"state": after.state, "error": after.error}
+    if before is not None and before.host != after.host:
+        was["host"], now["host"] = before.host, after.host
+    return Item(after.name, was, now, changed=True)

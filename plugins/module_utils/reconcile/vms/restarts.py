@@ -23,23 +23,24 @@ from .vm_outcome import Outcome
 
 @dataclass(frozen=True)
 class Batch:
-    """Says how many machines are started anew in one round. number: of machines, or their percentage of the list's."""
+    """Says how many machines are started anew, or move, in one round. number: of machines, or a percentage of all of
+    them."""
 
     number: int
     is_percentage: bool = False
 
     def of(self, machines: int) -> int:
-        """Return the number of machines; machines: how many the list has."""
+        """Return the number of machines; machines: how many there are in all."""
         return max(1, machines * self.number // 100) if self.is_percentage else self.number
 
 
-def batch_of(text: str) -> Batch:
-    """Read a batch as users write it: 5, or 10%. Raise InvalidValue."""
+def batch_of(text: str, option: str = "restart_batch") -> Batch:
+    """Read a batch as users write it: 5, or 10%. Raise InvalidValue. option: of nebula_vm."""
     found = re.fullmatch(r"([0-9]{1,9})(%?)", text.strip())
     batch = Batch(int(found[1]), bool(found[2])) if found else None
     if batch is None or batch.number < 1 or (batch.is_percentage and batch.number > 100):
         raise InvalidValue(
-            f"nebula_restart_batch {text!r} (restart_batch of nebula_vm)",
+            f"nebula_{option} {text!r} ({option} of nebula_vm)",
             "it is neither a number of machines from 1 up nor a percentage from 1% to 100%",
             "Give one such as 5 or 10%",
         )

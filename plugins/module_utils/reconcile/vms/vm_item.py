@@ -18,6 +18,7 @@ from ...model import defaults, injected_files
 from ...model.instantiate.nic_vectors import with_nic_defaults
 from ...model.instantiate.validate import validate
 from ...model.item_reader import read_item
+from ...model.move import LIVE
 from ...model.object_names import check_name, doubt_of_name
 from ...model.owner import Owner, owner_of
 from ...model.specifications.vm import KEYS
@@ -30,8 +31,9 @@ from .save_as import DiskSnapshot, SaveAs, disk_snapshots, saves
 WANTED = {"running": "RUNNING", "poweroff": "POWEROFF", "suspended": "SUSPENDED", "absent": "DONE"}
 OPERATIONS = {"rebooted": "reboot", "reset": "reset"}
 INDEX = "%i"
-# Which of the machines that wait for their next start are started anew.
+# Which of the machines that wait for their next start are started anew. NEVER and ALL are words of `move`, too.
 NEVER, ROLLING, ALL = "never", "rolling", "all"
+MIGRATED = "migrated"
 # Keys that are read elsewhere; values of templates stay as their author wrote them.
 _AS_GIVEN = (
     *("name", "renamed_from", "template", "cpu", "vcpu", "memory", "disks", "nics", "nic_aliases"),
@@ -65,6 +67,7 @@ class Spec:
     recreate: bool = False
     detach: bool = False
     restart: str = NEVER
+    move: str = NEVER
     hotplug_slots: int = defaults.HOTPLUG_SLOTS
     owner: Owner | None = None
     save_as: Sequence[SaveAs] = ()
@@ -81,6 +84,11 @@ class Spec:
     def restart_word(self) -> str:
         """Return which machines that wait are started anew; NEVER where the state leaves nothing to wait for."""
         return self.restart if self.state in ("running", "present") else NEVER
+
+    @property
+    def move_word(self) -> str:
+        """Return how its machines move to another host, NEVER if they do not: its state is a word of its own."""
+        return LIVE if self.state == MIGRATED and self.move == NEVER else self.move
 
     @property
     def pattern(self) -> str:
@@ -113,7 +121,7 @@ def spec_of(item: Mapping[str, Any], templates: Templates, warnings: list[str]) 
     state = item["state"] or "running"
     check_name("VM", name.replace(INDEX, "0"))
     spec = Spec(name=name, state=state, host=item["host"] or "", recreate=item["recreate"], detach=item["detach"])
-    spec.restart = item["restart"] or NEVER
+    spec.restart, spec.move = item["restart"] or NEVER, item["move"] or NEVER
     spec.hotplug_slots = item["hotplug_slots"] or defaults.HOTPLUG_SLOTS
     spec.count = _count(item, where)
     spec.renamed_from = renames.former_of(item, name, where, INDEX)

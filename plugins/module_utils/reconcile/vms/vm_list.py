@@ -13,6 +13,7 @@ from ...context.context_downloads import download_context_file
 from ...dataclass import replace
 from ...engines.base import Engine
 from ...engines.registry import open_engine
+from ...errors import InvalidValue
 from ...model import image_deliveries
 from ...model.specifications.template import KEYS as TEMPLATE_KEYS
 from ...object_lists import doubts_of_names
@@ -20,8 +21,9 @@ from ...runner import closing
 from ...sync import Item, Result
 from .. import templates
 from .adoptions import Adoptions, ids_of
-from .decided_list import Decided, decide, names_in_pools, restart, vm_items
+from .decided_list import Decided, decide, move, names_in_pools, restart, vm_items
 from .destroy_limit import DestroyLimit, limit_of, machines_text, names_of_destroyed, names_text
+from .move_rounds import Maintenance, Moves, Terms, read_moves, read_places
 from .nodes_answers import polls_of, refused_answers
 from .renames import former_names
 from .restarts import Restarts, batch_of
@@ -38,6 +40,8 @@ def reconcile(
     # The names of unreadable items count as well.
     renamed = former_names(parse_json(params["vms"], "vms")) if refused else ()
     limit, restarts = limit_of(params["destroy_limit"]), Restarts(batch_of(params["restart_batch"]))
+    moves = _moves_of(params, check_mode)
+    to_move = read_moves(parse_json(params["moves"], "moves")) if params["moves"] is not None else None
     if params["destroy_limit_only"]:
         return _within_limit(params, items, renamed, limit)
     with closing(open_engine(params, check_mode)) as engine:
@@ -47,11 +51,12 @@ def reconcile(
             if check_mode and params["declared"]:
                 _declare(engine, params["declared"])
             asked = (params["hosts"], params["return_plans"], params["end_given_up"])
+            if to_move is not None:
+                return move(engine, to_move, observed, *asked, moves)
             if params["restart_now"]:
                 return restart(engine, items, observed, *asked, restarts)
-            return decide(
-                engine, items, observed, *asked, adopting, renamed, limit, live_removal=params["live_removal"]
-            )
+            removal = params["live_removal"]
+            return decide(engine, items, observed, *asked, adopting, renamed, limit, live_removal=removal, moves=moves)
 
         decided = engine.decide(work, download_context_file)
         planned: dict[str, Any] = {}
@@ -61,7 +66,8 @@ def reconcile(
             planned["returning"] = decided.returning
             # As text they take a part of the memory that what follows needs.
             decided = replace(decided, plans=None)
-        if not params["restart_now"]:
+        is_round = params["restart_now"] or to_move is not None
+        if not is_round:
             restarts.foretell(decided.outcomes, params["hosts"], check_mode)
         done = vm_items(decided.outcomes, decided.moved)
         warnings = [*decided.warnings, *decided.differs, *doubts_of_names("VM", done)]
@@ -74,6 +80,7 @@ def reconcile(
             "changed_vms": [item.name for item in result.items if item.is_changed and item.error is None],
             "catalog": engine.catalog(),
             "restart_rounds": restarts.rounds(engine, items, decided.outcomes, params["hosts"]),
+            "move_rounds": moves.rounds(decided.moves),
             "refused_answers": refused_answers(decided.heard),
             "pools": names_in_pools(engine, None if result.errors else decided.records),
             **planned,
@@ -81,6 +88,20 @@ def reconcile(
     if params["vms"] is None and len(decided.records) == 1:
         result.payload["vm"] = result.payload["vms"][0]
     return result
+
+
+def _moves_of(params: Mapping[str, Any], check_mode: bool) -> Moves:
+    """Return how machines may move in this run."""
+    places = read_places(parse_json(params["meeting_places"], "meeting_places") if params["meeting_places"] else {})
+    batch = batch_of(params["move_batch"], "move_batch")
+    seconds = params["move_timeout"]
+    if seconds < 1:
+        raise InvalidValue(
+            f"nebula_move_timeout {seconds} (move_timeout of nebula_vm)", "it is no time", "Give seconds"
+        )
+    terms = Terms(batch, params["forks"], params["hosts"], places, seconds)
+    maintenance = Maintenance(params["empty_hosts"], params["fill_hosts"], params["move_cold"])
+    return Moves(terms, maintenance, check_mode)
 
 
 def _within_limit(

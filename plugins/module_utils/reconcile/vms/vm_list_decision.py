@@ -24,7 +24,7 @@ from . import adoptions, renames
 from .adoptions import Adoptions
 from .destroy_limit import DestroyLimit, loses_disks, names_of_destroyed, refuse_beyond
 from .machine_age import doubts_of_age
-from .vm_item import INDEX, OPERATIONS, WANTED, Spec, Templates, spec_of
+from .vm_item import INDEX, MIGRATED, OPERATIONS, WANTED, Spec, Templates, spec_of
 from .vm_outcome import Outcome
 from .vm_update import (
     change_as_listed,
@@ -322,6 +322,12 @@ class _Try:
             return
         if self._is_elsewhere(record):
             return
+        if record.moving:
+            self.warnings.append(
+                f"VM {record.name} is on its way from host {record.host} to {record.moving}, and what became of that "
+                "is not known: both hosts are asked. Run again for what the list says of it"
+            )
+            return
         _refuse_doubled(spec, record)
         change_as_listed(self.engine, spec, outcome, self.warnings, self.live_removal)
         if record.recreates and outcome.differences and not spec.recreate:
@@ -461,6 +467,11 @@ def _steer(engine: Engine, spec: Spec, outcome: Outcome) -> None:
     """Decide what is to be done so that the machine gets the state of its item, if anything."""
     record = outcome.after
     if record is None or spec.state == "present":
+        return
+    if spec.state == MIGRATED:
+        if record.away and spec.host == record.host:
+            # A user has said that it is where it belongs.
+            outcome.after = engine.vms.stay(id_of(record))
         return
     if spec.state in OPERATIONS:
         if record.state != "RUNNING":

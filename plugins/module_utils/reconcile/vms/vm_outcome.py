@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import field
+from typing import Any
 
 from ...dataclass import dataclass
 from ...engines.ports import VmRecord
@@ -49,7 +51,8 @@ class Outcome:
     parts: the same of a running machine, part by part, with when it changes
     differences: what was found different and left alone
     destroys: disks are lost with their content
-    saves: by number of the disk, the image as which it is to be saved, if that is not under way or done"""
+    saves: by number of the disk, the image as which it is to be saved, if that is not under way or done
+    moves: how it would move to another host, in check mode"""
 
     name: str
     before: VmRecord | None = None
@@ -61,6 +64,7 @@ class Outcome:
     destroys: bool = False
     saves: dict[int, Image] = field(default_factory=dict)
     spec: Spec | None = None
+    moves: Mapping[str, Any] | None = None
 
     @property
     def differs(self) -> tuple[str, ...]:

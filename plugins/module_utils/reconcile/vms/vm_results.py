@@ -55,6 +55,8 @@ def vm_view(record: VmRecord, root: str, unsure: bool = False) -> dict[str, Any]
         "access": console_instructions(record.hypervisor, domain, record.graphics),
         "waits": [dict(each) for each in record.waits],
         "lacks": doubts_of_age(record),
+        "moving": record.moving,
+        "away": record.away,
         "error": record.error,
         "stime": record.stime,
     }

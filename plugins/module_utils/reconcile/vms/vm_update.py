@@ -14,7 +14,7 @@ from ...dataclass import replace
 from ...engines.base import Engine, named
 from ...engines.ports import VmRecord
 from ...errors import BeingEnded, Conflict, NebulaError
-from ...model import attributes, boot_image, hypervisor_rules
+from ...model import attributes, boot_image, hypervisor_rules, move
 from ...model import template_changes as model_changes
 from ...model.device_matching import ALIAS, DEVICES, DISK, HOTPLUG, LIVE, NIC, POWEROFF, RECREATE, MachineDevice
 from ...model.instantiate import boot_order, cpu_topology, growth, truncated_host_names
@@ -29,7 +29,7 @@ from ...model.whole_numbers import whole
 from . import renames
 from .destroy_limit import NOT_STARTED, loses_disks, never_ran
 from .disk_room import require_disk_room
-from .vm_item import INDEX, Spec
+from .vm_item import INDEX, MIGRATED, NEVER, Spec
 from .vm_outcome import Outcome
 
 _OWN_NAME = re.compile(r"\$NAME\b")
@@ -44,9 +44,7 @@ def change_as_listed(
     if spec.template is None or record is None or record.request is None or spec.state == "absent":
         return
     if spec.host and spec.host != record.host:
-        what = f"differs in host: it is on {record.host}, the list says {spec.host}"
-        remedy = "remove it (state: absent) to have it made there anew"
-        outcome.left(record, "host", record.host, spec.host, what, remedy, "it is made there anew")
+        _tell_another_host(spec, outcome, record, warnings)
     rule = hypervisor_rules.rules_of(record.hypervisor)
     wanted = renames.by_former_images(engine, record, spec.template)
     always = model_changes.live_while(rule.live_of(record.os), [each["part"] for each in record.waits])
@@ -141,6 +139,25 @@ def change_as_listed(
             _tell_awaited_first(outcome, record, error)
             outcome.after = engine.vms.update(id_of(record), record.request)
         warnings.extend(f"VM {record.name}: {text}" for text in outcome.after.warnings)
+
+
+def _tell_another_host(spec: Spec, outcome: Outcome, record: VmRecord, warnings: list[str]) -> None:
+    """Tell that the machine is on another host than the list says, unless it is to move there."""
+    if record.away and spec.state != MIGRATED:
+        warnings.append(
+            f"VM {record.name} stays on host {record.host}, although the list says {spec.host}: it is away from host "
+            f"{record.away}, which was emptied for maintenance. Playbook nebula.provision.maintenance brings it back "
+            "(nebula_maintenance=end), and so does state: migrated"
+        )
+        return
+    if spec.move_word != NEVER:
+        return
+    what = f"differs in host: it is on {record.host}, the list says {spec.host}"
+    anew = "remove it (state: absent) to have it made there anew"
+    ways = hypervisor_rules.rules_of(record.hypervisor).moves
+    live = "set move: live (nebula_move: live for all), and it moves there while it runs, " if move.LIVE in ways else ""
+    cold = "set move: cold, and it is powered off for that, " if move.COLD in ways else ""
+    outcome.left(record, "host", record.host, spec.host, what, f"{live}{cold}or {anew}" if ways else anew, "it moves")
 
 
 def doubts_of_sockets(engine: Engine, spec: Spec, record: VmRecord) -> list[str]:

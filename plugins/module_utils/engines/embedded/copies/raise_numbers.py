@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from ....dataclass import replace
 from ....errors import InvalidValue
@@ -25,6 +25,7 @@ from ..plan_numbers import PLAUSIBLE, PlanNumbers
 from ..store import Store, compact
 from ..vms import plan_guards
 from ..vms.device_ids import next_disk
+from ..vms.move_records import move_of
 from ..vms.vm_rows import orders_of
 from .read_copy import made_of
 
@@ -110,12 +111,19 @@ def _compare(
     """Return the machines that the catalog does not know, the names of those that were raised and of those that are
     missing, and the catalog's own machines as their hosts have them."""
     catalog = store.meta("catalog")
+    tokens = {each.token for node in observed for each in node.moves}
+    for row in store.rows("SELECT * FROM vms WHERE move_host IS NOT NULL"):
+        if move_of(row).token not in tokens:
+            # It was decided since: the machine is where it is found.
+            _close_move(store, row)
     rows = store.rows(
         "SELECT vms.*, hosts.name AS host FROM vms LEFT JOIN hosts ON hosts.id = vms.host_id"
         " WHERE vms.state != 6 ORDER BY vms.id"
     )
     known = {(row["host"], row["id"], row["uuid"]): row for row in rows}
     hosts = {(row["id"], row["uuid"]): row["host"] or "none" for row in rows}
+    # A machine that moves is known on both of its hosts, and what became of that is asked as in any run.
+    moving = {(move_of(row).target, row["id"], row["uuid"]): row for row in rows if row["move_host"] is not None}
     strangers: list[UnknownMachine] = []
     own: list[UnknownMachine] = []
     raised, missing = [], []
@@ -124,14 +132,18 @@ def _compare(
         for each in _machines_on(node, catalog):
             key = (each.host, each.vm_id, each.uuid)
             found[key] = (each.state, each.generation)
-            if key in known:
+            if key in known or key in moving:
                 own.append(each)
             else:
                 # The catalog's own machine under another host has no command that ends it.
                 elsewhere = hosts.get(key[1:], "")
                 strangers.append(replace(each, elsewhere=elsewhere, forget="") if elsewhere else each)
     reached = {node.host for node in observed if node.reached}
-    for key, row in known.items():
+    for key, row in moving.items():
+        newest = max((found[each][1] for each in (key, (row["host"], *key[1:])) if each in found), default=0)
+        if newest > row["generation"]:
+            _raise_move(store, row, newest + 1)
+    for key, row in _where_they_are(store, known, strangers, own, found, reached, observed):
         name = f"VM {row['name']} (id {row['id']}) on host {row['host']}"
         if key in found:
             state, generation = found[key]
@@ -150,6 +162,86 @@ def _compare(
                     store, row, row["generation"] + 1, row["wanted"], 1, *states, f"host {row['host']} {error}", now
                 )
     return strangers, raised, missing, own
+
+
+def _where_they_are(
+    store: Store,
+    known: Mapping[tuple[str, int, str], sqlite3.Row],
+    strangers: list[UnknownMachine],
+    own: list[UnknownMachine],
+    found: Mapping[tuple[str, int, str], tuple[str, int]],
+    reached: Collection[str],
+    observed: Sequence[Observed],
+) -> Iterator[tuple[tuple[str, int, str], sqlite3.Row]]:
+    """Yield the machines of the catalog by host, id and UUID, without those whose move is open. One that is on no host
+    but another than the catalog says has moved after the copy was made: it is made that one's, and is no stranger."""
+    for key, row in known.items():
+        if row["move_host"] is not None:
+            continue
+        there = [each for each in strangers if (each.vm_id, each.uuid) == key[1:]]
+        if key in found or row["host"] not in reached or len(there) != 1:
+            yield key, row
+            continue
+        moved = _take_along(store, row, there[0], observed)
+        if moved is None:
+            yield key, row
+            continue
+        strangers.remove(there[0])
+        own.append(there[0])
+        yield (there[0].host, *key[1:]), moved
+
+
+def _close_move(store: Store, row: sqlite3.Row) -> None:
+    """Free what is held for a machine at the host to which it was to move."""
+    move = move_of(row)
+    _promise(store, row["move_host"], -row["memory"] - row["kept_memory"], -move.overhead, -row["cpu"], -1)
+    store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ? AND host_id = ?", (row["id"], row["move_host"]))
+    store.db.execute("UPDATE vms SET move_host = NULL WHERE id = ?", (row["id"],))
+
+
+def _promise(store: Store, host_id: int, memory: int, overhead: int, cpu: float, vms: int) -> None:
+    store.db.execute(
+        "UPDATE hosts SET memory_used = memory_used + ?, overhead_used = overhead_used + ?,"
+        " cpu_used = round(cpu_used + ?, 6), vms = vms + ? WHERE id = ?",
+        (memory, overhead, cpu, vms, host_id),
+    )
+
+
+def _raise_move(store: Store, row: sqlite3.Row, generation: int) -> None:
+    """Raise a machine that moves above what its hosts have seen, with its move."""
+    move = compact(to_plain(replace(move_of(row), generation=generation, asked=True)))
+    store.db.execute("UPDATE vms SET generation = ?, move = ? WHERE id = ?", (generation, move, row["id"]))
+
+
+def _take_along(
+    store: Store, row: sqlite3.Row, there: UnknownMachine, observed: Sequence[Observed]
+) -> sqlite3.Row | None:
+    """Make a machine that is nowhere but on another host that host's. Return its row then; None if the catalog does not
+    know that host."""
+    host = store.row("SELECT id FROM hosts WHERE name = ?", there.host)
+    if host is None:
+        return None
+    for host_id, sign in ((row["host_id"], -1), (host["id"], 1)):
+        held = row["memory"] + row["kept_memory"]
+        _promise(store, host_id, sign * held, sign * row["overhead"], sign * row["cpu"], sign)
+    vm = from_plain(Vm, json.loads(row["body"]))
+    store.db.execute("DELETE FROM vnc_ports WHERE vm_id = ?", (row["id"],))
+    ports = [
+        domain.port
+        for node in observed
+        for domain in (node.inventory.domains if node.host == there.host and node.inventory is not None else ())
+        if (domain.vm_id, domain.uuid) == (there.vm_id, there.uuid) and domain.port
+    ]
+    if vm.graphics is not None:
+        port = ports[0] if ports else vm.graphics.port
+        vm = replace(vm, graphics=replace(vm.graphics, port=port))
+        store.db.execute("INSERT OR IGNORE INTO vnc_ports VALUES (?, ?, ?)", (host["id"], port, row["id"]))
+    store.db.execute(
+        "UPDATE vms SET host_id = ?, body = ? WHERE id = ?", (host["id"], compact(to_plain(vm)), row["id"])
+    )
+    return store.row(
+        "SELECT vms.*, hosts.name AS host FROM vms JOIN hosts ON hosts.id = vms.host_id WHERE vms.id = ?", row["id"]
+    )
 
 
 def _adjust(

@@ -7,6 +7,7 @@ their networks and by firewalls in contexts; and which NICs on OVN it keeps from
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -32,9 +33,10 @@ _Span = tuple[int, int, int]
 def guards(
     store: Store, hosts: Sequence[int] | None = None, vms: Sequence[int] | None = None
 ) -> dict[str, list[Guard]]:
-    """Return by host those of its machines' NICs of which something is filtered.
+    """Return by host those of its machines' NICs of which something is filtered. A machine that moves is that of both
+    hosts.
     hosts, vms: the ids of the hosts, or machines, that are looked at; None for all."""
-    which, ids = ("vms.host_id", hosts) if vms is None else ("vms.id", vms)
+    ids = hosts if vms is None else vms
     if ids is not None and not ids:
         return {}
     networks = {network.id: network for network in network_rows.pool(store) if network.id is not None}
@@ -46,13 +48,7 @@ def guards(
     for row in store.rows("SELECT id, rules FROM security_groups"):
         entries = [from_plain(GroupRule, entry) for entry in json.loads(row["rules"])]
         groups[row["id"]] = tuple(made for entry in entries for made in [_rule(entry, networks)] if made is not None)
-    statement = "SELECT vms.id, vms.body, hosts.name AS host FROM vms JOIN hosts ON hosts.id = vms.host_id"
-    some = [("", ())] if ids is None else [(f" AND {which} IN ({marks})", part) for marks, part in chunks(sorted(ids))]
-    for row in (
-        row
-        for text, part in some
-        for row in store.rows(f"{statement} WHERE vms.state != 6{text} ORDER BY vms.id", *part)
-    ):
+    for row in _machines_with_hosts(store, "vms.body", hosts, vms):
         body = json.loads(row["body"])
         firewall = context_firewall.firewall_of_body(body)
         further = addresses_by_nic(body.get("aliases") or ())
@@ -75,12 +71,28 @@ def guards(
 def machines(store: Store) -> dict[str, list[int]]:
     """Return by host the ids of the machines that the catalog has there."""
     found: dict[str, list[int]] = {}
-    for row in store.rows(
-        "SELECT vms.id, hosts.name AS host FROM vms JOIN hosts ON hosts.id = vms.host_id"
-        " WHERE vms.state != 6 ORDER BY vms.id"
-    ):
+    for row in _machines_with_hosts(store, "vms.id"):
         found.setdefault(row["host"], []).append(row["id"])
     return found
+
+
+def _machines_with_hosts(
+    store: Store, columns: str, hosts: Sequence[int] | None = None, vms: Sequence[int] | None = None
+) -> list[sqlite3.Row]:
+    """Return id, name of the host as `host`, and these columns of machines, in the order of their ids. Of one that
+    moves there are two rows: it may be on either host."""
+    found = []
+    # Of each host that a machine may be on there is an index.
+    for of_host in ("host_id", "move_host"):
+        which, ids = (f"vms.{of_host}", hosts) if vms is None else ("vms.id", vms)
+        some = [("", ())] if ids is None else [(f" AND {which} IN ({m})", part) for m, part in chunks(sorted(ids))]
+        for text, part in some:
+            found += store.rows(
+                f"SELECT vms.id, hosts.name AS host, {columns} FROM vms JOIN hosts ON hosts.id = vms.{of_host}"
+                f" WHERE vms.state != 6 AND vms.{of_host} IS NOT NULL{text}",
+                *part,
+            )
+    return sorted(found, key=lambda row: row["id"])
 
 
 def _guard(vm_id: int, network: Network, nic: Mapping[str, Any], groups: Mapping[int, tuple[GuardRule, ...]]) -> Guard:

@@ -17,7 +17,7 @@ from ....model.plan import DiskTask
 from ....model.states import LcmState, VmState, vm_state_name
 from ...ports import VmOrders, VmRecord
 from . import vm_records, waiting
-from .decision import decide
+from .decision import decide, refuse_moving
 from .decision_parts import DecisionParts
 from .disk_task_rows import WAYS
 from .host_places import running
@@ -35,6 +35,7 @@ _ENDING = {"POWEROFF": LcmState.SHUTDOWN_POWEROFF, "SUSPENDED": LcmState.SAVE_SU
 
 def action(parts: DecisionParts, vm_id: int, wanted: str, orders: VmOrders) -> VmRecord:
     row = parts.rows.get(vm_id)
+    refuse_moving(row, wanted)
     before = vm_state_name(row["state"], row["lcm_state"])
     way = _ON_THE_WAY.get((wanted, before)) or _ENDING.get(wanted) or LcmState.BOOT
     if orders.operation:
@@ -87,11 +88,13 @@ def _leave_taken_port(parts: DecisionParts, row: sqlite3.Row) -> None:
 
 def disk_save_as(parts: DecisionParts, vm_id: int, disk_id: int, image: Image, consistency: str) -> VmRecord:
     row = parts.rows.get(vm_id)
+    refuse_moving(row)
     return _tasked(parts, row, parts.tasks.save_as(row, disk_id, image, consistency))
 
 
 def disk_snapshot(parts: DecisionParts, vm_id: int, disk_id: int, name: str, wanted: str) -> VmRecord:
     row = parts.rows.get(vm_id)
+    refuse_moving(row)
     return _tasked(parts, row, parts.tasks.snapshot(row, disk_id, name, wanted))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from ....errors import WrongState
 from ....model.instantiate.graphics import wants_made_up_password
 from ....model.machine_orders import NOTHING, Decision, HeldResources, LastingOrders, after_decision, lost_tasks, write
 from ....model.plan import DiskTask
@@ -14,6 +15,7 @@ from ....model.states import LcmState, VmState, vm_state_name
 from ...ports import VmOrders
 from ..hosts import HELD, ROOMS
 from . import generated_passwords
+from .move_records import is_awaited, move_of
 from .parts import Parts
 from .vm_rows import orders_of, request_of, vm_of
 
@@ -35,6 +37,7 @@ def decide(
     the one that it has. task: one more thing to be done with a disk, besides those that are not done yet. lasting:
     what is to be done about its disks and NICs, None for what was decided before. gives: what the machine is to
     hold no more."""
+    refuse_moving(row, wanted)
     before = orders_of(row)
     parts.networks.held_leases.let_go(row["id"], before.detached_nics)
     state = VmState(row["state"]) if way is None else VmState.ACTIVE
@@ -63,6 +66,21 @@ def decide(
         _close_console(parts, row["id"])
     host = parts.rows.host_names([row["id"]]).get(row["id"], "")
     parts.rows.remember([(row["id"], host, vm_state_name(state, lcm), action, "")], parts.now())
+
+
+def refuse_moving(row: sqlite3.Row, wanted: str = "") -> None:
+    """Raise WrongState for a machine that moves: as long as nobody knows whose it is, or how it is there, nothing is
+    decided about it; but it may be ended where it is known whose it is."""
+    awaited = is_awaited(row) and wanted != "DONE"
+    if row["move_host"] is None and not awaited:
+        return
+    move = move_of(row)
+    raise WrongState(
+        f"VM {row['name']} (id {row['id']})",
+        f"it moves from host {move.source} to host {move.target}, and it is not known yet what became of that"
+        + (f" ({row['error']})" if row["error"] else ""),
+        "Run again, with both hosts in the run: they are asked, and nothing else is decided about it before",
+    )
 
 
 def _close_console(parts: Parts, vm_id: int) -> None:

@@ -16,6 +16,7 @@ from ....model.transfer import SHARED
 from ..hosts import HELD, PLACES, ROOMS
 from ..images.returns import forget_host
 from ..store import compact
+from . import move_records
 from .given_up import FORGOTTEN
 from .parts import Parts
 from .vm_rows import writes_files_only
@@ -47,6 +48,8 @@ def end(parts: Parts, row: sqlite3.Row, host: str, reason: str = "", held: str =
 def forget(parts: Parts, host: Host, gone: bool) -> None:
     """End the machines of a host that is given up. gone: they run nowhere, and never will. Otherwise they may run on,
     and keep what no other machine could have beside them: their addresses, and the images that they write to."""
+    if gone and host.id is not None:
+        move_records.gone_for_good(parts, host.id, host.name)
     for row in parts.store.rows("SELECT * FROM vms WHERE host_id = ? AND state != 6", host.id):
         shared = [] if gone or host.transfer != SHARED else parts.images.uses.written_by(row["id"])
         if not gone:

@@ -65,8 +65,22 @@ def observe(parts: Parts, observed: Sequence[Observed]) -> list[VmRecord]:
 
 def _others(parts: Parts, host_id: int | None, node: Observed) -> list[ObservedVm]:
     """Return the machines on the node that carry this catalog's mark, and that the catalog does not have there."""
-    ours = {row["id"] for row in parts.store.rows("SELECT id FROM vms WHERE host_id = ? AND state != 6", host_id)}
-    return [vm for vm in node.vms if vm.vm_id not in ours]
+    rows = parts.store.rows(
+        "SELECT id FROM vms WHERE host_id = ? AND state != 6 UNION ALL SELECT id FROM vms WHERE move_host = ?",
+        host_id,
+        host_id,
+    )
+    ours = {row["id"] for row in rows}
+    others = [vm for vm in node.vms if vm.vm_id not in ours]
+    # What a host keeps of a machine that moved is no unknown machine: its plan says what becomes of it.
+    moved = {move.vm_id for move in node.moves} if others else ()
+    return [vm for vm in others if vm.vm_id not in moved or not _is_elsewhere(parts, vm)]
+
+
+def _is_elsewhere(parts: Parts, vm: ObservedVm) -> bool:
+    """Return whether the catalog has the machine, on whatever host."""
+    row = parts.store.row("SELECT uuid FROM vms WHERE id = ? AND state != 6", vm.vm_id)
+    return row is not None and row["uuid"].lower() == vm.uuid.lower()
 
 
 def count_unknown(parts: Parts) -> None:

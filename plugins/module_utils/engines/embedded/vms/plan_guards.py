@@ -56,7 +56,9 @@ def of_plans(
         if noted.get("done") and noted["stamp"] == stamp:
             others[host] = {*noted["filtered"]}.difference(own)
     found = guards(store, hosts=[ids[host] for host in planned if host not in others])
-    found.update(guards(store, vms=[vm_id for host in others for vm_id in planned[host]]))
+    # A machine that moves has two hosts, and of each only what its own plan is about counts here.
+    of_some = guards(store, vms=sorted({vm_id for host in others for vm_id in planned[host]}))
+    found.update({host: some for host, some in of_some.items() if host in others})
     made = {}
     for host, own in planned.items():
         if host in others:
@@ -101,7 +103,13 @@ def _note(store: Store, host_id: int, noted: Mapping[str, Any]) -> None:
 
 
 def _machines(store: Store, host_id: int) -> list[int]:
-    return [row["id"] for row in store.rows("SELECT id FROM vms WHERE host_id = ? AND state != 6 ORDER BY id", host_id)]
+    rows = store.rows(
+        "SELECT id FROM vms WHERE host_id = ? AND state != 6 UNION ALL SELECT id FROM vms WHERE move_host = ?"
+        " ORDER BY id",
+        host_id,
+        host_id,
+    )
+    return [row["id"] for row in rows]
 
 
 def _stamp(store: Store) -> str:

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ....dataclass import replace
+from ....model import defaults
 from ....model.host import Host
 from ....model.image_operations import returns_from
 from ....model.machine_orders import HeldResources
+from ....model.move import SOURCE, MeetingPlace
 from ....model.network_drivers import OVSWITCH, WITH_BRIDGE
 from ....model.owner import Owner
 from ....model.plan import SAVE_AS, GivenUp, Plan, PlannedVm
 from ....model.states import ImageType
 from ....model.transfer import BASE, ENDED, OWN, SAVED, SHARED, PlannedImage, is_outdated, name_of
 from ..store import chunks
-from . import plan_guards
+from . import moving, plan_guards
 from .assemble import files_of
 from .decision_parts import DecisionParts
 from .vm_rows import orders_of
@@ -31,7 +33,13 @@ _WITH_DISKS = ("RUNNING", "POWEROFF", "SUSPENDED")
 _WITHOUT_CONTEXT = ("SUSPENDED", "DONE")
 
 
-def plans(parts: DecisionParts, hosts: Sequence[str] | None = None, end_given_up: bool = False) -> dict[str, Plan]:
+def plans(
+    parts: DecisionParts,
+    hosts: Sequence[str] | None = None,
+    end_given_up: bool = False,
+    places: Mapping[str, MeetingPlace] | None = None,
+    move_seconds: int = defaults.MOVE_SECONDS,
+) -> dict[str, Plan]:
     rows = parts.store.rows(
         # Without this, SQLite would walk through all machines to have them in order.
         "SELECT vms.*, hosts.name AS host FROM vms INDEXED BY vms_unsettled JOIN hosts ON hosts.id = vms.host_id"
@@ -39,8 +47,17 @@ def plans(parts: DecisionParts, hosts: Sequence[str] | None = None, end_given_up
     )
     planned: dict[str, list[PlannedVm]] = {}
     unmade = set()
+    tokens = moving.tokens(rows)
     for row in rows:
+        if row["move_host"] is not None:
+            machine = _planned(parts, row)
+            for host, part in moving.planned(parts, row, machine, hosts, places or {}, move_seconds):
+                planned.setdefault(host, []).append(part)
+            continue
         if hosts is not None and row["host"] not in hosts:
+            continue
+        if row["move"] and (asked := moving.asked_of_owner(parts, row)) is not None:
+            planned.setdefault(row["host"], []).append(replace(_planned(parts, row), move=asked))
             continue
         if _is_to_wait(parts, row):
             _leave_out(parts, row)
@@ -53,7 +70,8 @@ def plans(parts: DecisionParts, hosts: Sequence[str] | None = None, end_given_up
     for found in parts.given_ups.seen if end_given_up else ():
         if found.host in known and (hosts is None or found.host in hosts):
             ending.setdefault(found.host, []).append(found)
-    if not planned and not ending:
+    left = moving.leftovers(parts, hosts)
+    if not planned and not ending and not left:
         return {}
     number = parts.hosts.plan_numbers.take()
     proof = parts.hosts.plan_numbers.proof(number)
@@ -66,7 +84,7 @@ def plans(parts: DecisionParts, hosts: Sequence[str] | None = None, end_given_up
     plans = {}
     stated = plan_guards.of_plans(
         parts.store,
-        {host: [each.vm.vm_id for each in planned.get(host, ())] for host in dict.fromkeys((*planned, *ending))},
+        {host: [each.vm.vm_id for each in planned.get(host, ())] for host in dict.fromkeys((*planned, *ending, *left))},
         {each.vm.vm_id for vms in planned.values() for each in vms if each.wanted == "DONE"},
         number,
     )
@@ -75,7 +93,7 @@ def plans(parts: DecisionParts, hosts: Sequence[str] | None = None, end_given_up
         sources = parts.sources.planned(
             replace(file, image=names.get(file.source, ""))
             for each in vms
-            if each.wanted not in _WITHOUT_CONTEXT
+            if each.wanted not in _WITHOUT_CONTEXT and _may_begin_here(each)
             # Disks that are there are not made.
             for file in files_of(each.vm, each.vm.vm_id in unmade)
         )
@@ -101,10 +119,19 @@ def plans(parts: DecisionParts, hosts: Sequence[str] | None = None, end_given_up
                 guards_since=filtering.since,
                 switches=_switches_of(parts, vms),
                 proof=proof,
+                leftovers=left.get(host, ()),
+                moving=tokens.get(host, ()),
             ),
             known[host],
         )
-    return plans
+    # In check mode nobody meets anybody.
+    return plans if parts.store.check_mode else moving.with_keys(plans)
+
+
+def _may_begin_here(planned: PlannedVm) -> bool:
+    """Return whether the machine may be started here by this plan or the next, as where it arrives: what it needs for
+    that is to be there."""
+    return planned.move is None or not (planned.move.asks or planned.move.role == SOURCE)
 
 
 def _bridges_of(parts: DecisionParts, vms: Iterable[PlannedVm]) -> dict[str, str]:
@@ -189,7 +216,7 @@ def _images_of(parts: DecisionParts, plan: Plan) -> Iterable[PlannedImage]:
         "SELECT uuid, generation, name, source FROM images WHERE operation IN (?, ?)", *returns_from(plan.host)
     ):
         yield _planned_image(ENDED, row)
-    machines = {planned.vm.vm_id: planned for planned in plan.vms}
+    machines = {each.vm.vm_id: each for each in plan.vms if each.move is None or not each.move.asks}
     ids = sorted(machines)
     for marks, part in chunks(ids):
         for row in parts.store.rows(

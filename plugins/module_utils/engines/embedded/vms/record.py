@@ -17,7 +17,7 @@ from ....model.plan import VmOutcome
 from ....model.states import VmState
 from ...ports import VmRecord
 from ..hosts import HELD, ROOMS
-from . import leaving_devices, plan_guards, transitions, vm_records, waiting
+from . import leaving_devices, move_records, plan_guards, transitions, vm_records, waiting
 from .disk_task_rows import text_of
 from .ended_vms import end
 from .parts import Parts
@@ -41,13 +41,33 @@ def record(parts: Parts, host: str, outcomes: Sequence[VmOutcome] | None, done_n
         row = parts.store.row("SELECT * FROM vms WHERE id = ?", outcome.vm_id)
         if row is not None and row["state"] == VmState.DONE and outcome.is_of_given_up and outcome.error is None:
             parts.given_ups.ended(outcome.vm_id)
-        if row is None or outcome.generation != row["generation"] or row["settled"]:
-            continue  # decided anew since, or recorded already: the newer decision's own outcome counts
         if outcome.error is not None and outcome.error.get("kind") == StalePlan.__name__:
             continue  # the run whose plan is newer does it, and records it
-        touched.append(outcome.vm_id)
-        _record_outcome(parts, row, outcome, host)
+        if row is not None and row["move"]:
+            touched += [outcome.vm_id] if _record_move(parts, row, outcome, host) else []
+        elif row is not None and _is_newest(row, outcome):
+            touched.append(outcome.vm_id)
+            _record_outcome(parts, row, outcome, host)
     return vm_records.pool(parts, ids=touched, done=True)
+
+
+def _is_newest(row: sqlite3.Row, outcome: VmOutcome) -> bool:
+    """Return whether the outcome is to be recorded. If the machine was decided anew since, the newer decision's own
+    outcome counts."""
+    return bool(outcome.generation == row["generation"] and not row["settled"])
+
+
+def _record_move(parts: Parts, row: sqlite3.Row, outcome: VmOutcome, host: str) -> bool:
+    """Take over what a host says of a machine that moves, or has moved since there is this catalog. Return whether the
+    machine is another than it was."""
+    settled = move_records.settle(parts, row, outcome, host)
+    row, ordinary = parts.rows.get(outcome.vm_id), settled.outcome
+    if ordinary is None or not _is_newest(row, ordinary):
+        return settled.touched
+    _record_outcome(parts, row, ordinary, host)
+    if settled.reason:
+        parts.store.db.execute("UPDATE vms SET error = ? WHERE id = ?", (settled.reason, row["id"]))
+    return True
 
 
 def _refuse_foreign(parts: Parts, host: str, outcomes: Sequence[VmOutcome], done_number: int) -> None:
@@ -57,7 +77,7 @@ def _refuse_foreign(parts: Parts, host: str, outcomes: Sequence[VmOutcome], done
     seen: set[int] = set()
     for outcome in outcomes:
         row = parts.store.row(
-            "SELECT vms.generation, vms.state, hosts.name AS host, given_up.host AS left_on FROM vms"
+            "SELECT vms.generation, vms.state, vms.move, hosts.name AS host, given_up.host AS left_on FROM vms"
             " LEFT JOIN hosts ON hosts.id = host_id LEFT JOIN given_up ON vm_id = vms.id WHERE vms.id = ?",
             outcome.vm_id,
         )
@@ -66,7 +86,10 @@ def _refuse_foreign(parts: Parts, host: str, outcomes: Sequence[VmOutcome], done
             raise _foreign(host, f"{what}, which the catalog does not have")
         if row["left_on"] not in (None, host):
             raise _foreign(host, f"{what}, which was given up with host {row['left_on']}")
-        if row["left_on"] is None and row["host"] not in (None, host):
+        moved = move_records.why_foreign(row, outcome, host) if row["move"] or outcome.moved else None
+        if moved:
+            raise _foreign(host, f"{what}: {moved}")
+        if row["left_on"] is None and row["host"] not in (None, host) and moved is None:
             raise _foreign(host, f"{what}, which is on host {row['host']}")
         if outcome.generation > row["generation"]:
             raise _foreign(host, f"{what}, of a decision that nobody has made ({outcome.generation})")
@@ -144,13 +167,14 @@ def _record_silence(parts: Parts, host: str) -> list[VmRecord]:
     text = f"host {host} did not answer"
     rows = parts.store.rows(
         "SELECT vms.id FROM vms JOIN hosts ON hosts.id = vms.host_id"
-        " WHERE hosts.name = ? AND settled = 0 AND vms.error != ?",
+        # Why a move has failed says more, where that is what is left to be done.
+        " WHERE hosts.name = ? AND settled = 0 AND vms.error != ? AND move_host IS NULL AND (move = '' OR error = '')",
         host,
         text,
     )
     for row in rows:
         parts.store.db.execute("UPDATE vms SET error = ? WHERE id = ?", (text, row["id"]))
-    return vm_records.pool(parts, ids=[row["id"] for row in rows])
+    return vm_records.pool(parts, ids=[*(row["id"] for row in rows), *move_records.note_silence(parts, host)])
 
 
 def _foreign(host: str, what: str) -> ForeignObject:

@@ -17,7 +17,7 @@ from ...ports import VmOrders, VmRecord
 from . import leaving_devices, vm_records, waiting
 from .assemble import Blueprint
 from .capacity import counted, overhead
-from .decision import decide
+from .decision import decide, refuse_moving
 from .decision_parts import DecisionParts
 from .device_ids import nics_anew
 from .host_places import running, with_processors
@@ -27,6 +27,7 @@ from .vm_rows import WITH_MEMORY, request_of, vm_of, writes_files_only
 
 def recreate(parts: DecisionParts, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
     row = parts.rows.get(vm_id)
+    refuse_moving(row)
     old = vm_of(row)
     host = parts.hosts.by_id()[row["host_id"]]
     references = References(parts.images, parts.networks)

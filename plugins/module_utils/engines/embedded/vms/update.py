@@ -44,7 +44,7 @@ from ...ports import VmOrders, VmRecord
 from . import leaving_devices, plan_guards, vm_records, waiting
 from .assemble import Blueprint, fetched_by
 from .capacity import counted, kept_memory, overhead
-from .decision import decide
+from .decision import decide, refuse_moving
 from .decision_parts import DecisionParts
 from .device_ids import Devices, compare, devices_of, has_of, next_disk
 from .host_places import running, with_processors
@@ -66,6 +66,7 @@ def update(
     parts: DecisionParts, vm_id: int, template: Template, owner: Owner | None = None, agreed: bool = False
 ) -> VmRecord:
     row = parts.rows.get(vm_id)
+    refuse_moving(row)
     vm = vm_of(row)
     always = hypervisor_rules.rules_of(vm.hypervisor).live_of(vm.os.type_keys)
     live = model_changes.live_while(always, waiting.waiting_of(row))
@@ -239,6 +240,7 @@ def _running_sizes(
 
 def rename(parts: DecisionParts, vm_id: int, name: str) -> VmRecord:
     row = parts.rows.get(vm_id)
+    refuse_moving(row)
     asked = f"VM {row['name']} (id {vm_id}): rename to {name}"
     check_name("VM", name)
     if row["wanted"] == "DONE":

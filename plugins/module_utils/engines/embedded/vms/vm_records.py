@@ -20,6 +20,7 @@ from ....model.owner import Owner
 from ....model.states import VmState, vm_state_name
 from ....model.vm import Growth, type_keys_of
 from ...ports import VmRecord
+from .move_records import is_awaited, move_of
 from .network_values import NetworkValues
 from .parts import Parts
 from .vm_rows import orders_of, request_of
@@ -160,6 +161,8 @@ def record_of(
         waits=shown_waiting(row, orders_of(row).awaits(bool(row["settled"]))),
         loses=orders_of(row).loses or bool(orders_of(row).detached),
         recreates=bool(row["settled"]) and orders_of(row).recreates,
+        moving=move_of(row).target if row["move_host"] is not None or is_awaited(row) else "",
+        away=row["away"],
         doubled=doubled,
         stime=row["stime"],
         etime=row["etime"],

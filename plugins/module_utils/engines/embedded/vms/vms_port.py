@@ -38,6 +38,8 @@ class Vms(Parts, VmsPort):
     devices = decision("update", "devices")
     rename = decision("update", "rename")
     update = decision("update", "update")
+    move = decision("moving", "move")
+    stay = decision("moving", "stay")
     recreate = decision("recreate", "recreate")
     plans = decision("plans", "plans")
 

@@ -35,12 +35,19 @@ def test_an_engine_without_plans_fetches_no_file_for_anybody():
         blank(ImagesPort)().returned(7)
 
 
+@pytest.mark.parametrize("verb", [lambda vms: vms.move(7, "node2"), lambda vms: vms.move(7), lambda vms: vms.stay(7)])
+def test_an_engine_without_plans_moves_no_machine(verb):
+    with pytest.raises(Unsupported, match=r"machine 7: .*: this engine moves no machines"):
+        verb(blank(VmsPort)())
+
+
 def test_a_record_shows_nothing_of_the_template_that_it_was_made_from():
     secret = Template((("PASSWORD", "s3cr3t"),))
     record = VmRecord(0, "web", "u", "RUNNING", "RUNNING", "node1", "kvm", 1, 1.0, None, 64, request=secret)
     assert "s3cr3t" not in repr(record)
     assert record.request is secret
     assert (record.addresses, record.warnings, record.outdated) == (None, (), False)
+    assert (record.moving, record.away) == ("", "")
 
 
 def test_a_machine_that_is_asked_for_runs_anywhere_and_ends_gently():

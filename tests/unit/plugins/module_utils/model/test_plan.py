@@ -11,6 +11,15 @@ from carried import carried, unset
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Inventory
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain, to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.move import (
+    HAS_STAYED,
+    LEFT,
+    LIVE,
+    SOURCE,
+    Leftover,
+    MoveSeen,
+    PlannedMove,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic_filter_rules import Guard, GuardRule
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     AGENT,
@@ -35,6 +44,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.vm import V
 VM = Vm(0, "u", "web", "kvm", 1.0, 64)
 ERROR = {"kind": "NotFound", "asked": "a", "found": "b", "remedy": "c"}
 TASK = DiskTask(SAVE_AS, "t1", 0, AGENT, 0, "copy", "/srv/copy", "qcow2", 1, "first", "ab")
+MOVE = PlannedMove("f" * 32, SOURCE, LIVE, "node2", True, "10.0.0.2", 4711, "PEM", 60, 5)
 PLANNED = PlannedVm(
     VM,
     7,
@@ -53,6 +63,7 @@ PLANNED = PlannedVm(
     True,
     True,
     True,
+    MOVE,
 )
 GIVEN_UP = GivenUp(2, "v", "old", "node1", "RUNNING", ("10.66.0.10",), ("web",))
 SOURCE = PlannedSource((PlannedEntry("", directory=True), PlannedEntry("a", "ab", 5, True, True)), ERROR)
@@ -92,6 +103,10 @@ PLAN = Plan(
     guarded_at=1.5,
     guards_since=8.5,
     proof="ab",
+    leftovers=(Leftover(4, "w", "e" * 32),),
+    moving=("f" * 32,),
+    certificate="PEM",
+    key="hunter2",
 )
 OUTCOME = VmOutcome(
     0,
@@ -106,6 +121,7 @@ OUTCOME = VmOutcome(
     ("NIC 1",),
     True,
     ("n",),
+    HAS_STAYED,
 )
 OBSERVED = Observed(
     host="node1",
@@ -133,6 +149,7 @@ OBSERVED = Observed(
     compared=(Comparison(0, "u", 1, ("its memory is another",)),),
     mark="m",
     disk_room=64,
+    moves=(MoveSeen(4, "f" * 32, LEFT),),
 )
 
 

@@ -29,6 +29,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_j
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.image_operations import Return
+from ansible_collections.nebula.provision.plugins.module_utils.model.move import MoveSeen
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic_filter_rules import Guard
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
@@ -653,3 +654,39 @@ def test_the_machines_of_all_hosts_are_looked_through_as_often_for_many_hosts_as
     left = [each for each in found if each.kind == "domain-left"]
     assert all(f"has on host node{(int(each.host[4:]) + 1) % hosts}" in str(each) for each in left)
     assert 0 < Read.times <= 4
+
+
+# -- machines that move ------------------------------------------------------------------------------------------------
+def of_move(vm_id: int = 3, uuid: str = "u3") -> dict[str, tuple]:
+    domain = Domain(f"one-{vm_id}", CATALOG, vm_id, uuid, "POWEROFF", forget=f"virsh undefine one-{vm_id}")
+    directory = VmDirectory(f"/srv/datastores/0/{vm_id}", str(vm_id), CATALOG, vm_id, uuid)
+    return {"domains": (domain,), "directories": (directory,)}
+
+
+def at_second(moves: tuple[MoveSeen, ...] = (), **seen) -> Observed:
+    return replace(node(**seen), host="node2", moves=moves)
+
+
+def fleet(**changes) -> Ledger:
+    known = ledger(settled=False)
+    return replace(known, hosts={"node1": "MONITORED", "node2": "MONITORED"}, vms=(replace(known.vms[0], **changes),))
+
+
+def test_what_comes_to_the_host_that_a_machine_moves_to_is_no_finding() -> None:
+    assert kinds(compare(fleet(moving="node2"), [node(), at_second(**of_move())])) == []
+    assert kinds(compare(fleet(), [node(), at_second(**of_move())])) == ["domain-left", "directory-left"]
+
+
+def test_what_a_decided_move_has_left_is_unfinished_and_has_no_command() -> None:
+    moves = (MoveSeen(3, "f" * 32, "coming"),)
+    (found,) = compare(fleet(), [node(), at_second(moves, **of_move())])
+    assert (found.kind, found.host, found.severity) == ("machine-unfinished", "node2", "unfinished")
+    assert "it is on host node1 by now" in found.found and "nebula.provision.site" in found.remedy
+    # Once it is gone, the note of it alone is nothing.
+    assert compare(fleet(), [node(), at_second(moves)]) == []
+
+
+def test_a_host_can_hide_nothing_by_saying_that_it_moved() -> None:
+    moves = (MoveSeen(3, "f" * 32, "left"), MoveSeen(8, "f" * 32, "left"))
+    found = compare(fleet(), [node(), at_second(moves, **of_move(8, "u8"))])
+    assert kinds(found) == ["domain-left", "directory-left"]

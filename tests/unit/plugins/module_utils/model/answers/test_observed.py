@@ -14,6 +14,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Inv
 from ansible_collections.nebula.provision.plugins.module_utils.model.answers import answer_bounds, observed
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Domain, Inventory
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.move import STAGES, MoveSeen
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Comparison, Observed, ObservedVm
 
 UUID = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
@@ -36,6 +37,7 @@ REAL = Observed(
     room=100,
     networks=(UUID,),
     compared=(Comparison(4, UUID, 1, ("x",)),),
+    moves=tuple(MoveSeen(number, "f" * 32, stage) for number, stage in enumerate(STAGES)),
 )
 
 # In the place of a number, where each is tried.
@@ -102,6 +104,13 @@ def test_what_a_node_says_is_read_under_the_name_by_which_it_was_asked():
         {"networks": ["x" * 500]},
         {"catalog": "\u202e"},
         {"facts": [1]},
+        {"moves": "x"},
+        {"moves": [{"vm_id": -1, "token": "f", "stage": "left"}]},
+        {"moves": [{"vm_id": 1 << 40, "token": "f", "stage": "left"}]},
+        {"moves": [{"vm_id": 0, "token": "../f", "stage": "left"}]},
+        {"moves": [{"vm_id": 0, "token": "f" * 500, "stage": "left"}]},
+        {"moves": [{"vm_id": 0, "token": "f", "stage": "gone"}]},
+        {"moves": [{"vm_id": 0, "token": "f", "stage": "left"}] * 10_001},
     ],
 )
 def test_what_no_node_says_is_refused_with_its_name(said):
@@ -229,6 +238,7 @@ NUMBERS = {
         for each in fields(Domain)
         if is_number(each)
     },
+    "moves: vm_id": {"moves": [{"vm_id": BEYOND, "token": "f", "stage": "left"}]},
     **{
         f"compared: {each.name}": {"compared": [{"vm_id": 0, "uuid": "u", each.name: BEYOND}]}
         for each in fields(Comparison)

@@ -20,6 +20,12 @@ def test_what_a_node_did_is_read():
     assert outcomes.read("node1", {"outcomes": []}) == []
 
 
+@pytest.mark.parametrize("moved", ["", "stayed", "left", "arrived", "absent"])
+def test_what_became_of_a_move_is_read(moved):
+    (found,) = outcomes.read("node1", {"outcomes": [{**to_plain(REAL), "moved": moved}]})
+    assert found.moved == moved
+
+
 @pytest.mark.parametrize("answer", [{}, {"unreachable": True}, {"outcomes": None}, {"outcomes": ()}, None])
 def test_an_answer_without_outcomes_is_none(answer):
     assert outcomes.read("", answer) is None
@@ -53,6 +59,8 @@ def test_what_are_no_outcomes_are_refused(answer, kind):
         {"log": "x"},
         {"tasks": [{"token": "x", "size": -1}]},
         {"tasks": [{"token": "x", "format": "vmdk"}]},
+        {"moved": "away"},
+        {"moved": None},
         {"mood": 1},
     ],
 )

@@ -10,6 +10,7 @@ import json
 import pytest
 
 from ansible_collections.nebula.provision.plugins.modules import nebula_vm_record
+from ansible_collections.nebula.provision.tests.unit.plugins.conftest import HOST
 
 
 def test_failed_machines_are_named_by_the_record(furnished, vm, options):
@@ -46,6 +47,26 @@ def test_what_is_left_to_do_in_machines_is_named_by_the_record(furnished, vm, op
     outcome["vm_id"] = 7
     given["outcomes"] = json.dumps({"node1": {"outcomes": [outcome]}})
     assert nebula_vm_record.call.run(given, False).payload["unfinished_vms"] == []
+
+
+def test_the_diff_of_a_machine_that_has_moved_shows_both_hosts(furnished, host, vm, obey, options):
+    host(furnished, **{**HOST, "name": "node2"})
+    obey(furnished, vm(furnished, name="a", template="web", host="node1"))
+    places = json.dumps({"node2": {"address": "node2.example.org", "port": 49152}})
+    item = {"name": "a", "template": "web", "host": "node2", "move": "cold", "meeting_places": places}
+    moves = vm(furnished, **item).payload["moves"]
+    moved = vm(furnished, vms="[]", moves=json.dumps(moves), meeting_places=places)
+    answers = {
+        name: {"outcomes": [{"vm_id": 0, "generation": 2, "state": state, "moved": word}]}
+        for name, state, word in (("node2", "RUNNING", "arrived"), ("node1", "UNKNOWN", "left"))
+    }
+    assert sorted(moved.payload["plans"]) == sorted(answers)
+    given = options(nebula_vm_record, root=furnished, outcomes=json.dumps(answers), ids=[0])
+    recorded = nebula_vm_record.call.run(given, False)
+    (shown,) = recorded.diff()
+    assert '"host": "node1"' in shown["before"] and '"host": "node2"' in shown["after"]
+    (view,) = recorded.payload["vms"]
+    assert (view["host"], view["state"], view["moving"], view["error"]) == ("node2", "RUNNING", "", "")
 
 
 def test_a_node_without_an_answer(furnished, vm, options):

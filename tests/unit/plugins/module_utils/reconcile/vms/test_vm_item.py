@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_item import Templates, spec_of
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.vms.test_vm_update import (
     VM,
@@ -24,6 +25,10 @@ from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconc
         ({"context": "A=b"}, "VM web: context: it is a str. Give a dict"),
         ({"shutdown_timeout": 86_401}, "it is not a whole number of seconds, 0 to 86400"),
         ({"state": "runing"}, "Did you mean 'running'? Known are running, poweroff"),
+        (
+            {"move": "life"},
+            "VM web: move 'life': there is no such move. Did you mean 'live'? Known are never, live, cold",
+        ),
         ({"count": 100_001, "name": "w-%i"}, "it is not a whole number of machines, 0 to 100000"),
         ({"count": 2}, "Put %i where the index belongs, as in name: web-%i"),
         (
@@ -67,3 +72,21 @@ def test_the_name_of_an_image_that_a_disk_is_saved_as_is_told_until_it_is_there(
     with engine.session():
         _outcomes, warnings = reconcile(engine, [item])
     assert warnings == []
+
+
+@pytest.mark.parametrize(
+    ("item", "word"),
+    [
+        ({}, "never"),
+        ({"move": "live"}, "live"),
+        ({"move": "cold", "state": "poweroff"}, "cold"),
+        ({"state": "migrated"}, "live"),
+        ({"state": "migrated", "move": "never"}, "live"),
+        ({"state": "migrated", "move": "all"}, "all"),
+        # Nothing else is read of it then.
+        ({"state": "absent", "move": "live"}, "never"),
+    ],
+)
+def test_an_item_says_how_its_machines_move(engine, item, word):
+    with engine.session():
+        assert spec_of({**VM, **item}, Templates(engine), []).move_word == word

@@ -247,6 +247,8 @@ def test_plans_are_told_only_where_they_are_asked_for(furnished, options):
         "changed_vms",
         "given_up",
         "restart_rounds",
+        "move_rounds",
+        "moves",
         "destroyed",
         "catalog",
         "pools",
@@ -318,3 +320,69 @@ def test_where_an_item_failed_nothing_tells_which_machines_no_list_names(furnish
     obey(furnished, vm(furnished, name="a", template="web"))
     result = vm(furnished, name="c", template="there is none")
     assert result.errors and result.payload["pools"]["unlisted_vms"] == []
+
+
+# -- moves -------------------------------------------------------------------------------------------------------------
+PLACES = json.dumps({name: {"address": f"{name}.example.org", "port": 49152} for name in ("node1", "node2")})
+
+
+@pytest.fixture
+def two(furnished, host):
+    """The front-end with another host, and a machine that runs on the first."""
+    host(furnished, **{**HOST, "name": "node2"})
+    return furnished
+
+
+def test_a_decision_says_which_machines_move_and_the_rounds_move_them(two, vm, obey):
+    obey(two, vm(two, name="a", template="web", host="node1"))
+    item = {"name": "a", "template": "web", "host": "node2", "meeting_places": PLACES}
+    assert vm(two, **item).payload["moves"] == [] and "set move: live" in vm(two, **item).warnings[0]
+    item["move"] = "live"
+    checked, decided = vm(two, check=True, **item), vm(two, **item)
+    assert checked.changed and not decided.changed and decided.payload["changed_vms"] == []
+    assert checked.payload["moves"] == decided.payload["moves"] and decided.payload["move_rounds"] == 1
+    (moving,) = decided.payload["moves"]
+    assert (moving["host"], moving["target"], moving["way"], moving["size"]) == ("node1", "node2", "live", 144)
+    assert decided.payload["vms"][0]["host"] == "node1" and decided.payload["plans"] == {}
+
+    moved = vm(two, vms="[]", moves=json.dumps(decided.payload["moves"]), meeting_places=PLACES)
+    assert (
+        moved.changed and moved.payload["changed_vms"] == ["a"] and sorted(moved.payload["plans"]) == ["node1", "node2"]
+    )
+    assert (moved.payload["vms"][0]["moving"], moved.payload["move_rounds"]) == ("node2", 0)
+    parts = {host: json.loads(text)["vms"][0]["move"] for host, text in moved.payload["plans"].items()}
+    assert {host: (part["role"], part["asks"]) for host, part in parts.items()} == {
+        "node1": ("source", False),
+        "node2": ("target", False),
+    }
+    assert parts["node1"]["address"] == "node2.example.org" and parts["node1"]["limit"] == 3600
+    # Nobody knows what became of it.
+    later = vm(two, **item)
+    assert "VM a is on its way from host node1 to node2" in later.warnings[0]
+
+
+def test_a_host_is_emptied_by_name(two, vm, obey):
+    obey(two, vm(two, name="a", template="web", host="node1"))
+    decided = vm(two, vms="[]", empty_hosts=["node1"], meeting_places=PLACES)
+    assert [(each["name"], each["target"], each["away"]) for each in decided.payload["moves"]] == [
+        ("a", "node2", "node1")
+    ]
+    assert [view["name"] for view in decided.payload["vms"]] == ["a"]
+    assert vm(two, vms="[]", fill_hosts=["node1"], meeting_places=PLACES).payload["moves"] == []
+    with pytest.raises(NotFound, match="maintenance of host node9: the catalog has no such host"):
+        vm(two, vms="[]", empty_hosts=["node9"])
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"move_batch": "0"}, r"nebula_move_batch '0' \(move_batch of nebula_vm\)"),
+        ({"move_timeout": 0}, r"nebula_move_timeout 0 \(move_timeout of nebula_vm\)"),
+        ({"moves": "{}"}, "option moves: it is a dict"),
+        ({"moves": "x"}, "option moves: it is not JSON"),
+        ({"meeting_places": "[]"}, "option meeting_places: it is a list"),
+    ],
+)
+def test_what_is_said_of_moves_and_can_not_be_meant_is_refused(furnished, vm, given, says):
+    with pytest.raises(InvalidValue, match=says):
+        vm(furnished, name="a", template="web", **given)

@@ -1006,7 +1006,7 @@ def test_for_what_has_no_effect_no_machine_has_to_be_started_anew(engine, hyperv
         ("running", {"nics": [PUBLIC]}, "detach: true"),
         ("suspended", {"memory": 300}, "it is off"),
         ("running", {"attributes": {"OS": [{"UUID": "3f9a1c52-8e07-4d6b-b1a4-000000000019"}]}}, "recreate: true"),
-        ("running", {"host": "elsewhere"}, "it is made there anew"),
+        ("running", {"host": "elsewhere"}, "it moves"),
     ],
 )
 def test_what_is_left_says_what_it_waits_for(engine, state, item, until):

@@ -20,6 +20,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.plan_numbers import PlanNumbers
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Domain, Inventory, VmDirectory, VmFile
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.move import Move, MoveSeen
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.conftest import furnish
@@ -281,3 +283,94 @@ def test_one_that_was_to_be_made_anew_may_have_still_what_it_was_to_lose(coming,
     raised(coming, copy, node(copy, (first, uuid, generation + 1), second), current=copy)
     # It is not made anew by this, and gives nothing back before it was off.
     assert [row[0] for row in coming.rows("SELECT orders FROM vms ORDER BY id")] == ['{"refitted":true}', "{}"]
+
+
+# -- machines that moved -----------------------------------------------------------------------------------------------
+@pytest.fixture
+def pair(coming):
+    """The same copy, with a second host."""
+    coming.db.execute("INSERT INTO hosts (id, name, hypervisor, state) VALUES (1, 'node2', 'kvm', 2)")
+    return coming
+
+
+def on_second(copy, machine, port=0, **values):
+    there = node(copy, machine, **values)
+    domains = tuple(replace(each, port=port) for each in there.inventory.domains)
+    return replace(there, host="node2", inventory=Inventory(domains=domains))
+
+
+def moves_to_second(store, generation):
+    """The first machine is on its way, as the copy has it."""
+    move = Move("f" * 32, "node1", "node2", "live", generation, True, 0, 9)
+    text = json.dumps(to_plain(move))
+    store.db.execute(
+        "UPDATE vms SET move = ?, move_host = 1, settled = 0, generation = ? WHERE id = 0", (text, generation)
+    )
+    store.db.execute("UPDATE hosts SET memory_used = 128, overhead_used = 9, cpu_used = 0.5, vms = 1 WHERE id = 1")
+
+
+def homes(store):
+    rows = store.rows(
+        "SELECT vms.id, hosts.name, settled, move_host FROM vms JOIN hosts ON hosts.id = host_id ORDER BY 1"
+    )
+    return [tuple(each) for each in rows]
+
+
+def held(store):
+    rows = store.rows("SELECT memory_used, cpu_used, vms FROM hosts ORDER BY id")
+    return [tuple(each) for each in rows]
+
+
+def test_a_machine_that_has_moved_since_is_where_it_is_found(pair, copy):
+    (first, second) = known(pair)
+    polled = (ObservedVm(0, first[1], "RUNNING"),)
+    there = on_second(copy, (*first[:2], first[2] + 3), plan_number=4, vms=polled)
+    found = raised(pair, copy, node(copy, second, plan_number=4), there, current=copy)
+    assert (found.strangers, found.missing) == ((), ())
+    assert found.raised == ("VM web-0 (id 0) on host node2",)
+    # Its next plan is that of the host that has it, and the other one's never makes it anew.
+    assert homes(pair) == [(0, "node2", 0, None), (1, "node1", 1, None)]
+    assert held(pair) == [(128, 0.5, 1), (128, 0.5, 1)]
+
+
+def test_a_machine_that_is_on_two_hosts_stays_where_the_copy_has_it(pair, copy):
+    (first, second) = known(pair)
+    found = raised(pair, copy, node(copy, first, second), on_second(copy, first), current=copy)
+    assert [(each.host, each.elsewhere) for each in found.strangers] == [("node2", "node1")]
+    assert homes(pair) == [(0, "node1", 1, None), (1, "node1", 1, None)]
+
+
+def test_a_machine_of_a_host_that_does_not_answer_is_not_taken_from_it(pair, copy):
+    first = known(pair)[0]
+    found = raised(pair, copy, Observed("node1", reached=False), on_second(copy, first), current=copy)
+    assert [(each.host, each.elsewhere) for each in found.strangers] == [("node2", "node1")]
+    assert homes(pair)[0] == (0, "node1", 1, None)
+
+
+@pytest.mark.parametrize("host", ["node1", "node2"])
+def test_a_move_that_a_host_still_knows_is_asked_for_as_in_any_run(pair, copy, host):
+    (first, second) = known(pair)
+    moves_to_second(pair, first[2] + 1)
+    seen = (MoveSeen(0, "f" * 32, "leaving" if host == "node1" else "coming"),)
+    here = node(copy, first, second, plan_number=4, moves=seen if host == "node1" else ())
+    there = on_second(copy, (*first[:2], first[2] + 7), plan_number=4, moves=seen if host == "node2" else ())
+    found = raised(pair, copy, here, there, current=copy)
+    assert (found.strangers, found.missing) == ((), ())
+    assert homes(pair)[0] == (0, "node1", 0, 1)
+    assert held(pair) == [(256, 1.0, 2), (128, 0.5, 1)]
+    # The decision is above all that they have seen, and it is that of the move.
+    row = pair.rows("SELECT * FROM vms WHERE id = 0")[0]
+    assert row["generation"] == json.loads(row["move"])["generation"] == first[2] + 8
+
+
+@pytest.mark.parametrize("host", ["node1", "node2", ""])
+def test_a_move_of_which_no_host_knows_any_more_was_decided(pair, copy, host):
+    (first, second) = known(pair)
+    moves_to_second(pair, first[2] + 1)
+    here = node(copy, *([first] if host == "node1" else []), second, plan_number=4)
+    there = on_second(copy, first, plan_number=4) if host == "node2" else Observed("node2", inventory=Inventory())
+    found = raised(pair, copy, here, there, current=copy)
+    assert found.strangers == ()
+    assert found.missing == (() if host else ("VM web-0 (id 0) on host node1",))
+    assert homes(pair)[0][1:] == (host or "node1", 0 if host else 1, None)
+    assert held(pair) == [(256, 1.0, 2), (0, 0.0, 0)] if host != "node2" else [(128, 0.5, 1), (128, 0.5, 1)]

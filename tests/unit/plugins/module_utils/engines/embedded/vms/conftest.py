@@ -5,18 +5,25 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.move import MeetingPlace, Move
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
-from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
-from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import decide, obey
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
+    decide,
+    obey,
+    row,
+)
 
 WEB = {"name": "web", "template": "web"}
 
@@ -112,6 +119,41 @@ TAKER = dict(DB, name="taker", host="node2")
 
 
 WAITS = "it is persistent and used by db (id 0). It is being ended, or loses it: run again when that is done"
+
+
+# -- machines that move ------------------------------------------------------------------------------------------------
+PLACES = {"node2": MeetingPlace("10.0.0.2", 4711)}
+FIRST = dict(WEB, host="node1", attributes={"GRAPHICS": {"TYPE": "VNC"}})
+
+
+@pytest.fixture
+def fleet(inside):
+    """A machine with a console that runs on the first of two hosts."""
+    inside.hosts.allocate(Host(None, "node2", state=HostState.MONITORED, memory=4096, cpu=16.0))
+    obey(inside, decide(inside, FIRST))
+    return inside
+
+
+def move_of(engine, vm_id=0):
+    """The machine's newest move as the catalog keeps it."""
+    return from_plain(Move, json.loads(row(engine, vm_id)["move"]))
+
+
+def poll(host, *ids, state="RUNNING", **values):
+    """A host that answers, and has these machines."""
+    vms = tuple(ObservedVm(vm_id, "", state) for vm_id in ids)
+    return Observed(host, vms=vms, **values)
+
+
+def promised(engine):
+    """What each host holds for machines: memory, overhead, processors, and how many they are."""
+    return {h.name: (h.memory_used, h.overhead_used, h.cpu_used, h.vms) for h in engine.hosts.pool()}
+
+
+def everything(engine):
+    """All that the catalog holds."""
+    tables = [each["name"] for each in engine.store.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    return {table: [tuple(each) for each in engine.store.rows(f"SELECT * FROM {table}")] for table in tables}
 
 
 def refused(engine, *items):

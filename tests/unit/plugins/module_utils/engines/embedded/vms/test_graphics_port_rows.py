@@ -32,3 +32,20 @@ def test_a_machine_that_has_ended_has_no_port_of_either_kind(inside):
     inside.vms.ports.choose([])
     inside.vms.port_rows.drop_all(0)
     assert ports(inside) == []
+
+
+def test_a_machine_that_moves_has_ports_on_two_hosts(fleet):
+    first, second = (host.id for host in fleet.hosts.pool())
+    rows, execute = fleet.vms.port_rows, fleet.store.db.execute
+    execute("INSERT INTO vnc_ports VALUES (?, 5907, 0)", (second,))
+    rows.hold(0, first)
+    assert ports(fleet) == [(-5900, 0), (5907, 0)]
+    # It has again what was held for it, and nothing elsewhere.
+    assert rows.only_on(0, first) == 5900
+    assert ports(fleet) == [(5900, 0)]
+    execute("INSERT INTO vnc_ports VALUES (?, 5907, 0)", (second,))
+    rows.drop_of_host(0, first)
+    assert ports(fleet) == [(5907, 0)]
+    rows.drop_of_host(0, None)
+    assert ports(fleet) == [(5907, 0)]
+    assert rows.only_on(0, first) == 0

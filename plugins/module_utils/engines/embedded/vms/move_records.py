@@ -1,0 +1,337 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Settles moves of machines to other hosts by what the two hosts answer.
+
+A move is open as long as vms.move_host is set: both hosts hold what the machine needs, it is the source's, and nothing
+else is decided about it. The first answer that tells whose the machine is decides; docs/architecture.md draws that. The
+column vms.move keeps the newest move after that, so that late answers of either host are known for what they are."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+from ....dataclass import dataclass, replace
+from ....model import machine_orders
+from ....model.dataclass_json import from_plain, to_plain
+from ....model.move import (
+    COLD,
+    HAS_ARRIVED,
+    HAS_LEFT,
+    HAS_STAYED,
+    IS_ABSENT,
+    LIVE,
+    SOURCE,
+    TARGET,
+    Move,
+    is_answer_of,
+    owner_after,
+)
+from ....model.object_ids import id_of
+from ....model.plan import VmOutcome
+from ....model.states import LcmState, VmState, vm_state_name
+from ..hosts import HELD, PLACES, ROOMS
+from ..store import compact
+from . import plan_guards
+from .disk_task_rows import text_of
+from .parts import Parts
+from .vm_rows import orders_of, vm_of
+
+# What the history calls a move, and what became of it.
+ACTIONS = {LIVE: "live-migrate", COLD: "migrate"}
+# In errors that only say that the other host has failed: that host's own error says more.
+_OF_THE_OTHER = ("the other host", "the other one", "that host says")
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Says what an answer came to.
+    touched: the machine is another than it was.
+    outcome: what is to be recorded as that of any decision; None for nothing.
+    reason: stands in place of the error of that outcome, "" for that."""
+
+    touched: bool = False
+    outcome: VmOutcome | None = None
+    reason: str = ""
+
+
+def move_of(row: sqlite3.Row) -> Move:
+    """Return the newest move of a machine that has ever moved, or was to."""
+    return from_plain(Move, json.loads(row["move"]))
+
+
+def write(parts: Parts, vm_id: int, move: Move) -> None:
+    parts.store.db.execute("UPDATE vms SET move = ? WHERE id = ?", (compact(to_plain(move)), vm_id))
+
+
+def role_in(move: Move, host: str) -> str:
+    """Return the role of a host in a move, "" for another host."""
+    return SOURCE if host == move.source else TARGET if host == move.target else ""
+
+
+def is_awaited(row: sqlite3.Row) -> bool:
+    """Return whether it is known whose the machine is after a move, and that host has not said in which state it has
+    it."""
+    if not row["move"] or row["move_host"] is not None or row["settled"]:
+        return False
+    return bool(row["generation"] == move_of(row).generation + 1)
+
+
+def why_foreign(row: sqlite3.Row, outcome: VmOutcome, host: str) -> str | None:
+    """Return what is wrong with an answer about a machine by its newest move; "" if the host may answer so, and None
+    if the move does not tell.
+    row: move, generation, and the name of its host, as `host`."""
+    move = move_of(row) if row["move"] else None
+    role = role_in(move, host) if move is not None else ""
+    if outcome.moved and not role:
+        return f"{outcome.moved!r}, and it has no part in a move of it"
+    if outcome.moved and not is_answer_of(role, outcome.moved):
+        return f"{outcome.moved!r}, which only the other host of its move can say"
+    # Until it moved it was the source's, and both may tell of the move.
+    if move is not None and role and outcome.generation <= move.generation:
+        return ""
+    return None
+
+
+def settle(parts: Parts, row: sqlite3.Row, outcome: VmOutcome, host: str) -> Settled:
+    """Take over what a host says of a machine that moves or has moved."""
+    move = move_of(row)
+    role = role_in(move, host)
+    if row["move_host"] is not None:
+        if not role or outcome.generation != row["generation"]:
+            return Settled()
+        return _decide(parts, row, move, role, outcome)
+    own = row["host_id"] is not None and parts.hosts.by_id()[row["host_id"]].name == host
+    if is_awaited(row) and role and outcome.generation in (move.generation, row["generation"]):
+        return _confirm(parts, row, move, role, outcome, own)
+    if own:
+        return Settled(outcome=replace(outcome, moved=""))
+    # What another host did while it had the machine is no decision of now; what it says of the move may be told.
+    decided = row["settled"] and outcome.generation == row["generation"] == move.generation
+    return _second(parts, row, move, outcome) if decided and role else Settled()
+
+
+def _decide(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmOutcome) -> Settled:
+    """Take over the first answer that tells whose the machine is, or that a host can't say so."""
+    owner = owner_after(outcome.moved)
+    error = text_of(outcome.error)
+    if owner is None:
+        error = error or f"host {move.source if role == SOURCE else move.target} can't say yet what became of it"
+        return Settled(_note(parts, row, f"{_still(move)}: {error}"))
+    if owner == TARGET:
+        _hand_over(parts, row, move, found=role == TARGET)
+    else:
+        _give_up(parts, row, move)
+    if owner == role and _is_brought(row, outcome):
+        _note_found(parts, row, move)
+        return Settled(True, _as_ordinary(move, owner, outcome, row["generation"]))
+    if owner != role and owner == TARGET:
+        error = f"it has left host {move.source}, and host {move.target} has not answered that it has it"
+    elif owner != role:
+        error = error or f"it has not moved to host {move.target}, which does not have it"
+    _await(parts, row, move, owner, error)
+    return Settled(True)
+
+
+def _confirm(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmOutcome, own: bool) -> Settled:
+    """Take over an answer about a machine of which it is decided whose it is, and not known yet how it is there."""
+    error = text_of(outcome.error)
+    if not own:
+        says_more = bool(outcome.moved) and _is_little(row["error"]) and not _is_little(error)
+        return Settled(says_more and _note(parts, row, error))
+    if outcome.moved in (HAS_LEFT, IS_ABSENT):
+        return _lose(parts, row, move)
+    if outcome.generation != row["generation"] and not outcome.moved:
+        return Settled()
+    of_move = outcome.moved or outcome.state == "UNKNOWN"
+    if of_move and not _is_brought(row, outcome):
+        better = error and (not row["error"] or not _is_little(error))
+        return Settled(bool(better) and _note(parts, row, error))
+    # A move that was given up has failed, however well the machine does where it was.
+    reason = row["error"] if role == SOURCE and _is_little(error) else ""
+    parts.port_rows.drop_of_host(row["id"], _other_id(parts, row, move))
+    if outcome.moved:
+        outcome = _as_ordinary(move, role, outcome, row["generation"])
+    return Settled(True, outcome, reason)
+
+
+def _second(parts: Parts, row: sqlite3.Row, move: Move, outcome: VmOutcome) -> Settled:
+    """Take over what the host without the machine says after the other one's answer has settled its move."""
+    error = text_of(outcome.error)
+    if outcome.moved in (HAS_STAYED, HAS_ARRIVED):
+        host = parts.hosts.by_id()[row["host_id"]].name
+        error = (
+            f"host {move.source} and host {move.target} both say that they have it, and the catalog has it on host "
+            f"{host}: look at both before anything else is done about it"
+        )
+        return Settled(_note(parts, row, error))
+    # Both have failed: what is kept is the error that says why.
+    fails = outcome.moved == IS_ABSENT and row["error"] and _is_little(row["error"])
+    return Settled(bool(fails) and not _is_little(error) and _note(parts, row, error))
+
+
+def _is_brought(row: sqlite3.Row, outcome: VmOutcome) -> bool:
+    """Return whether the host of the machine need not be told to bring it into its state: it is in that, or failed in
+    a way that another plan does not mend by itself."""
+    if outcome.error is None:
+        return bool(outcome.state == row["wanted"])
+    return row["wanted"] != "RUNNING" or outcome.state not in ("POWEROFF", "UNKNOWN")
+
+
+def _as_ordinary(move: Move, owner: str, outcome: VmOutcome, generation: int) -> VmOutcome:
+    """Return the answer as that of any decision. A machine that was started anew at the target is what it is to be; one
+    that ran on, or is where it was, has what it had."""
+    anew = owner == TARGET and move.way == COLD and outcome.error is None
+    return replace(
+        outcome, generation=generation, moved="", fitted=anew, waits=False if anew else outcome.waits, stays=()
+    )
+
+
+def _hand_over(parts: Parts, row: sqlite3.Row, move: Move, found: bool) -> None:
+    """Make the machine the target's: what it needs there is held already. found: the target has said that it has it.
+    Else it keeps its port at the source, which nobody else gets, until the target does."""
+    vm_id, source = row["id"], row["host_id"]
+    parts.hosts.promise(source, -row["memory"] - row["kept_memory"], -row["overhead"], -row["cpu"], -1)
+    if found:
+        parts.port_rows.drop_of_host(vm_id, source)
+    else:
+        parts.port_rows.hold(vm_id, source)
+    vm = vm_of(row)
+    if vm.graphics is not None and vm.graphics.port != move.port:
+        parts.rows.write_body(vm_id, replace(vm, graphics=replace(vm.graphics, port=move.port)))
+    parts.store.db.execute(
+        "UPDATE vms SET host_id = move_host, move_host = NULL, overhead = ?, away = ? WHERE id = ?",
+        (move.overhead, "" if move.away == move.target else move.away, vm_id),
+    )
+    plan_guards.forget(parts.store, source)
+    parts.store.drop(HELD, ROOMS, PLACES)
+
+
+def _give_up(parts: Parts, row: sqlite3.Row, move: Move) -> None:
+    """Leave the machine where it was: what was held for it at the target is free."""
+    target = row["move_host"]
+    parts.hosts.promise(target, -row["memory"] - row["kept_memory"], -move.overhead, -row["cpu"], -1)
+    parts.port_rows.drop_of_host(row["id"], target)
+    parts.store.db.execute("UPDATE vms SET move_host = NULL WHERE id = ?", (row["id"],))
+    plan_guards.forget(parts.store, target)
+    parts.store.drop(HELD, ROOMS, PLACES)
+
+
+def _take_back(parts: Parts, row: sqlite3.Row, move: Move) -> None:
+    """Make a machine the source's again of which the target says that it does not have it."""
+    source = next((host for host in parts.hosts.pool() if host.name == move.source), None)
+    if source is None or source.id == row["host_id"]:
+        return
+    vm = vm_of(row)
+    held, overhead = row["memory"] + row["kept_memory"], source.overhead.of(row["memory"], vm.most_vcpus)
+    parts.hosts.promise(row["host_id"], -held, -row["overhead"], -row["cpu"], -1)
+    parts.hosts.promise(id_of(source), held, overhead, row["cpu"], 1)
+    port = parts.port_rows.only_on(row["id"], id_of(source))
+    if vm.graphics is not None and port:
+        parts.rows.write_body(row["id"], replace(vm, graphics=replace(vm.graphics, port=port)))
+    parts.store.db.execute("UPDATE vms SET host_id = ?, overhead = ? WHERE id = ?", (source.id, overhead, row["id"]))
+    plan_guards.forget(parts.store, row["host_id"])
+    parts.store.drop(HELD, ROOMS, PLACES)
+
+
+def _await(parts: Parts, row: sqlite3.Row, move: Move, owner: str, why: str) -> None:
+    """Have the machine's host bring it into the state that is wanted of it, by its next plan. It is a decision of its
+    own: what this host still says of the move counts only if that is so already."""
+    vm_id, starts = row["id"], row["wanted"] == "RUNNING"
+    lcm = LcmState.UNKNOWN if owner == SOURCE else LcmState.BOOT_MIGRATE if starts else LcmState(row["lcm_state"])
+    parts.store.db.execute(
+        "UPDATE vms SET settled = 0, generation = generation + 1, state = ?, lcm_state = ?, error = ? WHERE id = ?",
+        (VmState.ACTIVE, lcm, why, vm_id),
+    )
+    _note_found(parts, row, move)
+    host = move.target if owner == TARGET else move.source
+    parts.rows.remember([(vm_id, host, lcm.name, ACTIONS[move.way], why)], parts.now())
+
+
+def _note_found(parts: Parts, row: sqlite3.Row, move: Move) -> None:
+    """Note that a machine which was powered off to move is not as it was found before: it is started anew."""
+    if move.way == COLD:
+        text = machine_orders.write(replace(orders_of(row), found="POWEROFF"))
+        parts.store.db.execute("UPDATE vms SET orders = ? WHERE id = ?", (text, row["id"]))
+
+
+def _lose(parts: Parts, row: sqlite3.Row, move: Move) -> Settled:
+    """Note that neither host has the machine as it ran, by what they say. Its disks are where it was: nothing is
+    cleared away before it was found where it went. Nobody starts it from these but by a user's word."""
+    why = (
+        f"host {move.source} says that it has left for host {move.target}, and that it is not there; state: running "
+        f"starts it again from its disks on host {move.source}"
+    )
+    _take_back(parts, row, move)
+    before = orders_of(row)
+    orders = machine_orders.write(machine_orders.after_outcome(before, row["generation"], failed=True, done=False))
+    parts.store.db.execute(
+        "UPDATE vms SET settled = 1, state = ?, lcm_state = ?, error = ?, orders = ? WHERE id = ?",
+        (VmState.ACTIVE, LcmState.UNKNOWN, why, orders, row["id"]),
+    )
+    parts.rows.remember([(row["id"], move.source, "UNKNOWN", ACTIONS[move.way], why)], parts.now())
+    return Settled(True)
+
+
+def note_silence(parts: Parts, host: str) -> list[int]:
+    """Note on the machines that move from or to a host that it did not answer. Return their ids."""
+    noted = []
+    for row in parts.store.rows("SELECT * FROM vms WHERE move_host IS NOT NULL ORDER BY id"):
+        move = move_of(row)
+        if role_in(move, host) and _note(parts, row, f"{_still(move)}: host {host} did not answer"):
+            noted.append(row["id"])
+    return noted
+
+
+def gone_for_good(parts: Parts, host_id: int, name: str) -> None:
+    """Decide all open moves in which a host takes part that is gone for good with all on it. It is called before its
+    machines end. What it had sent may not be whole: nobody starts that but by a user's word."""
+    rows = parts.store.rows("SELECT * FROM vms WHERE move_host IS NOT NULL AND ? IN (host_id, move_host)", host_id)
+    for row in rows:
+        move = move_of(row)
+        if row["move_host"] == host_id:
+            _give_up(parts, row, move)
+            _await(parts, row, move, SOURCE, f"host {name}, to which it was to move, is gone for good")
+            continue
+        _hand_over(parts, row, move, found=True)
+        why = (
+            f"host {name}, from which it was moving, is gone for good, and what host {move.target} has of it may not "
+            "be whole; state: running starts it from that"
+        )
+        parts.store.db.execute(
+            "UPDATE vms SET settled = 1, generation = generation + 1, state = ?, lcm_state = ?, error = ?, orders = ?"
+            " WHERE id = ?",
+            (VmState.ACTIVE, LcmState.UNKNOWN, why, machine_orders.EMPTY, row["id"]),
+        )
+        parts.rows.remember([(row["id"], move.target, "UNKNOWN", ACTIONS[move.way], why)], parts.now())
+
+
+def has_come(row: sqlite3.Row) -> bool:
+    """Return whether a machine was found on the host that has it by now: what its former host keeps is of no use."""
+    return vm_state_name(row["state"], row["lcm_state"]) in ("RUNNING", "POWEROFF", "SUSPENDED", "DONE")
+
+
+def _note(parts: Parts, row: sqlite3.Row, error: str) -> bool:
+    """Write an error, and return whether it is another than there was."""
+    if row["error"] == error:
+        return False
+    parts.store.db.execute("UPDATE vms SET error = ? WHERE id = ?", (error, row["id"]))
+    return True
+
+
+def _still(move: Move) -> str:
+    return (
+        f"it is not known whether it has moved from host {move.source} to host {move.target}, and it is started "
+        "nowhere until both were asked"
+    )
+
+
+def _other_id(parts: Parts, row: sqlite3.Row, move: Move) -> int | None:
+    """Return the id of that host of a decided move which does not have the machine; None if it is no more."""
+    ids = (number for number, host in parts.hosts.by_id().items() if role_in(move, host.name))
+    return next((number for number in ids if number != row["host_id"]), None)
+
+
+def _is_little(text: str) -> bool:
+    return not text or any(words in text for words in _OF_THE_OTHER)
