@@ -31,6 +31,7 @@ import image_check
 import image_formats
 import images
 import modules
+import moves
 import networks
 import northbound
 import ovn_again
@@ -53,6 +54,7 @@ BENCHMARKS: dict[str, Callable[[int], Iterator[Row]]] = {
     "provisioning": provisioning.rows,
     "again": again.rows,
     "running_machines": running_machines.rows,
+    "moves": moves.rows,
     "idle_hosts": idle_hosts.rows,
     "containers": containers.rows,
     "planning": planning.rows,

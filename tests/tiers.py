@@ -36,6 +36,7 @@ TEST = (
     *(
         "test_late_runs",
         "test_lxc_site",
+        "test_moves",
         "test_nebula_image",
         "test_nebula_ovn",
         "test_network_uplinks",
@@ -178,6 +179,21 @@ SUITES = {
             *("test_second_runs_ovn", "test_tenants"),
         ),
         minutes=15,
+    ),
+    "fleet": Suite(
+        subjects=(
+            *(f"{UTILS}/hypervisors/moves", f"{UTILS}/model/move.py", f"{UTILS}/reconcile/vms/move_rounds.py"),
+            *(f"{UTILS}/hypervisors/carry_out/{name}.py" for name in ("arrival", "departure", "moves", "fence")),
+            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("migration", "migration_calls")),
+            f"{UTILS}/hypervisors/libvirt/arriving_definition.py",
+            *(f"{UTILS}/engines/embedded/vms/{name}.py" for name in ("moving", "move_records")),
+            *(f"roles/vm/tasks/{name}.yml" for name in ("maintain", "maintenance", "move", "moves", "relocate")),
+            *("playbooks/maintenance.yml", "plugins/filter/between_hosts.py", "plugins/filter/meeting_places.py"),
+            "extensions/molecule/fleet",
+        ),
+        files=("test_fleet", "test_move_faults", "test_role_moves"),
+        scenarios=("fleet",),
+        minutes=25,
     ),
     "install": Suite(
         subjects=(
@@ -330,8 +346,9 @@ NEEDS = {
             "test_late_runs",
             "test_lost_catalog",
         ),
-        *("test_mixed_hosts", "test_nic_aliases", "test_nodes"),
-        *("test_molecule", "test_power_cut", "test_role_install_os", "test_role_transfer", "test_role_transfer_life"),
+        *("test_fleet", "test_mixed_hosts", "test_move_faults", "test_moves", "test_nic_aliases", "test_nodes"),
+        *("test_molecule", "test_power_cut", "test_role_install_os", "test_role_moves", "test_role_transfer"),
+        "test_role_transfer_life",
         *("test_runs_at_once", "test_saving", "test_secrets", "test_site", "test_site_life", "test_stock_host"),
         *("test_stock_containers", "test_stock_injection", "test_stock_switches", "test_verify", "test_xen"),
         *("test_stock_tunnels", "test_xen_libvirt", "test_xen_migration", "test_xen_switches", "test_xen_tenants"),

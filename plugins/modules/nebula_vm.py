@@ -229,10 +229,11 @@ options:
     description:
       - Whether the machine moves when it is on another host than O(host) says, and how.
       - V(never) leaves it where it is, and tells the difference. With V(live) it runs on meanwhile, and its disks come
-        with its memory. With V(cold) it is powered off, its disks are copied, and it is started there if it ran. V(all)
-        is V(live) for a machine that runs, and V(cold) for one that is off.
-      - A machine that is off has nothing to be interrupted. So it moves with V(live), too, and stays off.
-      - With O(state=migrated) it moves also where this says V(never).
+        with its memory; one that is off stays where it is, and that is a difference.
+      - V(all) moves it as it is, one that runs as with V(live). One that is off stays off, and its disks are copied.
+      - With V(cold) it is powered off, as O(hard) and O(shutdown_timeout) say, its disks are copied, and it is started
+        there if it ran.
+      - With O(state=migrated) it moves also where this says V(never), and also one that is off where this says V(live).
       - With O(vms), that of all items which do not say themselves.
     type: str
     choices: [never, live, cold, all]
@@ -647,6 +648,8 @@ moves:
     target: {description: "Where it is expected to go, as far as that is known by now.", type: str}
     way: {description: "V(live) or V(cold), as far as that is known by now.", type: str}
     size: {description: How many MiB of its disks and memory are copied at most., type: int}
+    hard: {description: "Whether it is powered off at once, where it is for its move.", type: bool}
+    shutdown_timeout: {description: How many seconds its guest has for that otherwise., type: int}
 move_rounds:
   description: How often O(moves) is to be given until all of RV(moves) have moved.
   returned: always

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Nodes that carry out plans beside each other, as two hosts of a move do, without Ansible around them: what the tests of
-moves and their faults have in common."""
+"""Nodes that carry out plans beside each other, as two hosts of a move do, without Ansible around them: what the tests
+of moves and their faults have in common."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,15 +42,18 @@ PATHS = (str(CHECKOUT / "collections"), str(CHECKOUT / "tests" / "tools"), "/usr
 MEETING, LIMIT = 5, 60
 # A boot sector that says B once, then writes a running number to the serial port for ever: whoever goes on without its
 # memory begins again.
-COUNTING = bytes.fromhex(
-    "fa31c08ed8baf803b042ee31db"  # cli; ds = 0; 'B'; ebx = 0
-    "43"  # next: inc bx
-    "b90000"  # mov cx, 0
-    "e2fe"  # loop $: a pause
-    "e2fe"
-    "89d8c1e80c240f0441ee"  # mov ax, bx; shr ax, 12; and al, 15; add al, 'A'; out dx, al
-    "ebee"
-).ljust(510, b"\0") + b"\x55\xaa"
+COUNTING = (
+    bytes.fromhex(
+        "fa31c08ed8baf803b042ee31db"  # cli; ds = 0; 'B'; ebx = 0
+        "43"  # next: inc bx
+        "b90000"  # mov cx, 0
+        "e2fe"  # loop $: a pause
+        "e2fe"
+        "89d8c1e80c240f0441ee"  # mov ax, bx; shr ax, 12; and al, 15; add al, 'A'; out dx, al
+        "ebee"
+    ).ljust(510, b"\0")
+    + b"\x55\xaa"
+)
 
 _PREPARE = """
 import json, os, shutil, sys
@@ -87,6 +91,23 @@ asked = json.load(sys.stdin)
 driver = KvmDriver()
 print(json.dumps(to_plain(poll(driver, asked["root"], asked["host"], asked["catalog"]))))
 driver.close()
+"""
+
+
+# mount(8) looks for what it mounts in the namespace of the target: open_tree(2) takes it from here.
+_SHARE = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+place, init, path = sys.argv[1:]
+tree = libc.syscall(428, -100, place.encode(), 1 | os.O_CLOEXEC)
+namespace = os.open(f"/proc/{init}/ns/mnt", os.O_RDONLY)
+root = os.open(f"/proc/{init}/root", os.O_RDONLY)
+if tree < 0 or libc.setns(namespace, 0x20000):
+    sys.exit(os.strerror(ctypes.get_errno()))
+os.fchdir(root)
+os.chroot(".")
+if libc.syscall(429, tree, b"", -100, path.encode(), 4):
+    sys.exit(os.strerror(ctypes.get_errno()))
 """
 
 
@@ -132,9 +153,7 @@ class Fleet:
             Acting(host, _PREPARE, {"root": ROOT, "image": image, "base": self.base}).result()
 
     def vm(self, vm_id: int, **changes: Any) -> Vm:
-        base = Disk(
-            0, "vda", image="base", image_uuid="b", source=self.base, format="qcow2", size=self.size
-        )
+        base = Disk(0, "vda", image="base", image_uuid="b", source=self.base, format="qcow2", size=self.size)
         vm = Vm(
             vm_id,
             str(uuid.uuid5(uuid.UUID(self.catalog), str(vm_id))),
@@ -154,7 +173,10 @@ class Fleet:
 
     def act(self, plans: Mapping[str, Plan], **environment: Mapping[str, str]) -> dict[str, Acting]:
         """The plans, all at the same time. environment: by host."""
-        return {name: Acting(self.hosts[name], _APPLY, self.asked(plan), **environment.get(name, {})) for name, plan in plans.items()}
+        return {
+            name: Acting(self.hosts[name], _APPLY, self.asked(plan), **environment.get(name, {}))
+            for name, plan in plans.items()
+        }
 
     def asked(self, plan: Plan) -> dict[str, Any]:
         return {
@@ -181,7 +203,14 @@ class Fleet:
         return outcomes_of(self.act({host: self.plan(host, *planned, number=number)})[host].result())
 
     def moves(
-        self, source: str, target: str, *vms: Vm, way: str = LIVE, wanted: str = "RUNNING", limit: int = LIMIT, **orders: Any
+        self,
+        source: str,
+        target: str,
+        *vms: Vm,
+        way: str = LIVE,
+        wanted: str = "RUNNING",
+        limit: int = LIMIT,
+        **orders: Any,
     ) -> dict[str, Plan]:
         """The two plans of a move; the token of a machine is told by its id and the plan."""
         number = self.next()
@@ -266,7 +295,29 @@ class Fleet:
             for name in names:
                 host.run("virsh", "destroy", name, check=False)
                 host.run("virsh", "undefine", name, check=False)
+            host.run("umount", f"{ROOT}/datastores/0", check=False)
             host.run("rm", "-rf", ROOT)
+
+
+@contextmanager
+def a_fleet() -> Iterator[Fleet]:
+    place = Path(os.environ["NEBULA_WORLD"])
+    raw, base = place / "base.raw", place / "base.qcow2"
+    raw.write_bytes(COUNTING.ljust(1 << 20, b"\0"))
+    subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(base)], check=True)
+    fleet = Fleet(str(base), 1)
+    try:
+        yield fleet
+    finally:
+        fleet.close()
+
+
+def share(place: Path, hosts: Iterable[Host], path: str) -> None:
+    """Have nodes see the same directory at this path, as by NFS. It goes with their mount namespaces."""
+    for host in hosts:
+        host.run("mkdir", "-p", path)
+        program = [sys.executable, "-c", _SHARE, str(place), str(host.init), path]
+        subprocess.run(program, check=True, capture_output=True)
 
 
 def token_of(vm: Vm, number: int) -> str:

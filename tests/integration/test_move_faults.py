@@ -10,12 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-import subprocess
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 import pytest
-from faults import Faults
 from in_world import in_nodes
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
@@ -29,9 +26,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.move import
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.tests.integration.fleet import ROOT, Acting, Fleet, outcomes_of
+from ansible_collections.nebula.provision.tests.integration.fleet import ROOT, Acting, Fleet, a_fleet, outcomes_of
 from ansible_collections.nebula.provision.tests.integration.kvm_node import BOOTED, wait_for
-from ansible_collections.nebula.provision.tests.integration.test_fleet import a_fleet
 
 SOURCE, TARGET = "node1", "node2"
 HOSTS = (SOURCE, TARGET)
@@ -71,7 +67,9 @@ class Scene:
         else:
             qemu = self.fleet.hosts[SOURCE]
             pid = qemu.run("cat", "/run/libvirt/qemu/one-1.pid").stdout.strip()
-            wait_for(lambda: qemu.run("test", "-e", f"/proc/{pid}", check=False).returncode != 0, "its end at the source")
+            wait_for(
+                lambda: qemu.run("test", "-e", f"/proc/{pid}", check=False).returncode != 0, "its end at the source"
+            )
 
     def answers(self) -> dict[str, str]:
         """What both hosts say became of it, by host; nothing of one that was killed, or whose libvirtd was."""
@@ -225,10 +223,13 @@ def test_the_link_is_cut_at_the_switch() -> None:
 def test_the_hosts_do_not_reach_each_other() -> None:
     with a_fleet() as fleet:
         scene = Scene(fleet)
-        fleet.hosts[TARGET].run("nft", "add table inet cut; add chain inet cut in { type filter hook input priority 0; };"
-                                " add rule inet cut in tcp dport 49152 drop")  # fmt: skip
-        scene.begin()
-        results = {name: outcomes_of(acting.result())[0] for name, acting in scene.acting.items()}
+        rules = "add table inet cut; add chain inet cut in { type filter hook input priority 0; }; add rule inet cut in"
+        fleet.hosts[TARGET].run("nft", f"{rules} tcp dport 49152 drop")
+        try:
+            scene.begin()
+            results = {name: outcomes_of(acting.result())[0] for name, acting in scene.acting.items()}
+        finally:
+            fleet.hosts[TARGET].run("nft", "delete table inet cut")
         assert {name: each.moved for name, each in results.items()} == {SOURCE: HAS_STAYED, TARGET: IS_ABSENT}
         assert "nebula_move_address" in (results[SOURCE].error or {})["remedy"]
         assert scene.end(boots=1) == SOURCE
@@ -249,7 +250,7 @@ def test_the_disk_of_the_target_is_full(way: str) -> None:
             scene.begin()
             results = {name: outcomes_of(acting.result())[0] for name, acting in scene.acting.items()}
             assert {name: each.moved for name, each in results.items()} == {SOURCE: HAS_STAYED, TARGET: IS_ABSENT}
-            assert "MiB are free" in (results[TARGET].error or {})["found"]
+            assert "MiB are free" in (results[TARGET].error or {})["found"], results[TARGET].error
             assert "MiB are free" in (results[SOURCE].error or {})["found"]
             assert scene.end(boots=1) == SOURCE
         finally:

@@ -49,6 +49,7 @@ class VmRecord:
     waits: what it gets at its next start: part, found and wanted of each, without secrets.
     loses: some of these are disks or NICs that it is to have no more.
     recreates: it is to be made anew, which its host failed to do.
+    settled: its host has said what became of the newest decision about it.
     moving: the host that it moves to, as long as it is not known where it is, and that it is as wanted there; nothing
     else is decided about it.
     away: the host that it is away from until that is out of maintenance.
@@ -100,6 +101,7 @@ class VmRecord:
     hardware_version: int = 0
     moving: str = ""
     away: str = ""
+    settled: bool = True
 
 
 @dataclass(frozen=True)
@@ -434,13 +436,15 @@ class VmsPort(abc.ABC):
         away: str = "",
         hosts: Sequence[str] | None = None,
         peers: Collection[str] | None = None,
+        orders: VmOrders | None = None,
     ) -> VmRecord:
         """Decide that the machine moves to another host, where it is to be in the state in which it is. Raise an error,
         and change nothing, where it can't, or is not to have any further decision yet. Of engines with "plans".
         target: "" for the scheduler's choice of those where it can be.
         way: LIVE or COLD (model/move.py); "" for LIVE if it runs, else COLD.
         away: the host to which it is to return after maintenance, "" if it moves for good.
-        hosts: of this run; None for all. peers: those at which others arrive to bring machines; None for all."""
+        hosts: of this run; None for all. peers: those at which others arrive to bring machines; None for all.
+        orders: how it is powered off where that is part of the way; None for the usual ones."""
         raise Unsupported(f"machine {vm_id}: move to another host", "this engine moves no machines")
 
     def stay(self, vm_id: int) -> VmRecord:

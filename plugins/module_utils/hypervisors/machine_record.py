@@ -41,7 +41,8 @@ class Record:
     devices: what the log last said of its disks, NICs and the like, by their names; empty where an earlier release
     said nothing.
     exact: the context is filled in as those of new machines are; no context of an earlier release was.
-    waits: some of it changes at its next start: what names the run since which that is so; "" if nothing does."""
+    waits: some of it changes at its next start: what names the run since which that is so; "" if nothing does.
+    coming: the token of the move by which it comes here, until it has left its old host: its files are a copy."""
 
     catalog: str
     vm_id: int
@@ -58,6 +59,7 @@ class Record:
     devices: Mapping[str, str] = field(default_factory=dict)
     exact: bool = False
     waits: str = ""
+    coming: str = ""
 
 
 def is_left_behind(name: str) -> bool:

@@ -43,7 +43,8 @@ class Move:
     asked: both hosts are only asked what became of it: another run may have begun it.
     port: of its graphics on the target, 0 if it has none.
     overhead: MiB that it takes there beside its memory.
-    away: the host from which it is away until that is out of maintenance, "" if it moves for good."""
+    away: the host from which it is away until that is out of maintenance, "" if it moves for good.
+    source_doubt, target_doubt: why that host does not tell whose the machine is, "" if it was not asked yet."""
 
     token: str
     source: str
@@ -54,6 +55,8 @@ class Move:
     port: int = 0
     overhead: int = 0
     away: str = ""
+    source_doubt: str = ""
+    target_doubt: str = ""
 
 
 @dataclass(frozen=True)

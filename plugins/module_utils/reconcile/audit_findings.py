@@ -21,6 +21,7 @@ from ..model.datastore import SYSTEM
 from ..model.disk import IMAGES, TAR, Disk
 from ..model.image_operations import returning_host
 from ..model.installation_marks import MARK, starts_with_host
+from ..model.move import ARRIVED, CLEARED
 from ..model.network import Network
 from ..model.network_drivers import OVSWITCH, WITH_BRIDGE
 from ..model.object_ids import FIRST_CONTAINER
@@ -162,13 +163,20 @@ def _without_moves(ledger: Ledger, node: Observed, seen: Inventory) -> tuple[Inv
     """Return what is on the node without what moves of machines bring there or have left there, and the machines that
     have left something."""
     coming = ledger.coming_to(node.host)
-    known = {each.vm_id: ledger.vm(each.vm_id) for each in node.moves if each.vm_id not in coming}
+    # Of a move that has come to its end the host has nothing but the note.
+    kept = [each.vm_id for each in node.moves if each.stage not in (CLEARED, ARRIVED) and each.vm_id not in coming]
+    known = {vm_id: ledger.vm(vm_id) for vm_id in kept}
     elsewhere = {vm_id: vm for vm_id, vm in known.items() if vm is not None and vm.host != node.host}
     if not coming and not elsewhere:
         return seen, []
     passed = {*coming, *elsewhere}
 
+    # A directory is there before its mark is.
+    unmarked = {str(vm_id) for vm_id in coming}
+
     def is_passed(found: Domain | VmDirectory) -> bool:
+        if isinstance(found, VmDirectory) and not found.catalog:
+            return found.name in unmarked
         return found.catalog == ledger.catalog and found.vm_id in passed
 
     there = {each.vm_id for each in filter(is_passed, seen.domains)}

@@ -378,7 +378,18 @@ class Audit:
         for row, _vm in machines:
             state = vm_state_name(row["state"], row["lcm_state"])
             why = f" ({row['error']})" if row["error"] else ""
-            if not row["settled"]:
+            if row["move_host"] is not None:
+                move = move_of(row)
+                found = (
+                    f"it moves from host {move.source} to host {move.target}, and what became of that is not known yet"
+                    f"{why}"
+                )
+                remedy = (
+                    "Run playbook nebula.provision.site again, with both hosts in the run: they are asked; if one of "
+                    "them is gone for good, nebula.provision.forget_host"
+                )
+                yield Finding("machine-unfinished", row["host"] or "", _machine_named(row), found, remedy, UNFINISHED)
+            elif not row["settled"]:
                 found = f"it is to be {row['wanted']}, and its host has not done that yet{why}"
                 yield Finding("machine-unfinished", row["host"] or "", _machine_named(row), found, again, UNFINISHED)
             elif LcmState.__members__.get(state) in FAILURES:

@@ -20,7 +20,7 @@ from ...model.disk import DiskFiles
 from ...model.move import ARRIVED, COMING, HAS_ARRIVED, IS_ABSENT, LEAVING, LEFT, LIVE, PlannedMove
 from ...storage import machine_disks
 from ...storage.datastore_layout import disk_path, hypervisor_group, require_space
-from ..machine_record import Record
+from ..machine_record import Record, read_record
 from ..moves import file_streams, node_moves
 from ..moves.node_moves import NodeMove
 from ..moves.passage import Channel, Meeting
@@ -50,31 +50,44 @@ def take_in(job: Job, move: PlannedMove, meeting: Meeting) -> str:
         raise _undecided(asked, move)
     if entry is not None and entry.stage in (COMING, LEAVING, LEFT):
         remove_copy(job, entry)
-    if os.path.lexists(job.directory) or job.common.driver.state(job.mark) is not None:
-        raise Conflict(
-            asked,
-            f"host {job.common.plan.host} has a machine or files of this number already ({job.directory})",
-            "Playbook nebula.provision.audit says whose they are. Move them away first",
-        )
-    node_moves.write(root, departure.entry_of(job, move, COMING))
-    channel = None
+    channel = meeting.wait(move.meeting, asked)
+    noted = False
     try:
-        channel = meeting.wait(move.meeting, asked)
+        offer = channel.receive(departure.ANSWER_SECONDS)
+        shared = os.path.lexists(departure.proof_of_sharing(job, move))
+        _refuse_present(job, shared, asked)
+        fence.check_current(job)
+        node_moves.write(root, departure.entry_of(job, move, COMING, shared))
+        noted = True
+        if not shared:
+            # On the disk with the directory: a copy is known as one whatever comes.
+            job.record = replace(job.record, coming=move.token)
         with fence.hold(job):
-            return _take_in(job, move, meeting, channel, asked)
+            return _take_in(job, move, meeting, channel, offer, shared, asked)
     except Undecided:
         raise
     except BaseException as error:
         if has_arrived(job, move):
             raise
-        if channel is not None and isinstance(error, NebulaError):
+        if isinstance(error, NebulaError):
             with contextlib.suppress(NebulaError):
                 channel.send(refused=error.as_dict())
-        _remove_incoming(job)
+        if noted:
+            _remove_incoming(job, move.token)
         raise
     finally:
-        if channel is not None:
-            channel.close()
+        channel.close()
+
+
+def _refuse_present(job: Job, shared: bool, asked: str) -> None:
+    """Raise Conflict where this host has something in the machine's place already. shared: it sees the other host's
+    files of it."""
+    if (not shared and os.path.lexists(job.directory)) or job.common.driver.state(job.mark) is not None:
+        raise Conflict(
+            asked,
+            f"host {job.common.plan.host} has a machine or files of this number already ({job.directory})",
+            "Playbook nebula.provision.audit says whose they are. Move them away first",
+        )
 
 
 def has_arrived(job: Job, move: PlannedMove) -> bool:
@@ -82,26 +95,42 @@ def has_arrived(job: Job, move: PlannedMove) -> bool:
     return entry is not None and entry.token == move.token and entry.stage == ARRIVED
 
 
-def _take_in(job: Job, move: PlannedMove, meeting: Meeting, channel: Channel, asked: str) -> str:
-    offer = channel.receive(departure.ANSWER_SECONDS)
+def _take_in(
+    job: Job,
+    move: PlannedMove,
+    meeting: Meeting,
+    channel: Channel,
+    offer: Mapping[str, Any],
+    shared: bool,
+    asked: str,
+) -> str:
     if offer.get("way") != move.way:
         raise _nonsense(asked)
     own = machine_disks.own_disks(job.vm, job.directory, job.common.transfer.find)
     disks = _disks_of(offer, own, asked)
-    _check(job, sum(each["bytes"] for each in disks.values()))
-    channel.send(ready=True)
+    _check(job, 0 if shared else sum(each["bytes"] for each in disks.values()))
+    channel.send(shared=shared)
+    if not channel.receive(departure.ANSWER_SECONDS).get("go"):
+        raise _nonsense(asked)
+    seen, own = (own, {}) if shared else ({}, own)
     if move.way == LIVE:
-        _take_live(job, move, meeting, channel, offer, own, disks)
+        _take_live(job, move, meeting, channel, offer, own, disks, shared)
     else:
         _take_files(job, channel, own, {number: each["length"] for number, each in disks.items()})
         for number, file in own.items():
             machine_disks.take_in(file, f"disk {number} of virtual machine {job.vm.name}")
-    _keep_record(job, offer, with_context=move.way == LIVE)
+    if not shared:
+        _keep_record(job, offer, with_context=move.way == LIVE)
     for file in own.values():
         settle(file.path)
     sync_directory(job.directory)
     _wait_for_departure(channel, move, asked)
-    node_moves.write(job.common.root, departure.entry_of(job, move, ARRIVED))
+    node_moves.write(job.common.root, departure.entry_of(job, move, ARRIVED, shared))
+    for file in seen.values():
+        # The old host's libvirt takes them from whoever runs machines, where it can't see that others use them.
+        adopt(file.path, 0o660, -1, hypervisor_group())
+    # What runs here is another definition than what ran there.
+    job.record = replace(job.record, coming="", definition="")
     _bring_up(job, move, channel)
     return HAS_ARRIVED
 
@@ -152,11 +181,12 @@ def _take_live(
     offer: Mapping[str, Any],
     own: Mapping[int, DiskFiles],
     disks: Mapping[int, Mapping[str, int]],
+    shared: bool,
 ) -> None:
     for number, file in own.items():
         machine_disks.make_empty(file, disks[number]["size"])
     context = job.vm.context.disk_id if job.vm.context is not None else None
-    _take_files(job, channel, {}, {}, context)
+    _take_files(job, channel, {}, {}, None if shared else context)
     job.files = dict(
         machine_disks.prepare(
             job.vm, job.directory, job.common.transfer.find, lambda entry: definition.content_of(job.common, entry)
@@ -300,12 +330,19 @@ def _bring_up(job: Job, move: PlannedMove, channel: Channel) -> None:
     fence.write_final_record(job)
 
 
-def _remove_incoming(job: Job) -> None:
-    """Remove all of a copy that is not to become a machine."""
+def _remove_incoming(job: Job, token: str) -> None:
+    """Remove all of a copy that is not to become a machine. Its directory goes only if it says itself that it is this
+    copy."""
     job.common.driver.remove(job.mark)
-    if os.path.isdir(job.directory):
+    record = read_record(job.directory) if os.path.isdir(job.directory) else None
+    if record is not None and record.coming == token:
         machine_disks.remove(job.directory)
         removal.remove_directory(job)
+    else:
+        job.owned = False
+        # One that a killed run has just made has nothing in it.
+        with contextlib.suppress(OSError):
+            os.rmdir(job.directory)
     node_moves.remove(job.common.root, job.vm.vm_id)
 
 
@@ -317,7 +354,11 @@ def remove_copy(job: Job, entry: NodeMove) -> None:
             f"it runs on host {job.common.plan.host}, and by the catalog it is another host's",
             "Find out on which host it is to run, and end it on the other one",
         )
-    _remove_incoming(job)
+    if entry.stage in (LEAVING, LEFT):
+        departure.remove_left(job, entry.shared)
+        node_moves.remove(job.common.root, job.vm.vm_id)
+    else:
+        _remove_incoming(job, entry.token)
 
 
 def what_became(job: Job, move: PlannedMove) -> str:

@@ -14,6 +14,7 @@ from ...dataclass import replace
 from ...errors import HypervisorError, NebulaError, WrongState
 from ...host import vm_log
 from ...host.console import console_log
+from ...host.files import remove_file, write_atomically
 from ...model.dataclass_json import to_plain
 from ...model.disk import DiskFiles
 from ...model.move import CLEARED, COLD, HAS_LEFT, HAS_STAYED, LEAVING, LEFT, LIVE, PlannedMove
@@ -35,8 +36,14 @@ LOGS = (console_log.NAME, vm_log.NAME)
 ANSWER_SECONDS = 600.0
 
 
-def entry_of(job: Job, move: PlannedMove, stage: str) -> NodeMove:
-    return NodeMove(job.vm.vm_id, job.vm.uuid, move.token, stage, job.common.plan.catalog, move.way)
+def entry_of(job: Job, move: PlannedMove, stage: str, shared: bool) -> NodeMove:
+    return NodeMove(job.vm.vm_id, job.vm.uuid, move.token, stage, job.common.plan.catalog, move.way, shared)
+
+
+def proof_of_sharing(job: Job, move: PlannedMove) -> str:
+    """Return the file by which the other host knows that it sees the same directory. A run that was broken off leaves
+    it to the next one, which removes it by its name."""
+    return job.path(f".{move.token}.tmp")
 
 
 def leave(job: Job, move: PlannedMove, identity: Identity) -> str:
@@ -50,7 +57,7 @@ def leave(job: Job, move: PlannedMove, identity: Identity) -> str:
     caller = Caller(identity, move.token, move.address, move.port, move.certificate, asked)
     channel = caller.meet(move.meeting)
     try:
-        node_moves.write(job.common.root, entry_of(job, move, LEAVING))
+        _note(job, move, LEAVING)
         try:
             _give(job, move, caller, channel, state)
         except BaseException:
@@ -62,23 +69,39 @@ def leave(job: Job, move: PlannedMove, identity: Identity) -> str:
     return HAS_LEFT
 
 
+def _note(job: Job, move: PlannedMove, stage: str, shared: bool | None = None) -> None:
+    """Write the stage into the ledger. shared: None for what the ledger says already."""
+    if shared is None:
+        entry = node_moves.read(job.common.root, job.vm.vm_id)
+        shared = entry is not None and entry.token == move.token and entry.shared
+    node_moves.write(job.common.root, entry_of(job, move, stage, shared))
+
+
 def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: str | None) -> None:
     """Bring the machine to the other host, and write that it has left."""
     own = machine_disks.own_disks(job.vm, job.directory, job.common.transfer.find)
     offer = job.common.driver.offer(job.mark) if move.way == LIVE else ""
-    channel.send(
-        way=move.way,
-        definition=offer,
-        record=to_plain(job.record),
-        disks=[_described(number, file) for number, file in sorted(own.items())],
-        context=move.way == LIVE and job.vm.context is not None,
-    )
-    _answer(channel, "ready", move)
-    for name in LOGS:
+    proof = proof_of_sharing(job, move)
+    write_atomically(proof, move.token, mode=0o600)
+    try:
+        channel.send(
+            way=move.way,
+            definition=offer,
+            record=to_plain(job.record),
+            disks=[_described(number, file) for number, file in sorted(own.items())],
+        )
+        shared = _answer(channel, "shared", move)["shared"] is True
+    finally:
+        remove_file(proof)
+    if shared:
+        own = {}
+        _note(job, move, LEAVING, shared)
+    channel.send(go=True)
+    for name in LOGS if not shared else ():
         if os.path.isfile(job.path(name)):
             file_streams.send(channel, name, job.path(name), MOST_LOG)
     if move.way == LIVE:
-        if job.vm.context is not None:
+        if job.vm.context is not None and not shared:
             name = os.path.basename(disk_path(job.directory, job.vm.context.disk_id))
             file_streams.send(channel, name, job.path(name))
         channel.send(sent=True)
@@ -107,7 +130,7 @@ def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: 
         _answer(channel, "kept", move)
         fence.check_current(job)
     job.changed = True
-    node_moves.write(job.common.root, entry_of(job, move, LEFT))
+    _note(job, move, LEFT)
     with contextlib.suppress(NebulaError):
         channel.send(left=True)
 
@@ -141,7 +164,7 @@ def _stay(job: Job, move: PlannedMove, channel: Channel, state: str | None) -> N
     now = job.common.driver.settle_departure(job.mark)
     if now is None and move.way == LIVE:
         # libvirt has forgotten it, which it does only once all of it is on the other host.
-        node_moves.write(job.common.root, entry_of(job, move, LEFT))
+        _note(job, move, LEFT)
         with contextlib.suppress(NebulaError):
             channel.send(left=True)
         return
@@ -155,13 +178,17 @@ def bring_back(job: Job, now: str | None, before: str | None) -> None:
     """Have a machine go on that has not left. before: its state before the move."""
     if before != "RUNNING" or now == "RUNNING":
         return
+    planned = job.planned
     # The first error is the one to be shown; what is left undone, the next run does.
-    with contextlib.suppress(NebulaError):
-        if now == "UNKNOWN":
-            job.common.driver.start(job.mark)
-        else:
-            job.planned = _back(job.planned)
-            state_changes.carry_out(job)
+    try:
+        with contextlib.suppress(NebulaError):
+            if now == "UNKNOWN":
+                job.common.driver.start(job.mark)
+            else:
+                job.planned = _back(planned)
+                state_changes.carry_out(job)
+    finally:
+        job.planned = planned
 
 
 def _back(planned: PlannedVm) -> PlannedVm:
@@ -181,15 +208,20 @@ def _clear(job: Job, move: PlannedMove, channel: Channel) -> None:
         _answer(channel, "arrived", move)
     except NebulaError:
         return
-    remove_left(job)
-    node_moves.write(job.common.root, entry_of(job, move, CLEARED))
+    entry = node_moves.read(job.common.root, job.vm.vm_id)
+    remove_left(job, shared=entry is None or entry.shared)
+    _note(job, move, CLEARED)
 
 
-def remove_left(job: Job) -> None:
-    """Remove the definition, the disks and the directory of a machine that is another host's."""
+def remove_left(job: Job, shared: bool) -> None:
+    """Remove the definition, the disks and the directory of a machine that is another host's. shared: that host has the
+    same files."""
     job.common.driver.remove(job.mark)
     job.common.room.give_back(job.vm.vm_id)
-    if os.path.isdir(job.directory):
+    if shared:
+        # What is said of it in there, that host says.
+        job.owned = False
+    elif os.path.isdir(job.directory):
         machine_disks.remove(job.directory)
         removal.remove_directory(job)
 
@@ -208,7 +240,7 @@ def what_became(job: Job, move: PlannedMove) -> str:
         return HAS_LEFT
     now = job.common.driver.settle_departure(job.mark)
     if now is None and entry.way != COLD:
-        node_moves.write(root, entry_of(job, move, LEFT))
+        _note(job, move, LEFT)
         job.stage = "UNKNOWN"
         return HAS_LEFT
     if now == "UNKNOWN":

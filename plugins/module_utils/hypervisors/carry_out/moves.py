@@ -118,12 +118,11 @@ def _clear(common: Common, leftover: Leftover) -> None:
     ):
         return
     job = _job_of(common, leftover)
-    if not os.path.isdir(job.directory):
+    if entry.shared or not os.path.isdir(job.directory):
+        # Of shared files there is nothing to be removed here, and somebody may work on them elsewhere.
         arrival.remove_copy(job, entry)
         return
     with fence.hold(job):
-        if entry.stage in (LEAVING, LEFT) and common.driver.state(job.mark) == "RUNNING":
-            return
         arrival.remove_copy(job, entry)
 
 
@@ -133,4 +132,5 @@ def _job_of(common: Common, leftover: Leftover) -> Job:
     directory = vm_directory(common.root, leftover.vm_id)
     planned = PlannedVm(vm, generation=_NEWEST, wanted="POWEROFF")
     mark = Mark(common.plan.catalog, vm.vm_id, vm.uuid)
-    return Job(common, planned, mark, directory, Record(common.plan.catalog, vm.vm_id, vm.uuid), VmLog(directory))
+    record = Record(common.plan.catalog, vm.vm_id, vm.uuid, coming=leftover.token)
+    return Job(common, planned, mark, directory, record, VmLog(directory))

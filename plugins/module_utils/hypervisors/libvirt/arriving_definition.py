@@ -10,11 +10,11 @@ host and is not in that own definition."""
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterator
 from xml.etree import ElementTree as ET
 
 from ...errors import ForeignObject, NebulaError, Unsupported
-from . import domain_xml
 from .parsed_definitions import parsed
 
 _COLD = "Move it cold (move: cold), which powers it off and starts it anew"
@@ -28,13 +28,28 @@ _PLAIN = frozenset((
 # What is as this host's own definition has it, or is not there.
 _OWN = frozenset(("metadata", "cputune", "numatune", "memoryBacking", "blkiotune", "memtune", "sysinfo"))
 _DROPPED = frozenset(("seclabel", "resource", "genid"))
-# Devices of which nothing is outside of QEMU.
+# Of <os>: how the guest boots. All else of it names files, or says which are looked for.
+_BOOT = frozenset(("type", "boot", "bootmenu", "bios"))
+# Devices of which nothing is outside of QEMU but what _refuse_outside() finds.
 _PLAIN_DEVICES = frozenset((
     "controller", "input", "video", "memballoon", "watchdog", "memory", "iommu", "hub", "panic",
 ))  # fmt: skip
 _AUDIO = frozenset(("none", "spice"))
+# How a NIC is attached to the host, and what it may do there.
+_ATTACHED = (
+    "source", "target", "virtualport", "vlan", "filterref", "script", "downscript", "backend", "mtu", "bandwidth",
+    "port", "ip", "route", "rom", "portForward",
+)  # fmt: skip
+_PAGES = frozenset(("pagesize",))
+_OF_HOST = frozenset(("passthrough", "evdev"))
 # What libvirt adds when it reads a definition, and what it numbers anew.
 _ADDED = frozenset(("alias", "address"))
+# What libvirt writes in another way than it was written: 0-2,4 and 0,1,2,4.
+_MOST_PROCESSORS = 1 << 16
+_NUMBERS = frozenset(("cpuset", "nodeset"))
+# What says anything, and may begin as a path does.
+_WORDS = frozenset(("title", "description"))
+_RANDOM = "/dev/urandom"
 
 
 def adapted(live: str, own: str, asked: str) -> str:
@@ -58,23 +73,46 @@ def adapted(live: str, own: str, asked: str) -> str:
             raise ForeignObject(asked, f"its old host offers another machine ({name})", "Find out what runs there")
     for element in running:
         if element.tag in _PLAIN:
-            result.append(copy.deepcopy(element))
-        elif element.tag in _OWN:
-            _take_own(result, wanted, element.tag)
+            result.append(_without_processors(element))
         elif element.tag == "os":
             result.append(_os(element, wanted))
         elif element.tag == "devices":
             result.append(_devices(element, wanted, asked))
-        elif element.tag not in _DROPPED:
+        elif element.tag not in _OWN | _DROPPED:
             _refuse_unlike(element, wanted, asked)
             result.append(copy.deepcopy(element))
+    # Whether its old host has them or not: limits are among them, and whose machine it is.
+    result.extend(copy.deepcopy(each) for each in wanted if each.tag in _OWN)
+    _refuse_outside(result, wanted, asked)
     return ET.tostring(result, encoding="unicode")
 
 
-def _take_own(result: ET.Element, wanted: ET.Element, tag: str) -> None:
-    found = wanted.find(tag)
-    if found is not None:
-        result.append(copy.deepcopy(found))
+def _without_processors(element: ET.Element) -> ET.Element:
+    """Return a copy that says nothing of the host's processors."""
+    result = copy.deepcopy(element)
+    if element.tag == "vcpu":
+        result.attrib.pop("cpuset", None)
+    return result
+
+
+def _refuse_outside(result: ET.Element, wanted: ET.Element, asked: str) -> None:
+    """Raise ForeignObject for what still names a file that this host's own definition does not name, and for elements
+    that libvirt may take for others: it does not look at their namespaces everywhere."""
+    own = set(_flat(wanted, all_of_it=True))
+    known = {value for _place, _name, value in own}
+    for place, name, value in _flat(result, all_of_it=True):
+        if value.startswith("/") and value != _RANDOM and value not in known and place[8:] not in _WORDS:
+            raise _strange(asked, f"file {value[:80]!r}")
+        if ("}" in place or name.startswith("{")) and (place, name, value) not in own:
+            raise _strange(asked, place[-80:])
+
+
+def _strange(asked: str, what: str) -> NebulaError:
+    return ForeignObject(
+        asked,
+        f"its old host offers it with {what}, which this host's own definition has not",
+        "Find out who else has power over that host before it is used again. " + _COLD,
+    )
 
 
 def _refuse_unlike(element: ET.Element, wanted: ET.Element, asked: str) -> None:
@@ -87,14 +125,11 @@ def _alike(left: ET.Element, right: ET.Element) -> bool:
 
 
 def _os(running: ET.Element, wanted: ET.Element) -> ET.Element:
-    result = copy.deepcopy(running)
     own = wanted.find("os")
-    for tag in ("kernel", "initrd", "loader", "nvram", "dtb", "acpi"):
-        for each in result.findall(tag):
-            result.remove(each)
-        found = None if own is None else own.find(tag)
-        if found is not None:
-            result.append(copy.deepcopy(found))
+    own = ET.Element("os") if own is None else own
+    result = ET.Element("os", dict(own.attrib))
+    result.extend(copy.deepcopy(each) for each in running if each.tag in _BOOT)
+    result.extend(copy.deepcopy(each) for each in own if each.tag not in _BOOT)
     return result
 
 
@@ -109,6 +144,7 @@ def _devices(running: ET.Element, wanted: ET.Element, asked: str) -> ET.Element:
     result.extend(copy.deepcopy(each) for each in own.findall("emulator"))
     for device in running:
         if device.tag in _PLAIN_DEVICES:
+            _refuse_source(device, asked)
             taken: ET.Element | None = copy.deepcopy(device)
         elif device.tag in takers:
             taken = takers[device.tag](device, own, asked)
@@ -119,6 +155,15 @@ def _devices(running: ET.Element, wanted: ET.Element, asked: str) -> ET.Element:
     result.extend(copy.deepcopy(each) for each in own.findall("graphics"))
     _refuse_missing(result, own, asked)
     return result
+
+
+def _refuse_source(device: ET.Element, asked: str) -> None:
+    """Raise Unsupported for a device of the host, or of a file of it. Modules of memory have a source that says no
+    more than how large their pages are."""
+    source = device.find("source")
+    named = source is not None and (device.tag != "memory" or {*source.attrib, *(each.tag for each in source)} - _PAGES)
+    if named or device.get("type") in _OF_HOST or device.find(".//*[@rendernode]") is not None:
+        raise Unsupported(asked, f"it has a device of kind {device.tag} that is its host's", _COLD)
 
 
 def _refuse_missing(result: ET.Element, own: ET.Element, asked: str) -> None:
@@ -159,13 +204,22 @@ def _disk(device: ET.Element, own: ET.Element, asked: str) -> ET.Element:
     if (device.get("type"), device.get("device")) != (partner.get("type"), partner.get("device")):
         raise Unsupported(asked, f"disk {_key(device, 'target')} is of another kind than it is to be", _LATER)
     result = copy.deepcopy(device)
-    for tag in ("mirror", "source", "backingStore"):
-        for each in result.findall(tag):
-            result.remove(each)
+    result.attrib.clear()
+    result.attrib.update(partner.attrib)
+    # What is read by another format than its own may name files of the host.
+    if _format(device) != _format(partner):
+        raise Unsupported(asked, f"disk {_key(device, 'target')} is of another format than it is to be", _LATER)
+    _replace(result, ET.Element("none"), "mirror", "source", "backingStore")
+    _replace(result, partner, "readonly", "shareable", "transient", "encryption", "auth", "iotune")
     # Only an empty drive has no medium.
     if device.find("source") is not None or device.get("device") != "cdrom":
         _replace(result, partner, "source", "backingStore")
     return result
+
+
+def _format(disk: ET.Element) -> tuple[str, str]:
+    driver = disk.find("driver")
+    return ("qemu", "raw") if driver is None else (driver.get("name", "qemu"), driver.get("type", "raw"))
 
 
 def _interface(device: ET.Element, own: ET.Element, asked: str) -> ET.Element:
@@ -173,7 +227,9 @@ def _interface(device: ET.Element, own: ET.Element, asked: str) -> ET.Element:
     if device.get("type") != partner.get("type"):
         raise Unsupported(asked, f"interface {_key(device, 'mac')} is attached in another way than it is to be", _LATER)
     result = copy.deepcopy(device)
-    _replace(result, partner, "source", "target", "virtualport", "vlan", "filterref", "script", "backend", "mtu")
+    result.attrib.clear()
+    result.attrib.update(partner.attrib)
+    _replace(result, partner, *_ATTACHED)
     return result
 
 
@@ -199,17 +255,19 @@ def _channel(device: ET.Element, own: ET.Element, asked: str) -> ET.Element:
             found = each.find("target")
             if each.get("type") == "unix" and found is not None and found.get("name") == name:
                 result = copy.deepcopy(device)
-                _replace(result, each, "source")
+                _replace(result, each, "source", "log")
                 return result
     elif device.get("type") == "spicevmc":
-        return copy.deepcopy(device)
+        result = copy.deepcopy(device)
+        _replace(result, ET.Element("none"), "source", "log")
+        return result
     raise Unsupported(asked, f"it has a channel {name or device.get('type')}, which can't come along", _COLD)
 
 
 def _rng(device: ET.Element, _own: ET.Element, asked: str) -> ET.Element:
     backend = device.find("backend")
     text = "" if backend is None else (backend.text or "").strip()
-    if backend is None or (backend.get("model"), text) not in (("random", "/dev/urandom"), ("builtin", "")):
+    if backend is None or (backend.get("model"), text) not in (("random", _RANDOM), ("builtin", "")):
         raise Unsupported(asked, "it has a source of random numbers of its host's", _COLD)
     return copy.deepcopy(device)
 
@@ -229,16 +287,27 @@ def _nothing(_device: ET.Element, _own: ET.Element, _asked: str) -> None:
 
 
 def check(arriving: str, agreed: str, asked: str) -> None:
-    """Raise ForeignObject where a definition has something that the agreed one has not, but for what libvirt numbers
-    and adds itself."""
+    """Raise ForeignObject where a definition has something that the agreed one has not, or lacks something of its disks
+    and NICs, but for what libvirt numbers and adds itself."""
+    if "<!" in arriving or "<?" in arriving:
+        # libvirt writes nothing of the kind, and to its own reader it may hide or show something else.
+        raise _other(asked, "it begins like a document of another kind")
     try:
         found, wanted = ET.fromstring(arriving), parsed(agreed)
-    except ET.ParseError as error:
+        known = set(_flat(wanted))
+        for entry in _flat(found):
+            if entry not in known:
+                raise _other(asked, f"{entry[0][-80:]} {entry[1][:40]} {entry[2][:80]!r}")
+    except (ET.ParseError, RecursionError) as error:
         raise _other(asked, str(error)) from error
-    known = set(_flat(wanted))
-    for entry in _flat(found):
-        if entry not in known:
-            raise _other(asked, f"{entry[0][-80:]} {entry[1][:40]} {entry[2][:80]!r}")
+    for tag in ("disk", "interface"):
+        lacking = _devices_of(wanted, tag) - _devices_of(found, tag)
+        if lacking:
+            raise _other(asked, f"it lacks something of {tag} {next(iter(lacking))[0][2][:40]!r}")
+
+
+def _devices_of(domain: ET.Element, tag: str) -> Counter[tuple[tuple[str, str, str], ...]]:
+    return Counter(tuple(sorted(_flat(each))) for each in domain.iterfind(f"devices/{tag}"))
 
 
 def _other(asked: str, what: str) -> NebulaError:
@@ -249,19 +318,25 @@ def _other(asked: str, what: str) -> NebulaError:
     )
 
 
-def _flat(element: ET.Element, path: str = "") -> Iterator[tuple[str, str, str]]:
+def _flat(element: ET.Element, path: str = "", all_of_it: bool = False) -> Iterator[tuple[str, str, str]]:
     """Yield each value of the element and all below it: its place, its name and itself. What has neither is yielded,
-    too."""
+    too. all_of_it: with what libvirt adds."""
     place = f"{path}/{element.tag}"
     text = (element.text or "").strip()
     yield place, "", text
     for name, value in element.attrib.items():
-        yield place, name, value
+        yield place, name, _as_numbers(value) if name in _NUMBERS else value
     for each in element:
-        if each.tag not in _ADDED:
-            yield from _flat(each, place)
+        if all_of_it or each.tag not in _ADDED:
+            yield from _flat(each, place, all_of_it)
 
 
-def is_marked(definition: str) -> bool:
-    """Return whether the definition says whose machine it is."""
-    return parsed(definition).find(domain_xml.MARK_PATH) is not None
+def _as_numbers(value: str) -> str:
+    """Return a list of numbers in one form, whoever wrote it."""
+    found: set[int] = set()
+    for each in value.split(","):
+        first, _to, last = each.partition("-")
+        if not (first.isdecimal() and (last or first).isdecimal() and int(last or first) < _MOST_PROCESSORS):
+            return value
+        found.update(range(int(first), int(last or first) + 1))
+    return ",".join(map(str, sorted(found)))

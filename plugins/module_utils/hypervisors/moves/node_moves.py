@@ -27,7 +27,8 @@ class NodeMove:
     """Holds one node's entry of a move.
     stage: as model/move.py has it.
     catalog, uuid: whose machine it is, and which.
-    way: as model/move.py has it."""
+    way: as model/move.py has it.
+    shared: both hosts see the same files of it, which nobody removes on account of the move."""
 
     vm_id: int
     uuid: str
@@ -35,6 +36,7 @@ class NodeMove:
     stage: str
     catalog: str
     way: str
+    shared: bool = False
 
 
 def directory(root: str) -> str:
@@ -92,6 +94,6 @@ def forget(root: str, catalog: str, moving: Collection[str], brought: Collection
     moving: tokens of those that are not decided.
     brought: ids of machines that were brought to their states here by a plan of no move: they are this node's."""
     for entry in entries(root):
-        if entry.catalog == catalog and entry.token not in moving:
-            if entry.vm_id in brought or entry.stage in (CLEARED, ARRIVED):
-                remove(root, entry.vm_id)
+        is_over = entry.vm_id in brought or entry.stage in (CLEARED, ARRIVED)
+        if is_over and entry.catalog == catalog and entry.token not in moving:
+            remove(root, entry.vm_id)

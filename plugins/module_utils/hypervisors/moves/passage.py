@@ -125,6 +125,9 @@ class Channel:
             return False
         except OSError:
             return True
+        finally:
+            with contextlib.suppress(OSError):
+                self.stream.settimeout(None)
         self._buffer += block
         return not block
 
@@ -306,7 +309,9 @@ class Door:
             except socket.timeout:
                 continue
             except OSError:
-                return
+                # That one is gone again, or there is no room for it now.
+                self._closing.wait(_STEP)
+                continue
             if not self._strangers.acquire(blocking=False):
                 connection.close()
                 continue
@@ -324,6 +329,7 @@ class Door:
             meeting = self._meetings.get(str(hello.get("token")))
             name = str(hello.get("channel"))
             if meeting is None or name not in CHANNELS or not is_certified_as(stream, meeting.certificate):
+                meeting = None
                 return
             channel.send(welcome=True)
         except (NebulaError, OSError, ValueError):
@@ -331,15 +337,16 @@ class Door:
         finally:
             self._strangers.release()
             if meeting is None:
+                # Its place is the channel's, once there is one.
                 connection.close()
+                if channel is not None:
+                    channel.close()
         if channel is None or meeting is None:
             return
         if name == TALK:
             meeting.enter(channel)
-        elif name in meeting.tunnels:
-            meeting.tunnels[name](channel)
         else:
-            channel.close()
+            meeting.tunnels.get(name, Channel.close)(channel)
 
 
 def _listen(port: int, seconds: float) -> socket.socket:
@@ -390,6 +397,10 @@ class Caller:
         try:
             _notice_its_end(connection)
             stream = self._context.wrap_socket(connection)
+        except BaseException:
+            connection.close()
+            raise
+        try:
             if not is_certified_as(stream, self._certificate):
                 raise ssl.SSLError("it is not the host that it should be")
             channel = Channel(stream, self._asked)
@@ -399,7 +410,7 @@ class Caller:
             stream.settimeout(None)
             return channel
         except BaseException:
-            connection.close()
+            stream.close()
             raise
 
     def meet(self, seconds: float) -> Channel:

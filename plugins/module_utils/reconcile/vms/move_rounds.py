@@ -16,8 +16,8 @@ from typing import Any
 
 from ...dataclass import dataclass, replace
 from ...engines.base import Engine
-from ...engines.ports import VmRecord
-from ...errors import InvalidValue, NebulaError, NoCapacity, NotFound, Unsupported
+from ...engines.ports import VmOrders, VmRecord
+from ...errors import InvalidValue, NebulaError, NoCapacity, NotFound, Unsupported, WrongState
 from ...model import defaults
 from ...model.device_matching import DISK
 from ...model.move import COLD, LIVE, MeetingPlace
@@ -73,7 +73,8 @@ class WantedMove:
     away: the host that it is away from then, "" if it moves for good.
     target: where it is expected to go, "" if that is not known yet.
     way: the way that is expected.
-    size: the MiB that are copied at most."""
+    size: the MiB that are copied at most.
+    hard, shutdown_timeout: how it is powered off where that is part of the way."""
 
     id: int
     name: str
@@ -85,6 +86,12 @@ class WantedMove:
     target: str = ""
     way: str = ""
     size: int = 0
+    hard: bool = False
+    shutdown_timeout: int = defaults.SHUTDOWN_SECONDS
+
+    @property
+    def orders(self) -> VmOrders:
+        return VmOrders(hard=self.hard, shutdown_timeout=self.shutdown_timeout)
 
     @property
     def text(self) -> str:
@@ -96,8 +103,8 @@ class WantedMove:
         return {key: getattr(self, key) for key in _FIELDS}
 
 
-_NUMBERS = ("id", "generation", "size")
-_FIELDS = {each.name: int if each.name in _NUMBERS else str for each in fields(WantedMove)}
+_KINDS: Mapping[str, type] = {**dict.fromkeys(("id", "generation", "size", "shutdown_timeout"), int), "hard": bool}
+_FIELDS = {each.name: _KINDS.get(each.name, str) for each in fields(WantedMove)}
 
 
 def _wanted(record: VmRecord) -> WantedMove:
@@ -115,7 +122,7 @@ def read_moves(given: Any) -> list[WantedMove]:
         if not isinstance(each, Mapping) or set(each) != set(_FIELDS):
             raise InvalidValue(where, "it is not what a decision returns", remedy)
         for key, kind in _FIELDS.items():
-            if not isinstance(each[key], kind) or isinstance(each[key], bool):
+            if type(each[key]) is not kind:
                 raise InvalidValue(f"{where}: {key}", f"it is a {type(each[key]).__name__}", remedy)
         if each["word"] not in WORDS:
             raise InvalidValue(
@@ -157,7 +164,8 @@ def wanted_by_list(outcomes: Sequence[Outcome], terms: Terms) -> list[WantedMove
         if spec.state != MIGRATED and (record.away or not spec.host):
             continue
         if spec.host != record.host:
-            found.append(replace(_wanted(record), to=spec.host, word=spec.move_word))
+            move = replace(_wanted(record), to=spec.host, word=spec.move_word)
+            found.append(replace(move, hard=spec.orders.hard, shutdown_timeout=spec.orders.shutdown_timeout))
     return found
 
 
@@ -178,7 +186,7 @@ class Maintenance:
         for name in (*self.empty, *self.fill):
             if name not in known:
                 raise NotFound(f"maintenance of host {name}", "the catalog has no such host", known_are(name, known))
-        found, word = [], EITHER if self.is_cold else LIVE
+        found, word = [], EITHER if self.is_cold else ALL
         for record in engine.vms.pool():
             move = replace(_wanted(record), word=word)
             if record.host in self.empty:
@@ -237,11 +245,15 @@ class Moves:
         record = outcome.after
         if record is None:
             raise NotFound(f"VM {move.name}", "it is gone")
+        # What is under way ends with the plans of this decision.
+        ends = record.state not in _STILL or not record.settled or record.moving or outcome.before != record
+        state = record.wanted if ends and record.wanted in _AT_REST else record.state
+        _refuse_off(move, state)
         self._refuse_terms(move)
         targets = self._targets(move)
-        way = _ways(move.word, record.wanted if record.wanted in _AT_REST else record.state)[0]
+        way = _ways(move.word, state)[0]
         unknown = replace(move, target=move.to, way=way, size=_copied(engine, record, way))
-        if record.state not in _STILL or record.moving or outcome.before != record:
+        if ends:
             return unknown
         try:
             after, way = _begin(engine, move, record, targets)
@@ -285,7 +297,9 @@ class Moves:
                 continue
             if not this.may_take(record.host, move.to):
                 continue
+            targets = among = list[str]()
             try:
+                _refuse_off(move, record.state)
                 self._refuse_terms(move)
                 targets = self._targets(move)
                 among = [host for host in targets if this.may_take(record.host, host)]
@@ -354,9 +368,19 @@ def _begin(engine: Engine, move: WantedMove, record: VmRecord, hosts: Sequence[s
     for way in first:
         # What keeps it from the last way is what is reported.
         with contextlib.suppress(NebulaError), engine.attempt():
-            return engine.vms.move(move.id, move.to, way, move.away, run, hosts), way
+            return engine.vms.move(move.id, move.to, way, move.away, run, hosts, move.orders), way
     with engine.attempt():
-        return engine.vms.move(move.id, move.to, last, move.away, run, hosts), last
+        return engine.vms.move(move.id, move.to, last, move.away, run, hosts, move.orders), last
+
+
+def _refuse_off(move: WantedMove, state: str) -> None:
+    """Raise WrongState for a machine that is off, if only those move that run."""
+    if move.word == LIVE and state == "POWEROFF":
+        raise WrongState(
+            move.text,
+            f"it is off, and move: {LIVE} moves machines that run",
+            f"Set move: {ALL} (nebula_move: {ALL} for all) or move: {COLD}, and it moves as it is and stays off",
+        )
 
 
 def _ways(word: str, state: str) -> tuple[str, ...]:

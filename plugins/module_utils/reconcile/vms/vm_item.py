@@ -18,7 +18,7 @@ from ...model import defaults, injected_files
 from ...model.instantiate.nic_vectors import with_nic_defaults
 from ...model.instantiate.validate import validate
 from ...model.item_reader import read_item
-from ...model.move import LIVE
+from ...model.move import COLD
 from ...model.object_names import check_name, doubt_of_name
 from ...model.owner import Owner, owner_of
 from ...model.specifications.vm import KEYS
@@ -87,8 +87,9 @@ class Spec:
 
     @property
     def move_word(self) -> str:
-        """Return how its machines move to another host, NEVER if they do not: its state is a word of its own."""
-        return LIVE if self.state == MIGRATED and self.move == NEVER else self.move
+        """Return how its machines move to another host, NEVER if they do not. MIGRATED is a word of its own: it moves
+        those that are off, too."""
+        return ALL if self.state == MIGRATED and self.move != COLD else self.move
 
     @property
     def pattern(self) -> str:

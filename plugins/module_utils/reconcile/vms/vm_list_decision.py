@@ -323,10 +323,7 @@ class _Try:
         if self._is_elsewhere(record):
             return
         if record.moving:
-            self.warnings.append(
-                f"VM {record.name} is on its way from host {record.host} to {record.moving}, and what became of that "
-                "is not known: both hosts are asked. Run again for what the list says of it"
-            )
+            self.warnings.append(f"VM {record.name} {_move_text(record)}. Run again for what the list says of it")
             return
         _refuse_doubled(spec, record)
         change_as_listed(self.engine, spec, outcome, self.warnings, self.live_removal)
@@ -435,6 +432,25 @@ class _Current:
         count = spec.count
         excess = [r for r in self.by_pattern.get(spec.pattern, []) if (r.position or 0) >= count]
         return sorted(excess, key=lambda r: -(r.position or 0))
+
+
+def _move_text(record: VmRecord) -> str:
+    """Return how far the move of a machine has come of which nothing else is decided yet."""
+    why = f" ({record.error.rstrip('.')})" if record.error else ""
+    if record.host == record.moving:
+        return (
+            f"has moved to host {record.host}, which has not said yet that it has it as it is to be{why}: it is asked"
+        )
+    if record.state == "UNKNOWN":
+        # Of one that is on its way, the state says that.
+        return (
+            f"stays on host {record.host} and does not move to {record.moving}, and host {record.host} has not said "
+            f"yet that it has it as it is to be{why}: it is asked"
+        )
+    return (
+        f"is on its way from host {record.host} to {record.moving}, and what became of that is not known: both hosts "
+        "are asked"
+    )
 
 
 def _refuse_doubled(spec: Spec, record: VmRecord) -> None:

@@ -155,9 +155,15 @@ def _tell_another_host(spec: Spec, outcome: Outcome, record: VmRecord, warnings:
     what = f"differs in host: it is on {record.host}, the list says {spec.host}"
     anew = "remove it (state: absent) to have it made there anew"
     ways = hypervisor_rules.rules_of(record.hypervisor).moves
-    live = "set move: live (nebula_move: live for all), and it moves there while it runs, " if move.LIVE in ways else ""
-    cold = "set move: cold, and it is powered off for that, " if move.COLD in ways else ""
-    outcome.left(record, "host", record.host, spec.host, what, f"{live}{cold}or {anew}" if ways else anew, "it moves")
+    if move.COLD in ways and (spec.state == "poweroff" or (record.state == "POWEROFF" and spec.state != "running")):
+        remedy = f"set move: all (nebula_move: all for all), and it moves there and stays off, or {anew}"
+    elif ways:
+        live = "set move: live (nebula_move: live for all), and it moves there while it runs, "
+        cold = "set move: cold, and it is powered off for that, "
+        remedy = f"{live if move.LIVE in ways else ''}{cold if move.COLD in ways else ''}or {anew}"
+    else:
+        remedy = anew
+    outcome.left(record, "host", record.host, spec.host, what, remedy, "it moves")
 
 
 def doubts_of_sockets(engine: Engine, spec: Spec, record: VmRecord) -> list[str]:

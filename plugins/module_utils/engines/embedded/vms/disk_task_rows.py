@@ -48,6 +48,7 @@ WAYS = {
 # Failed, maybe before it ran for the first time.
 _NOT_STARTED = ("PROLOG_FAILURE", "BOOT_FAILURE")
 _ENDED = "its machine ended before the disk was saved"
+UNEXPLAINED = "it failed, and its host does not say why"
 
 
 class DiskTasks:
@@ -349,5 +350,8 @@ def _holds_content(image: Image) -> bool:
 
 
 def text_of(error: Mapping[str, str] | None) -> str:
-    """Return an error in one sentence or two."""
-    return "" if error is None else str(NebulaError(*(error.get(part, "") for part in ("asked", "found", "remedy"))))
+    """Return an error in one sentence or two; "" only if there is none."""
+    if error is None:
+        return ""
+    asked, found, remedy = (error.get(part, "") for part in ("asked", "found", "remedy"))
+    return str(NebulaError(asked, found.strip() or UNEXPLAINED, remedy)).removeprefix(": ")

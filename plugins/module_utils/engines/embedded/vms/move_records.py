@@ -34,14 +34,14 @@ from ....model.states import LcmState, VmState, vm_state_name
 from ..hosts import HELD, PLACES, ROOMS
 from ..store import compact
 from . import plan_guards
-from .disk_task_rows import text_of
+from .disk_task_rows import UNEXPLAINED, text_of
 from .parts import Parts
 from .vm_rows import orders_of, vm_of
 
 # What the history calls a move, and what became of it.
 ACTIONS = {LIVE: "live-migrate", COLD: "migrate"}
-# In errors that only say that the other host has failed: that host's own error says more.
-_OF_THE_OTHER = ("the other host", "the other one", "that host says")
+# In errors that only say that the other host has failed, or nothing: that host's own error says more.
+_OF_THE_OTHER = ("the other host", "the other one", "that host says", UNEXPLAINED)
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,7 @@ def _decide(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmOu
     owner = owner_after(outcome.moved)
     error = text_of(outcome.error)
     if owner is None:
-        error = error or f"host {move.source if role == SOURCE else move.target} can't say yet what became of it"
-        return Settled(_note(parts, row, f"{_still(move)}: {error}"))
+        return Settled(_note_doubt(parts, row, move, role, _doubt(move, role, error)))
     if owner == TARGET:
         _hand_over(parts, row, move, found=role == TARGET)
     else:
@@ -126,10 +125,12 @@ def _decide(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmOu
     if owner == role and _is_brought(row, outcome):
         _note_found(parts, row, move)
         return Settled(True, _as_ordinary(move, owner, outcome, row["generation"]))
-    if owner != role and owner == TARGET:
-        error = f"it has left host {move.source}, and host {move.target} has not answered that it has it"
-    elif owner != role:
-        error = error or f"it has not moved to host {move.target}, which does not have it"
+    if owner != role:
+        # The answers of both hosts come to the same in either order.
+        if owner == TARGET:
+            error = _of_left(move, move.target_doubt)
+        elif _is_little(error):
+            error = _of_absent(move, move.source_doubt) if move.source_doubt else error or _of_absent(move)
     _await(parts, row, move, owner, error)
     return Settled(True)
 
@@ -143,13 +144,20 @@ def _confirm(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmO
     if outcome.moved in (HAS_LEFT, IS_ABSENT):
         return _lose(parts, row, move)
     if outcome.generation != row["generation"] and not outcome.moved:
-        return Settled()
+        # In the round of the move itself it could not tell.
+        doubt = _doubt(move, role, error)
+        if role == TARGET:
+            return Settled(_note(parts, row, _of_left(move, doubt)))
+        return Settled(_is_of_absent(row["error"], move) and _note(parts, row, _of_absent(move, doubt)))
     of_move = outcome.moved or outcome.state == "UNKNOWN"
     if of_move and not _is_brought(row, outcome):
+        if outcome.moved == HAS_ARRIVED:
+            return Settled(_note(parts, row, error))
         better = error and (not row["error"] or not _is_little(error))
         return Settled(bool(better) and _note(parts, row, error))
     # A move that was given up has failed, however well the machine does where it was.
-    reason = row["error"] if role == SOURCE and _is_little(error) else ""
+    gives_reason = role == SOURCE and _is_little(error) and row["error"] != _of_absent(move)
+    reason = row["error"] if gives_reason else ""
     parts.port_rows.drop_of_host(row["id"], _other_id(parts, row, move))
     if outcome.moved:
         outcome = _as_ordinary(move, role, outcome, row["generation"])
@@ -167,8 +175,8 @@ def _second(parts: Parts, row: sqlite3.Row, move: Move, outcome: VmOutcome) -> S
         )
         return Settled(_note(parts, row, error))
     # Both have failed: what is kept is the error that says why.
-    fails = outcome.moved == IS_ABSENT and row["error"] and _is_little(row["error"])
-    return Settled(bool(fails) and not _is_little(error) and _note(parts, row, error))
+    says_more = outcome.moved == IS_ABSENT and _is_little(row["error"]) and not _is_little(error)
+    return Settled(says_more and _note(parts, row, error))
 
 
 def _is_brought(row: sqlite3.Row, outcome: VmOutcome) -> bool:
@@ -279,7 +287,8 @@ def note_silence(parts: Parts, host: str) -> list[int]:
     noted = []
     for row in parts.store.rows("SELECT * FROM vms WHERE move_host IS NOT NULL ORDER BY id"):
         move = move_of(row)
-        if role_in(move, host) and _note(parts, row, f"{_still(move)}: host {host} did not answer"):
+        role = role_in(move, host)
+        if role and _note_doubt(parts, row, move, role, f"host {host} did not answer"):
             noted.append(row["id"])
     return noted
 
@@ -320,11 +329,32 @@ def _note(parts: Parts, row: sqlite3.Row, error: str) -> bool:
     return True
 
 
-def _still(move: Move) -> str:
-    return (
+def _note_doubt(parts: Parts, row: sqlite3.Row, move: Move, role: str, doubt: str) -> bool:
+    """Note why a host does not tell whose the machine is. Return whether that is another reason than before."""
+    move = replace(move, source_doubt=doubt) if role == SOURCE else replace(move, target_doubt=doubt)
+    write(parts, row["id"], move)
+    still = (
         f"it is not known whether it has moved from host {move.source} to host {move.target}, and it is started "
         "nowhere until both were asked"
     )
+    return _note(parts, row, f"{still}: {'; '.join(filter(None, (move.source_doubt, move.target_doubt)))}")
+
+
+def _doubt(move: Move, role: str, error: str) -> str:
+    host = move.source if role == SOURCE else move.target
+    return f"host {host} can't say yet what became of it" + (f" ({error})" if error else "")
+
+
+def _of_left(move: Move, doubt: str) -> str:
+    return f"it has left host {move.source}, and " + (doubt or f"host {move.target} has not answered that it has it")
+
+
+def _of_absent(move: Move, doubt: str = "") -> str:
+    return f"it has not moved to host {move.target}, " + (f"and {doubt}" if doubt else "which does not have it")
+
+
+def _is_of_absent(error: str, move: Move) -> bool:
+    return _is_little(error) or error == _of_absent(move)
 
 
 def _other_id(parts: Parts, row: sqlite3.Row, move: Move) -> int | None:

@@ -104,6 +104,7 @@ def move(
     away: str = "",
     hosts: Sequence[str] | None = None,
     peers: Collection[str] | None = None,
+    orders: VmOrders | None = None,
 ) -> VmRecord:
     """Decide that a machine moves; see VmsPort."""
     row = parts.rows.get(vm_id)
@@ -127,7 +128,8 @@ def move(
     parts.hosts.promise(id_of(host), held, overhead, row["cpu"], 1)
     leaving_devices.forget(parts, row)
     # It stays in its state, also where its guest has switched it off.
-    decide(parts, row, _ON_THE_WAY[way, state], state, VmOrders(), ACTIONS[way])
+    orders = replace(orders or VmOrders(), operation="")
+    decide(parts, row, _ON_THE_WAY[way, state], state, orders, ACTIONS[way])
     home = row["away"] or away if away else ""
     decided = Move(
         secrets.token_hex(16), source.name, host.name, way, row["generation"] + 1, False, port, overhead, home
@@ -166,7 +168,9 @@ def _refuse_state(parts: DecisionParts, asked: _Asked, state: str) -> None:
         remedy = "Bring it into order first (state: running, poweroff or recovered)"
         raise WrongState(asked.text, f"it is {state}" + (f" ({row['error']})" if row["error"] else ""), remedy)
     if way == LIVE and state != "RUNNING":
-        raise WrongState(f"{asked.text} ({LIVE})", f"it is {state}", f"Say move: {COLD}, or leave that to its state")
+        raise WrongState(
+            f"{asked.text} ({LIVE})", f"it is {state}", f"Set move: all, and it moves as it is, or move: {COLD}"
+        )
     moves = hypervisor_rules.rules_of(asked.source.hypervisor).moves
     if way not in moves:
         can = f"only {' and '.join(moves)}" if moves else "to no other host"

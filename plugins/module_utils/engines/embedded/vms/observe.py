@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 
 from ....model.host import Host
+from ....model.move import ARRIVED, CLEARED
 from ....model.plan import Observed, ObservedVm
 from ....model.states import FAILURES, LcmState, vm_state_name
 from ...ports import VmRecord
@@ -73,7 +74,7 @@ def _others(parts: Parts, host_id: int | None, node: Observed) -> list[ObservedV
     ours = {row["id"] for row in rows}
     others = [vm for vm in node.vms if vm.vm_id not in ours]
     # What a host keeps of a machine that moved is no unknown machine: its plan says what becomes of it.
-    moved = {move.vm_id for move in node.moves} if others else ()
+    moved = {move.vm_id for move in node.moves if move.stage not in (CLEARED, ARRIVED)} if others else ()
     return [vm for vm in others if vm.vm_id not in moved or not _is_elsewhere(parts, vm)]
 
 

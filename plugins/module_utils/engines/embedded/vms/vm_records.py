@@ -163,6 +163,7 @@ def record_of(
         recreates=bool(row["settled"]) and orders_of(row).recreates,
         moving=move_of(row).target if row["move_host"] is not None or is_awaited(row) else "",
         away=row["away"],
+        settled=bool(row["settled"]),
         doubled=doubled,
         stime=row["stime"],
         etime=row["etime"],

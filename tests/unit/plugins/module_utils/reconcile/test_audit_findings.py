@@ -686,6 +686,35 @@ def test_what_a_decided_move_has_left_is_unfinished_and_has_no_command() -> None
     assert compare(fleet(), [node(), at_second(moves)]) == []
 
 
+@pytest.mark.parametrize("stage", ["coming", "leaving", "left"])
+def test_a_machine_of_which_it_is_known_where_it_is_is_no_finding_where_it_was(stage: str) -> None:
+    """Its new host has not said how it has it: what its former host keeps is unfinished, and nothing of it missing."""
+    known = fleet(host="node2", state="BOOT_MIGRATE", wanted="RUNNING", settled=False)
+    moves = (MoveSeen(3, "f" * 32, stage),)
+    there = replace(node(**of_move()), moves=moves)
+    (found,) = compare(known, [there, at_second()])
+    assert (found.kind, found.host, found.severity) == ("machine-unfinished", "node1", "unfinished")
+    assert "it is on host node2 by now" in found.found
+    assert compare(known, [replace(node(), moves=moves), at_second(**of_move())]) == []
+
+
+@pytest.mark.parametrize("stage", ["cleared", "arrived"])
+def test_what_is_there_after_a_move_has_ended_is_nothing_of_the_move(stage: str) -> None:
+    """No run clears that away, so nobody says that one does."""
+    found = compare(fleet(), [node(), at_second((MoveSeen(3, "f" * 32, stage),), **of_move())])
+    assert kinds(found) == ["domain-left", "directory-left"]
+    assert all("this may be that very machine" in each.remedy for each in found)
+
+
+def test_the_directory_of_a_machine_that_comes_may_have_no_mark_yet() -> None:
+    unmarked = VmDirectory("/srv/datastores/0/3", "3", files=(VmFile("disk.0"),))
+    assert compare(fleet(moving="node2"), [node(), at_second(directories=(unmarked,))]) == []
+    # Of another number it is none of it.
+    other = replace(unmarked, path="/srv/datastores/0/4", name="4")
+    assert kinds(compare(fleet(moving="node2"), [node(), at_second(directories=(other,))])) == ["directory-left"]
+    assert kinds(compare(fleet(), [node(), at_second(directories=(unmarked,))])) == ["directory-left"]
+
+
 def test_a_host_can_hide_nothing_by_saying_that_it_moved() -> None:
     moves = (MoveSeen(3, "f" * 32, "left"), MoveSeen(8, "f" * 32, "left"))
     found = compare(fleet(), [node(), at_second(moves, **of_move(8, "u8"))])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound, Unsupported
 from ansible_collections.nebula.provision.plugins.module_utils.model.move import (
     COLD,
@@ -19,7 +20,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.move import
     TARGET,
     MeetingPlace,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms import decided_list
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.move_rounds import (
@@ -112,12 +113,16 @@ def test_another_host_is_a_difference_where_nothing_is_said_of_moves(site):
         ({"move": "live", "host": "node2"}, "running", LIVE),
         ({"move": "all", "host": "node2"}, "running", LIVE),
         ({"move": "cold", "host": "node2"}, "running", COLD),
-        ({"move": "live", "host": "node2", "state": "poweroff"}, "poweroff", COLD),
         ({"move": "all", "host": "node2", "state": "poweroff"}, "poweroff", COLD),
+        ({"move": "all", "host": "node2", "state": "present"}, "poweroff", COLD),
+        ({"move": "cold", "host": "node2", "state": "poweroff"}, "poweroff", COLD),
+        # The list starts it before.
+        ({"move": "live", "host": "node2"}, "poweroff", LIVE),
         ({"state": "migrated", "host": "node2"}, "running", LIVE),
         ({"state": "migrated", "host": "node2", "move": "never"}, "running", LIVE),
         ({"state": "migrated", "host": "node2", "move": "cold"}, "running", COLD),
         ({"state": "migrated", "host": "node2"}, "poweroff", COLD),
+        ({"state": "migrated", "host": "node2", "move": "live"}, "poweroff", COLD),
     ],
 )
 def test_a_machine_moves_as_its_item_says(site, item, there, way):
@@ -128,9 +133,8 @@ def test_a_machine_moves_as_its_item_says(site, item, there, way):
     assert round_of(site, decided.moves) == (["web"], ["node1", "node2"], [])
     assert places(site) == {"web": "node2"}
     (record,) = site.vms.pool()
-    assert (record.state, record.moving) == (record.wanted, "") and record.state == (
-        "RUNNING" if there == "running" else "POWEROFF"
-    )
+    runs = item.get("state", "running") == "running" or there == "running"
+    assert (record.state, record.wanted, record.moving) == (*["RUNNING" if runs else "POWEROFF"] * 2, "")
     again = decide(site, {**WEB, **item})
     assert again.moves == [] and sentences(again) == [] and again.plans == {}
 
@@ -158,11 +162,93 @@ def test_a_machine_that_the_same_list_changes_moves_once_that_is_done(site):
     assert round_of(site, decided.moves)[0] == ["web"] and places(site) == {"web": "node2"}
 
 
-def test_a_machine_that_the_list_powers_off_moves_cold(site):
+def test_a_machine_that_the_list_powers_off_moves_as_one_that_is_off(site):
     decide(site, WEB)
-    decided = decide(site, dict(WEB, host="node2", move="live", state="poweroff"))
+    decided = decide(site, dict(WEB, host="node2", move="all", state="poweroff"))
     assert [each.way for each in decided.moves] == [COLD]
     assert round_of(site, decided.moves)[0] == ["web"]
+
+
+OFF = "it is off, and move: live moves machines that run; left as it is: set move: all (nebula_move: all for all)"
+
+
+@pytest.mark.parametrize(
+    ("there", "state"), [("poweroff", "poweroff"), ("poweroff", "present"), ("running", "poweroff")]
+)
+def test_a_machine_that_is_off_stays_where_only_those_move_that_run(site, there, state):
+    decide(site, dict(WEB, state=there), dict(WEB, name="runs"))
+    items = [dict(WEB, host="node2", move="live", state=state), dict(WEB, name="runs", host="node2", move="live")]
+    decided = decide(site, *items)
+    assert [each.name for each in decided.moves] == ["runs"]
+    (text,) = sentences(decided)
+    assert OFF in text and "or move: cold, and it moves as it is and stays off" in text
+    round_of(site, decided.moves)
+    assert places(site) == {"web": "node1", "runs": "node2"}
+
+
+def test_a_machine_that_was_switched_off_before_its_round_is_told(site):
+    decide(site, WEB)
+    moving = decide(site, dict(WEB, host="node2", move="live")).moves
+    with site.session():
+        site.vms.observe([Observed("node1", vms=(ObservedVm(0, "", "POWEROFF"),))])
+    begun, _hosts, errors = round_of(site, moving)
+    assert begun == [] and "it is off, and move: live moves machines that run" in errors[0]
+
+
+@pytest.mark.parametrize("state", ["poweroff", "present"])
+def test_the_remedy_of_one_that_is_off_and_of_whose_moves_nothing_is_said_moves_it(site, state):
+    decide(site, dict(WEB, state="poweroff"))
+    (text,) = sentences(decide(site, dict(WEB, host="node2", state=state)))
+    assert "set move: all (nebula_move: all for all), and it moves there and stays off, or remove it" in text
+    assert "move: live" not in text
+
+
+@pytest.mark.parametrize("move", ["cold", "all"])
+def test_a_machine_is_powered_off_for_its_move_as_its_item_says(site, move):
+    decide(site, WEB)
+    wanted = decide(site, dict(WEB, host="node2", move=move, hard=True, shutdown_timeout=7)).moves
+    assert [(each.hard, each.shutdown_timeout) for each in read_moves([each.view() for each in wanted])] == [(True, 7)]
+    with site.session():
+        plans = decided_list.move(site, wanted, [], HOSTS, True, False, moves()).plans
+    assert [(p.hard, p.shutdown_timeout) for plan in plans.values() for p in plan.vms] == [(True, 7)] * 2
+
+
+def test_maintenance_powers_machines_off_in_the_usual_way(site):
+    decide(site, WEB)
+    wanted = relocate(site, empty=["node1"], is_cold=True).moves
+    assert [each.orders for each in wanted] == [VmOrders()]
+
+
+def test_what_is_refused_before_a_host_is_chosen_is_an_error_of_its_round(site):
+    decide(site, WEB)
+    wanted = decide(site, dict(WEB, host="node2", move="live")).moves
+    begun, hosts, errors = round_of(site, wanted, places={})
+    assert (begun, hosts) == ([], []) and "nothing says where node2 is met" in errors[0]
+
+
+def test_what_an_earlier_run_did_not_end_moves_once_this_one_has(site):
+    decide(site, WEB)
+    with site.session():
+        # Nobody carries that plan out.
+        decided_list.decide(site, [dict(WEB, cpu=0.25)], [], HOSTS, True, False)
+    assert [(each.state, each.settled) for each in site.vms.pool()] == [("RUNNING", False)]
+    decided = decide(site, dict(WEB, cpu=0.25, host="node2", move="live"))
+    assert sentences(decided) == [] and [(each.target, each.way) for each in decided.moves] == [("node2", LIVE)]
+    assert moves().rounds(decided.moves) == 1
+    assert round_of(site, decided.moves) == (["web"], ["node1", "node2"], []) and places(site) == {"web": "node2"}
+
+
+def test_what_this_run_does_not_end_either_does_not_move(site):
+    decide(site, WEB)
+    item = dict(WEB, cpu=0.25)
+    with site.session():
+        decided_list.decide(site, [item], [], HOSTS, True, False)
+    with site.session():
+        item.update(host="node2", move="live")
+        wanted = decided_list.decide(site, [item], [], HOSTS, True, False, moves=moves()).moves
+    begun, _hosts, errors = round_of(site, wanted)
+    assert begun == [] and "what was decided about it is not done yet" in errors[0]
+    assert places(site) == {"web": "node1"}
 
 
 def test_what_somebody_decided_since_does_not_move(site):
@@ -332,6 +418,36 @@ def test_of_a_machine_whose_hosts_are_silent_it_is_asked_and_nothing_else_is_dec
     assert places(site) == {"web": "node1"}
 
 
+def test_a_list_says_how_far_a_machine_has_come_that_moves(site):
+    """Whose it is may be known before it is known how it is there."""
+    decide(site, WEB, dict(WEB, name="db"))
+    items = [dict(WEB, host="node2", move="live"), dict(WEB, name="db", host="node2", move="live")]
+    wanted = decide(site, *items).moves
+    with site.session():
+        plans = decided_list.move(site, wanted, [], HOSTS, True, False, moves()).plans
+        web, db = plans["node1"].vms
+        site.vms.record("node1", [VmOutcome(web.vm.vm_id, web.generation, "UNKNOWN", True, moved=HAS_LEFT)])
+        site.vms.record("node2", [VmOutcome(db.vm.vm_id, db.generation, "UNKNOWN", True, ERROR, moved=IS_ABSENT)])
+    with site.session():
+        listed = decided_list.decide(site, items, [], HOSTS, True, False, moves=moves())
+    again = "Run again for what the list says of it"
+    assert [text for text in listed.warnings if text.startswith("VM")] == [
+        (
+            "VM web has moved to host node2, which has not said yet that it has it as it is to be (it has left host "
+            f"node1, and host node2 has not answered that it has it): it is asked. {again}"
+        ),
+        (
+            "VM db stays on host node1 and does not move to node2, and host node1 has not said yet that it has it as "
+            f"it is to be (VM web: move: it did not get there): it is asked. {again}"
+        ),
+    ]
+    # Each has one host that is asked.
+    assert {host: [each.vm.name for each in plan.vms] for host, plan in listed.plans.items()} == {
+        "node1": ["db"],
+        "node2": ["web"],
+    }
+
+
 # -- maintenance -------------------------------------------------------------------------------------------------------
 def relocate(engine, check=False, **maintenance):
     with engine.session():
@@ -427,7 +543,7 @@ def test_a_host_that_is_not_there_is_refused(site):
 
 
 # -- options -----------------------------------------------------------------------------------------------------------
-MOVE = WantedMove(3, "web", "node1", 4, "node2", LIVE, "", "node2", LIVE, 144)
+MOVE = WantedMove(3, "web", "node1", 4, "node2", LIVE, "", "node2", LIVE, 144, True, 7)
 
 
 def test_moves_are_read_as_they_are_shown():
@@ -443,6 +559,8 @@ def test_moves_are_read_as_they_are_shown():
         [{**MOVE.view(), "more": 1}],
         [{**MOVE.view(), "id": "3"}],
         [{**MOVE.view(), "id": True}],
+        [{**MOVE.view(), "hard": 1}],
+        [{**MOVE.view(), "shutdown_timeout": "7"}],
         [{**MOVE.view(), "host": None}],
         [{**MOVE.view(), "word": "never"}],
     ],

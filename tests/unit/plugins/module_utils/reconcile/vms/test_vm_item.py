@@ -80,9 +80,11 @@ def test_the_name_of_an_image_that_a_disk_is_saved_as_is_told_until_it_is_there(
         ({}, "never"),
         ({"move": "live"}, "live"),
         ({"move": "cold", "state": "poweroff"}, "cold"),
-        ({"state": "migrated"}, "live"),
-        ({"state": "migrated", "move": "never"}, "live"),
+        ({"state": "migrated"}, "all"),
+        ({"state": "migrated", "move": "never"}, "all"),
+        ({"state": "migrated", "move": "live"}, "all"),
         ({"state": "migrated", "move": "all"}, "all"),
+        ({"state": "migrated", "move": "cold"}, "cold"),
         # Nothing else is read of it then.
         ({"state": "absent", "move": "live"}, "never"),
     ],

@@ -12,9 +12,11 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, WrongState
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit_finding import UNFINISHED
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host, Overhead
 from ansible_collections.nebula.provision.plugins.module_utils.model.move import (
     ANSWERS,
+    CLEARED,
     COLD,
     COMING,
     LEAVING,
@@ -24,7 +26,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.move import
     TARGET,
     MoveSeen,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.move import ARRIVED as ARRIVED_STAGE
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
     decide,
@@ -267,6 +270,105 @@ def test_the_error_that_says_why_is_kept(fleet, order, source, target, kept):
     assert kept in record(fleet).error
 
 
+# -- two answers of one round, in either order -------------------------------------------------------------------------
+OTHER = dict(ERROR, found="its disk is full")
+EMPTY = {"kind": "HypervisorError", "asked": "", "found": "", "remedy": ""}
+SILENT = object()
+BROKE = "VM web: it broke. Mend it"
+UNEXPLAINED = "it failed, and its host does not say why"
+HAS_LEFT_IT = "it has left host node1, and host node2 "
+AT_TARGET, AT_SOURCE = ("node2", "RUNNING", True), ("node1", "RUNNING", True)
+BEING_STARTED, ASKED_FOR = ("node2", "BOOT_MIGRATE", False), ("node1", "UNKNOWN", False)
+OPEN = ("node1", "MIGRATE", False)
+ROUNDS = {
+    "it arrives": (("left", None), ("arrived", None), AT_TARGET, ""),
+    "it arrives, and not all went well": (("left", None), ("arrived", ERROR), AT_TARGET, BROKE),
+    "it arrives, and its former host could not clear up": (("left", OTHER), ("arrived", None), AT_TARGET, ""),
+    "both fail": (("stayed", ERROR), ("absent", OTHER), AT_SOURCE, BROKE),
+    "the target knows why": (("stayed", LITTLE), ("absent", ERROR), AT_SOURCE, BROKE),
+    "the source knows why": (("stayed", ERROR), ("absent", LITTLE), AT_SOURCE, BROKE),
+    "the source does not say why": (("stayed", EMPTY), ("absent", ERROR), AT_SOURCE, BROKE),
+    "the target does not say why": (("stayed", ERROR), ("absent", EMPTY), AT_SOURCE, BROKE),
+    "nobody says why": (("stayed", EMPTY), ("absent", EMPTY), AT_SOURCE, UNEXPLAINED),
+    "the target alone says that it failed": (("stayed", None), ("absent", ERROR), AT_SOURCE, BROKE),
+    "it was never begun": (("stayed", None), ("absent", None), AT_SOURCE, ""),
+    "it stays, and the target can't tell": (("stayed", ERROR), ("", OTHER), AT_SOURCE, BROKE),
+    "it left, and the target can't tell": (
+        *(("left", None), ("", ERROR), BEING_STARTED),
+        f"{HAS_LEFT_IT}can't say yet what became of it ({BROKE})",
+    ),
+    "it left, and the target does not say why it can't tell": (
+        *(("left", None), ("", EMPTY), BEING_STARTED),
+        f"{HAS_LEFT_IT}can't say yet what became of it ({UNEXPLAINED})",
+    ),
+    "it left, and the target just can't tell": (
+        *(("left", None), ("", None), BEING_STARTED),
+        f"{HAS_LEFT_IT}can't say yet what became of it",
+    ),
+    "it is not there, and the source can't tell": (("", OTHER), ("absent", ERROR), ASKED_FOR, BROKE),
+    "it is not there, and the source can't tell, but why": (
+        *(("", ERROR), ("absent", LITTLE), ASKED_FOR),
+        f"it has not moved to host node2, and host node1 can't say yet what became of it ({BROKE})",
+    ),
+    "both can't tell": (
+        *(("", ERROR), ("", OTHER), OPEN),
+        (
+            f"started nowhere until both were asked: host node1 can't say yet what became of it ({BROKE}); "
+            "host node2 can't say yet what became of it (VM web: its disk is full. Mend it)"
+        ),
+    ),
+    "the source is silent, and it arrives": (SILENT, ("arrived", None), AT_TARGET, ""),
+    "the source is silent, and it does not arrive": (SILENT, ("absent", ERROR), ASKED_FOR, BROKE),
+    "the source is silent, and the target can't tell": (
+        *(SILENT, ("", ERROR), OPEN),
+        f"asked: host node1 did not answer; host node2 can't say yet what became of it ({BROKE})",
+    ),
+    "the target is silent, and it stays": (("stayed", ERROR), SILENT, AT_SOURCE, BROKE),
+    "the target is silent, and it left": (("left", None), SILENT, BEING_STARTED, HAS_LEFT_IT),
+    "the target is silent, and the source can't tell": (
+        *(("", ERROR), SILENT, OPEN),
+        f"asked: host node1 can't say yet what became of it ({BROKE}); host node2 did not answer",
+    ),
+    "both are silent": (SILENT, SILENT, OPEN, "asked: host node1 did not answer; host node2 did not answer"),
+}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("case", ROUNDS)
+def test_the_order_of_two_answers_makes_no_difference(fleet, case, order):
+    source, target, stands, error = ROUNDS[case]
+    begin(fleet)
+    for host, answer in (("node1", source), ("node2", target))[::order]:
+        if answer is SILENT:
+            fleet.vms.record(host, None)
+        else:
+            say(fleet, host, answer[0], "RUNNING" if answer[0] in ("stayed", "arrived") else "UNKNOWN", answer[1])
+    host, state, _wanted, settled, moving = standing(fleet)
+    assert (host, state, settled) == stands
+    assert moving == ("" if settled else "node2")
+    if error.startswith("VM") or not error:
+        assert record(fleet).error == error
+    else:
+        assert error in record(fleet).error
+    assert is_whole(fleet)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("error", [None, ERROR])
+def test_that_it_had_not_answered_is_forgotten_once_the_target_has(fleet, error, order):
+    begin(fleet, COLD)
+    for host, *answer in (("node1", "left", "UNKNOWN"), ("node2", "arrived", "POWEROFF", error))[::order]:
+        say(fleet, host, *answer)
+    assert standing(fleet) == ("node2", "BOOT_MIGRATE", "RUNNING", False, "node2")
+    assert record(fleet).error == (BROKE if error else "")
+
+
+def test_a_failure_of_which_nobody_says_why_is_a_failure(fleet):
+    begin(fleet)
+    say(fleet, "node1", "stayed", "RUNNING", EMPTY)
+    assert record(fleet).error == UNEXPLAINED
+
+
 def test_a_machine_that_no_target_will_ever_have_is_asked_for_at_its_source(fleet):
     move = begin(fleet)
     say(fleet, "node2", "absent", error=ERROR)
@@ -313,6 +415,65 @@ def test_a_machine_that_has_left_for_a_host_that_never_had_it_is_started_by_nobo
     say(fleet, "node1", "left", generation=move.generation + 1)
     assert standing(fleet) == ("node1", "UNKNOWN", "RUNNING", True, "")
     assert (promised(fleet), fleet.ledger().findings) == (ALONE, ())
+
+
+# -- what an audit says of it ------------------------------------------------------------------------------------------
+def test_an_open_move_is_unfinished_and_its_books_are_right(fleet):
+    begin(fleet)
+    (finding,) = fleet.ledger().findings
+    assert (finding.kind, finding.host, finding.severity) == ("machine-unfinished", "node1", UNFINISHED)
+    assert finding.found == "it moves from host node1 to host node2, and what became of that is not known yet"
+    assert "with both hosts in the run" in finding.remedy
+    fleet.vms.record("node2", None)
+    (finding,) = fleet.ledger().findings
+    assert finding.found.endswith("started nowhere until both were asked: host node2 did not answer)")
+    assert [(vm.host, vm.moving) for vm in fleet.ledger().vms] == [("node1", "node2")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "host", "found"),
+    [
+        (("node1", "left"), "node2", "it is to be RUNNING, and its host has not done that yet (it has left host node1"),
+        (("node2", "absent"), "node1", "it is to be RUNNING, and its host has not done that yet (it has not moved to"),
+    ],
+)
+def test_a_machine_of_which_it_is_not_known_how_it_is_there_is_unfinished_on_its_host(fleet, answer, host, found):
+    begin(fleet)
+    say(fleet, *answer)
+    (finding,) = fleet.ledger().findings
+    assert (finding.kind, finding.host, finding.severity) == ("machine-unfinished", host, UNFINISHED)
+    assert finding.found.startswith(found)
+    # Nothing of it is to be where it is not.
+    assert [(vm.host, vm.moving) for vm in fleet.ledger().vms] == [(host, "")]
+
+
+@pytest.mark.parametrize("answer", [None, ("node1", "left"), ("node2", "absent")])
+def test_the_books_of_a_machine_that_moves_are_repaired_to_what_they_are_to_be(fleet, answer):
+    begin(fleet)
+    if answer is not None:
+        say(fleet, *answer)
+    rows = "SELECT host_id, port, vm_id FROM vnc_ports ORDER BY host_id, port"
+    before = promised(fleet), [tuple(each) for each in fleet.store.rows(rows)]
+    assert fleet.repair() == []
+    fleet.store.db.execute("UPDATE hosts SET memory_used = 7, cpu_used = 7, vms = 7, overhead_used = 7")
+    fleet.store.db.execute("DELETE FROM vnc_ports WHERE port > 0")
+    fleet.store.drop()
+    assert not is_whole(fleet)
+    assert fleet.repair() != []
+    assert (promised(fleet), [tuple(each) for each in fleet.store.rows(rows)]) == before
+    assert is_whole(fleet)
+
+
+@pytest.mark.parametrize(
+    ("stage", "is_unknown"), [(COMING, False), (LEFT, False), (CLEARED, True), (ARRIVED_STAGE, True)]
+)
+def test_a_machine_that_a_host_has_after_its_move_has_ended_there_is_an_unknown_one(fleet, stage, is_unknown):
+    move = begin(fleet)
+    for answer in ARRIVES:
+        say(fleet, *answer)
+    seen = (ObservedVm(0, record(fleet).uuid, "POWEROFF"),)
+    fleet.vms.observe([Observed("node1", vms=seen, moves=(MoveSeen(0, move.token, stage),)), poll("node2", 0)])
+    assert bool(fleet.vms.polls.unknown["node1"]) == is_unknown
 
 
 # -- nobody knows ------------------------------------------------------------------------------------------------------

@@ -88,6 +88,13 @@ def test_it_goes_in_the_way_that_its_state_asks_for(fleet, state, asked, way, on
     assert fleet.vms.history(0)[-1]["action"] == action
 
 
+def test_a_machine_is_powered_off_for_its_move_as_it_is_asked(fleet):
+    fleet.vms.move(0, "node2", COLD, orders=VmOrders(hard=True, shutdown_timeout=7, operation="reboot"))
+    for plan in fleet.vms.plans(places=PLACES).values():
+        (planned,) = plan.vms
+        assert (planned.wanted, planned.hard, planned.shutdown_timeout, planned.operation) == ("RUNNING", True, 7, "")
+
+
 def test_each_move_has_a_token_of_its_own(fleet):
     first = fleet.vms.move(0, "node2") and move_of(fleet).token
     fleet.vms.record("node1", [VmOutcome(0, record(fleet).generation, "RUNNING", moved="stayed")])
@@ -325,7 +332,7 @@ def test_a_machine_that_ends_moves_nowhere(fleet):
 
 def test_a_machine_that_is_off_does_not_move_live(fleet):
     obey(fleet, decide(fleet, dict(FIRST, state="poweroff")))
-    with pytest.raises(WrongState, match=r"it is POWEROFF\. Say move: cold"):
+    with pytest.raises(WrongState, match=r"it is POWEROFF\. Set move: all, and it moves as it is, or move: cold"):
         fleet.vms.move(0, "node2", LIVE)
 
 
