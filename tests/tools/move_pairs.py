@@ -31,9 +31,17 @@ ASKED = "virtual machine web-1: move"
 PATIENCE = 30.0
 
 
-@functools.lru_cache(maxsize=8)
+_MAKING = threading.Lock()
+
+
 def key_pair(name: str) -> tuple[str, str]:
     """Certificate and key of a host: the same ones for a name all the time, as they take a moment to make."""
+    with _MAKING:
+        return _made(name)
+
+
+@functools.lru_cache(maxsize=8)
+def _made(name: str) -> tuple[str, str]:
     with tempfile.TemporaryDirectory() as place:
         key, certificate = Path(place, "key"), Path(place, "certificate")
         subprocess.run(

@@ -461,9 +461,12 @@ class Driver(abc.ABC):
         and at the other host accept(), receive() and has_arrived()."""
         raise self.lacks("move a running machine")
 
-    def settle_departure(self, mark: Mark) -> str | None:
+    def settle_departure(self, mark: Mark, token: str) -> str | None:
         """Return the machine's state once nothing moves it any more that depart() of a killed run has begun."""
         return self.state(mark)
+
+    def settle_definitions(self) -> None:  # noqa: B027 (most keep none)
+        """Bring to the disk which machines are defined here, and which of them start with the host."""
 
     def offer(self, mark: Mark) -> str:
         """Return what the other host has to know of the running machine."""
@@ -474,8 +477,9 @@ class Driver(abc.ABC):
         Unsupported, by name, for what can't come."""
         raise self.lacks("take in a running machine")
 
-    def receive(self, mark: Mark, token: str, definition: str) -> Receiver:
-        """Be ready for the machine of this definition, and for nothing else."""
+    def receive(self, mark: Mark, token: str, definition: str, disks: Collection[str]) -> Receiver:
+        """Be ready for the machine of this definition, and for nothing else. disks: targets of those that are
+        copied."""
         raise self.lacks("take in a running machine")
 
     def has_arrived(self, mark: Mark) -> bool:

@@ -25,7 +25,11 @@ ROLES = (SOURCE, TARGET)
 LEAVING, LEFT, CLEARED = "leaving", "left", "cleared"
 # At the target: a copy, which nothing may start; the machine is here, and its source may not know that yet.
 COMING, ARRIVED = "coming", "arrived"
-STAGES = (LEAVING, LEFT, CLEARED, COMING, ARRIVED)
+# What each has answered where nothing of the move is left: an answer that was given is not taken back.
+STAYED, ABSENT = "stayed", "absent"
+STAGES = (LEAVING, LEFT, CLEARED, COMING, ARRIVED, STAYED, ABSENT)
+# The stages in which nothing is left to be done about a move.
+OVER = (CLEARED, ARRIVED, STAYED, ABSENT)
 
 # What a host answers of a move that its plan has, VmOutcome.moved: "" if that is not known. At the source: the machine
 # is its own as before, or has gone. At the target: it is here, or is not and will never be by this move.

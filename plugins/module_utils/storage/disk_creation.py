@@ -92,31 +92,19 @@ def create_overlay(path: str, base: str, base_format: str, size: int) -> None:
 
 
 def rest_on(disk: DiskFiles, what: str) -> None:
-    """Have a qcow2 file that was made on another host rest on this one's file of the same name. Raise ImageRefused
-    where its header does not fit. what: how errors call the disk."""
-    qcow2_header.refuse_unexpected(disk, what)
+    """Have a qcow2 file that was made on another host rest on what it is to rest on here, whatever its header calls
+    that. Raise ImageRefused where the rest of its header does not fit. what: how errors call the disk."""
+    qcow2_header.refuse_data_file(disk.path, disk.format, what)
     with explained(disk.path), open_binary(disk.path) as file:
         header = Header(file)
-    if not disk.backing or header.backing == disk.backing[0][0]:
+    base, format_ = disk.backing[0] if disk.backing else ("", "")
+    if header.has_backing != bool(base):
+        raise ImageRefused(what, "it rests on an image on one of its hosts, and not on the other", "Run again")
+    if not base or header.backing == base:
         return
-    base, format_ = disk.backing[0]
-    # -u: neither is opened below its header.
-    _must(
-        lambda: qemu_img.run(
-            "rebase",
-            "-q",
-            "-u",
-            "-F",
-            format_,
-            "-b",
-            base,
-            disk=disk,
-            use=WRITE,
-            open_below=False,
-            what=what,
-            check=False,
-        )
-    )
+    # -u: nothing below is opened.
+    words = ("-q", "-u", "-F", format_, "-b", base)
+    _must(lambda: qemu_img.run("rebase", *words, disk=disk, use=WRITE, open_below=False, named=False, check=False))
 
 
 def copy(source: str, source_format: str, path: str, format: str) -> None:

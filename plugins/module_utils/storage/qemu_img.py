@@ -71,6 +71,7 @@ def run(
     closed: bool = False,
     open_below: bool = True,
     write_below: bool = False,
+    named: bool = True,
     timeout: float = TIMEOUT,
     cpu: int = CPU,
     check: bool = True,
@@ -81,8 +82,12 @@ def run(
     what: how errors call the disk
     key: the key of what is encrypted: the disk where it is closed, else what is made
     closed: whether the disk is encrypted (only a look at it needs no key)
-    open_below, write_below: whether what is below the disk is opened, and written to"""
-    qcow2_header.refuse_unexpected(disk, what, encrypted=closed)
+    open_below, write_below: whether what is below the disk is opened, and written to
+    named: whether its header has to name what is below"""
+    if named:
+        qcow2_header.refuse_unexpected(disk, what, encrypted=closed)
+    else:
+        qcow2_header.refuse_data_file(disk.path, disk.format, what or f"disk {disk.path}")
     words = [verb, *(KEY if key else ()), *arguments, block_node(disk, key if closed else "", open_below), *after]
     files = {_real_path(path): WRITE if write_below else READ for path, _format in disk.backing if open_below}
     files[_real_path(disk.path)] = use

@@ -9,15 +9,17 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from ...dataclass import replace
+from ...dataclass import dataclass, replace
 from ...errors import Conflict, ForeignObject, HypervisorError, InvalidValue, NebulaError
+from ...host import node_file
 from ...host.files import adopt, settle, sync_directory
 from ...model.dataclass_json import from_plain
 from ...model.disk import DiskFiles
-from ...model.move import ARRIVED, COMING, HAS_ARRIVED, IS_ABSENT, LEAVING, LEFT, LIVE, PlannedMove
+from ...model.move import ABSENT, ARRIVED, COMING, HAS_ARRIVED, IS_ABSENT, LIVE, OVER, PlannedMove
 from ...storage import machine_disks
 from ...storage.datastore_layout import disk_path, hypervisor_group, require_space
 from ..machine_record import Record, read_record
@@ -34,6 +36,13 @@ _LARGEST = 1 << 50
 _MOST_CONTEXT = 1 << 30
 
 
+@dataclass
+class _Course:
+    """Says how far a move has come. may_be_ours: the machine may have left its old host by now."""
+
+    may_be_ours: bool = False
+
+
 class Undecided(HypervisorError):
     """It is not known here whether the machine has left its old host."""
 
@@ -41,42 +50,43 @@ class Undecided(HypervisorError):
 def take_in(job: Job, move: PlannedMove, meeting: Meeting) -> str:
     """Take the machine in. Return HAS_ARRIVED; raise Undecided if only its old host can say whether it has left. After
     any other error nothing of it is here."""
-    root, vm = job.common.root, job.vm
-    asked = f"virtual machine {vm.name}: move from host {move.peer}"
-    entry = node_moves.read(root, vm.vm_id)
+    asked = f"virtual machine {job.vm.name}: move from host {move.peer}"
+    entry = node_moves.read(job.common.root, job.vm.vm_id)
     if entry is not None and entry.token == move.token:
-        if entry.stage == ARRIVED:
-            return HAS_ARRIVED
-        raise _undecided(asked, move)
-    if entry is not None and entry.stage in (COMING, LEAVING, LEFT):
-        remove_copy(job, entry)
-    channel = meeting.wait(move.meeting, asked)
-    noted = False
+        # The same plan comes again: what it has done is done.
+        return what_became(job, move)
+    if entry is not None and entry.stage not in OVER:
+        raise Conflict(asked, "another move of it is not settled here", "Run again: this is settled first")
+    course = _Course()
+    channel = None
     try:
+        channel = meeting.wait(move.meeting, asked)
         offer = channel.receive(departure.ANSWER_SECONDS)
         shared = os.path.lexists(departure.proof_of_sharing(job, move))
         _refuse_present(job, shared, asked)
-        fence.check_current(job)
-        node_moves.write(root, departure.entry_of(job, move, COMING, shared))
-        noted = True
+        with node_file.fence(job.common.root, job.common.plan.catalog, job.common.plan.number) as current:
+            if not current:
+                raise node_file.stale_plan(asked)
+            node_moves.write(job.common.root, departure.entry_of(job, move, COMING, shared))
         if not shared:
             # On the disk with the directory: a copy is known as one whatever comes.
             job.record = replace(job.record, coming=move.token)
         with fence.hold(job):
-            return _take_in(job, move, meeting, channel, offer, shared, asked)
+            return _take_in(job, move, meeting, channel, offer, shared, course)
     except Undecided:
         raise
     except BaseException as error:
-        if has_arrived(job, move):
-            raise
-        if isinstance(error, NebulaError):
+        if course.may_be_ours:
+            # Only its old host knows: whatever went wrong here, it may be nowhere else.
+            raise _undecided(asked, move, error) from error
+        if channel is not None and isinstance(error, NebulaError):
             with contextlib.suppress(NebulaError):
                 channel.send(refused=error.as_dict())
-        if noted:
-            _remove_incoming(job, move.token)
+        _remove_incoming(job, move)
         raise
     finally:
-        channel.close()
+        if channel is not None:
+            channel.close()
 
 
 def _refuse_present(job: Job, shared: bool, asked: str) -> None:
@@ -90,11 +100,6 @@ def _refuse_present(job: Job, shared: bool, asked: str) -> None:
         )
 
 
-def has_arrived(job: Job, move: PlannedMove) -> bool:
-    entry = node_moves.read(job.common.root, job.vm.vm_id)
-    return entry is not None and entry.token == move.token and entry.stage == ARRIVED
-
-
 def _take_in(
     job: Job,
     move: PlannedMove,
@@ -102,8 +107,10 @@ def _take_in(
     channel: Channel,
     offer: Mapping[str, Any],
     shared: bool,
-    asked: str,
+    course: _Course,
 ) -> str:
+    asked = f"virtual machine {job.vm.name}: move from host {move.peer}"
+    limit = time.monotonic() + move.limit
     if offer.get("way") != move.way:
         raise _nonsense(asked)
     own = machine_disks.own_disks(job.vm, job.directory, job.common.transfer.find)
@@ -114,9 +121,10 @@ def _take_in(
         raise _nonsense(asked)
     seen, own = (own, {}) if shared else ({}, own)
     if move.way == LIVE:
-        _take_live(job, move, meeting, channel, offer, own, disks, shared)
+        has_left = _take_live(job, move, meeting, channel, offer, own, disks, shared, course)
     else:
-        _take_files(job, channel, own, {number: each["length"] for number, each in disks.items()})
+        _take_files(job, channel, own, {number: each["length"] for number, each in disks.items()}, limit)
+        has_left = False
         for number, file in own.items():
             machine_disks.take_in(file, f"disk {number} of virtual machine {job.vm.name}")
     if not shared:
@@ -124,13 +132,19 @@ def _take_in(
     for file in own.values():
         settle(file.path)
     sync_directory(job.directory)
-    _wait_for_departure(channel, move, asked)
+    # From here on it may have left.
+    course.may_be_ours = True
+    if not has_left:
+        _wait_for_departure(channel, move, asked, course)
+    # What runs here is another definition than what ran there.
+    job.record = replace(job.record, definition="")
+    if shared:
+        job.keep_record()
     node_moves.write(job.common.root, departure.entry_of(job, move, ARRIVED, shared))
+    job.record = replace(job.record, coming="")
     for file in seen.values():
         # The old host's libvirt takes them from whoever runs machines, where it can't see that others use them.
         adopt(file.path, 0o660, -1, hypervisor_group())
-    # What runs here is another definition than what ran there.
-    job.record = replace(job.record, coming="", definition="")
     _bring_up(job, move, channel)
     return HAS_ARRIVED
 
@@ -182,11 +196,15 @@ def _take_live(
     own: Mapping[int, DiskFiles],
     disks: Mapping[int, Mapping[str, int]],
     shared: bool,
-) -> None:
+    course: _Course,
+) -> bool:
+    """Take the machine in as it runs. Return whether it is known already that it has left."""
+    limit = time.monotonic() + move.limit
     for number, file in own.items():
         machine_disks.make_empty(file, disks[number]["size"])
     context = job.vm.context.disk_id if job.vm.context is not None else None
-    _take_files(job, channel, {}, {}, None if shared else context)
+    sync_directory(job.directory)
+    _take_files(job, channel, {}, {}, limit, None if shared else context)
     job.files = dict(
         machine_disks.prepare(
             job.vm, job.directory, job.common.transfer.find, lambda entry: definition.content_of(job.common, entry)
@@ -196,12 +214,14 @@ def _take_live(
         job.files[context] = DiskFiles(disk_path(job.directory, context), "raw")
     driver = job.common.driver
     accepted = driver.accept(job.vm, definition.site_of(job), str(offer.get("definition", "")))
-    receiver = driver.receive(job.mark, move.token, accepted)
+    copied = [disk.target for disk in job.vm.disks if disk.disk_id in own]
+    receiver = driver.receive(job.mark, move.token, accepted, copied)
     message: Mapping[str, Any] = {}
     fault: NebulaError | None = None
     try:
         meeting.tunnels = receiver.tunnels()
         fence.check_current(job)
+        course.may_be_ours = True
         with _written_out([file.path for file in own.values()]):
             channel.send(definition=accepted)
             message = channel.receive(move.limit + departure.ANSWER_SECONDS)
@@ -211,12 +231,13 @@ def _take_live(
         meeting.tunnels = {}
         # Nothing gets through from now on: whether it is here does not change any more.
         refused = receiver.close()
-    if message.get("moved") and driver.has_arrived(job.mark):
-        return
+    if (message.get("moved") or message.get("left")) and driver.has_arrived(job.mark):
+        return bool(message.get("left"))
+    asked = f"virtual machine {job.vm.name}: move from host {move.peer}"
     if not message.get("stays") and driver.state(job.mark) is not None:
-        # It may be nowhere else.
-        raise _undecided(f"virtual machine {job.vm.name}: move from host {move.peer}", move) from fault
-    raise refused or fault or _stayed(f"virtual machine {job.vm.name}: move from host {move.peer}")
+        raise _undecided(asked, move, refused or fault)
+    course.may_be_ours = False
+    raise refused or fault or _stayed(asked)
 
 
 @contextlib.contextmanager
@@ -240,7 +261,12 @@ def _written_out(paths: Collection[str]) -> Iterator[None]:
 
 
 def _take_files(
-    job: Job, channel: Channel, own: Mapping[int, DiskFiles], lengths: Mapping[int, int], context: int | None = None
+    job: Job,
+    channel: Channel,
+    own: Mapping[int, DiskFiles],
+    lengths: Mapping[int, int],
+    limit: float,
+    context: int | None = None,
 ) -> None:
     """Take in the files that the old host sends: those of these disks, its logs, and its context's if it runs on."""
     wanted = {os.path.basename(file.path): lengths[number] for number, file in own.items()}
@@ -252,7 +278,7 @@ def _take_files(
         name = str(message["file"])
         if name not in wanted:
             raise _nonsense(f"virtual machine {job.vm.name}: move from another host")
-        file_streams.receive(channel, message, job.path(name), wanted.pop(name), departure.ANSWER_SECONDS)
+        file_streams.receive(channel, message, job.path(name), wanted.pop(name), limit)
         lacking.discard(name)
         if name not in departure.LOGS:
             adopt(job.path(name), 0o660, -1, hypervisor_group())
@@ -286,16 +312,16 @@ def _keep_record(job: Job, offer: Mapping[str, Any], with_context: bool) -> None
     job.keep_record()
 
 
-def _wait_for_departure(channel: Channel, move: PlannedMove, asked: str) -> None:
+def _wait_for_departure(channel: Channel, move: PlannedMove, asked: str, course: _Course) -> None:
     """Return once the machine has left its old host. Raise Undecided if that does not say so, HypervisorError if the
     machine has stayed there."""
     try:
-        # From here on it may have left.
         channel.send(kept=True)
         message = channel.receive(departure.ANSWER_SECONDS)
     except NebulaError as error:
-        raise _undecided(asked, move) from error
+        raise _undecided(asked, move, error) from error
     if message.get("stays"):
+        course.may_be_ours = False
         raise _stayed(asked)
     if not message.get("left"):
         raise _undecided(asked, move)
@@ -305,10 +331,11 @@ def _stayed(asked: str) -> HypervisorError:
     return HypervisorError(asked, "it has stayed on its host", "See what that host says")
 
 
-def _undecided(asked: str, move: PlannedMove) -> Undecided:
+def _undecided(asked: str, move: PlannedMove, why: BaseException | None = None) -> Undecided:
+    found = f" ({why})" if why is not None else ""
     return Undecided(
         asked,
-        f"host {move.peer} has not said whether it has left",
+        f"host {move.peer} has not said whether it has left{found}",
         f"Nothing starts it until then. See that host {move.peer} is reached, then run again",
     )
 
@@ -330,12 +357,28 @@ def _bring_up(job: Job, move: PlannedMove, channel: Channel) -> None:
     fence.write_final_record(job)
 
 
-def _remove_incoming(job: Job, token: str) -> None:
-    """Remove all of a copy that is not to become a machine. Its directory goes only if it says itself that it is this
-    copy."""
+def _remove_incoming(job: Job, move: PlannedMove) -> None:
+    """Remove all of a copy that is not to become a machine, and note that there is none."""
+    entry = node_moves.read(job.common.root, job.vm.vm_id)
+    if entry is not None and entry.token == move.token:
+        remove_copy(job, entry)
+    elif entry is not None and entry.stage not in OVER:
+        return
+    node_moves.write(job.common.root, departure.entry_of(job, move, ABSENT, shared=False))
+
+
+def remove_copy(job: Job, entry: NodeMove) -> None:
+    """Remove a copy. Its directory goes only if it says itself that it is this copy. Raise Conflict if it runs: that
+    can't be a copy."""
+    if job.common.driver.state(job.mark) == "RUNNING":
+        raise Conflict(
+            f"virtual machine {job.vm.name}: what is left of its move {entry.token}",
+            f"it runs on host {job.common.plan.host}, and by the catalog it is another host's",
+            "Find out on which host it is to run, and end it on the other one",
+        )
     job.common.driver.remove(job.mark)
     record = read_record(job.directory) if os.path.isdir(job.directory) else None
-    if record is not None and record.coming == token:
+    if record is not None and record.coming == entry.token:
         machine_disks.remove(job.directory)
         removal.remove_directory(job)
     else:
@@ -346,28 +389,16 @@ def _remove_incoming(job: Job, token: str) -> None:
     node_moves.remove(job.common.root, job.vm.vm_id)
 
 
-def remove_copy(job: Job, entry: NodeMove) -> None:
-    """Remove a copy that an earlier move has left. Raise Conflict if it runs: that can't be a copy."""
-    if job.common.driver.state(job.mark) == "RUNNING":
-        raise Conflict(
-            f"virtual machine {job.vm.name}: what is left of its move {entry.token}",
-            f"it runs on host {job.common.plan.host}, and by the catalog it is another host's",
-            "Find out on which host it is to run, and end it on the other one",
-        )
-    if entry.stage in (LEAVING, LEFT):
-        departure.remove_left(job, entry.shared)
-        node_moves.remove(job.common.root, job.vm.vm_id)
-    else:
-        _remove_incoming(job, entry.token)
-
-
 def what_became(job: Job, move: PlannedMove) -> str:
     """Return whether the machine has arrived here or never will, after a run of which nobody knows how it ended. Raise
     Undecided if only its old host can say so."""
     entry = node_moves.read(job.common.root, job.vm.vm_id)
-    if entry is None or entry.token != move.token:
+    mine = entry if entry is not None and entry.token == move.token else None
+    if mine is None or mine.stage == ABSENT:
+        if mine is None and (entry is None or entry.stage in OVER):
+            node_moves.write(job.common.root, departure.entry_of(job, move, ABSENT, shared=False))
         return IS_ABSENT
-    if entry.stage == ARRIVED:
+    if mine.stage == ARRIVED:
         return HAS_ARRIVED
     raise _undecided(f"virtual machine {job.vm.name}: move from host {move.peer}", move)
 

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 
 from ...context import files_on_node
 from ...dataclass import replace
-from ...errors import HypervisorError, NebulaError, StalePlan, Unsupported
+from ...errors import HypervisorError, NebulaError, NotFound, StalePlan, Unsupported
 from ...host import node_file
 from ...host.files import explain, explained, make_directory, sync_directory
 from ...host.restricted_directories import Rules
 from ...host.vm_log import VmLog
 from ...model import defaults
-from ...model.move import HAS_LEFT, IS_ABSENT
+from ...model.move import ARRIVED, COMING, HAS_LEFT, IS_ABSENT
 from ...model.plan import GivenUp, Plan, PlannedVm, VmOutcome
-from ...storage import roots, transfer_methods
+from ...storage import machine_disks, roots, transfer_methods
 from ...storage.datastore_layout import vm_directory
 from ..base import Driver, Mark
 from ..machine_record import CHECKPOINT, Record, images_in_use, read_record
@@ -82,10 +82,16 @@ class Batch:
         outcomes: dict[int, VmOutcome] = {}
         total = len(self.plan.vms) + len(self.plan.given_up)
         with contextlib.ExitStack() as held:
+            moving = 0
             if common.moves is not None:
+                held.enter_context(node_moves.alone(self.root))
                 held.callback(common.moves.close)
+                common.moves.open()
                 common.moves.clear_leftovers(common)
-            pool = held.enter_context(ThreadPoolExecutor(max(1, min(total, WAITING)), thread_name_prefix="vm"))
+                # All at once: each waits for its other host.
+                moving = sum(1 for planned in self.plan.vms if planned.move is not None)
+            most = max(1, min(total, max(WAITING, moving)))
+            pool = held.enter_context(ThreadPoolExecutor(most, thread_name_prefix="vm"))
             # Machines that others wait for come first: else all threads could be waiting.
             futures = [
                 pool.submit(_carry_out_and_tell, common, planned) for planned in common.room.successors.in_turn()
@@ -98,7 +104,7 @@ class Batch:
                     failed = sum(1 for each in outcomes.values() if each.error is not None)
                     report(len(outcomes) - failed, failed, total)
         brought = {each.vm.vm_id for each in self.plan.vms if each.move is None and not outcomes[each.vm.vm_id].error}
-        node_moves.forget(self.root, self.plan.catalog, self.plan.moving, brought)
+        node_moves.forget(self.root, self.plan.catalog, self.plan.number, self.plan.moving, brought)
         # The directories that were made and removed: one sync for all of them.
         with explained(place):
             sync_directory(place)
@@ -209,6 +215,8 @@ def _carry_out(common: Common, planned: PlannedVm) -> VmOutcome:
     stays, untouched = _stays(job, state), _is_untouched(job, state)
     failed = replace(failed, stays=stays, untouched=untouched, notes=job.notes)
     moved = common.moves.answer_after(job, error) if common.moves is not None else ""
+    if moved in (HAS_LEFT, IS_ABSENT):
+        failed = replace(failed, state="UNKNOWN")
     return replace(failed, tasks=tuple(job.task_outcomes), fitted=job.is_fitted, moved=moved)
 
 
@@ -216,6 +224,7 @@ def _brought_to_its_state(job: Job) -> str:
     """Bring the machine to the state that is wanted. Return the state that it is in afterwards."""
     with fence.hold(job):
         try:
+            _take_over_copy(job)
             state = state_changes.carry_out(job)
             fence.write_final_record(job)
         except NebulaError:
@@ -225,6 +234,25 @@ def _brought_to_its_state(job: Job) -> str:
             if job.owned:
                 job.log.save()
     return state
+
+
+def _take_over_copy(job: Job) -> None:
+    """Have a machine go on of which a copy came here that nobody had brought up: it is this host's by the catalog."""
+    entry = node_moves.read(job.common.root, job.vm.vm_id)
+    if entry is None or entry.stage not in (COMING, ARRIVED) or job.planned.wanted == "DONE":
+        return
+    if entry.stage == ARRIVED and not job.record.coming:
+        return
+    files = machine_disks.own_disks(job.vm, job.directory, job.common.transfer.find)
+    lacking = [number for number, file in files.items() if not os.path.lexists(file.path)]
+    if job.record.coming and lacking and job.planned.operation != "recreate":
+        raise NotFound(
+            f"virtual machine {job.vm.name}: disk {lacking[0]}",
+            "it did not come with the machine from its old host",
+            "Bring it back from a backup, or make the machine anew (recreate: true)",
+        )
+    # It may be here without a definition that lasts.
+    job.record = replace(job.record, coming="", definition="")
 
 
 def _stays(job: Job, state: str) -> tuple[str, ...]:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import Any
 
 from ...dataclass import replace
-from ...errors import HypervisorError, NebulaError, WrongState
+from ...errors import Conflict, HypervisorError, NebulaError, NotFound, WrongState
 from ...host import vm_log
 from ...host.console import console_log
 from ...host.files import remove_file, write_atomically
 from ...model.dataclass_json import to_plain
 from ...model.disk import DiskFiles
-from ...model.move import CLEARED, COLD, HAS_LEFT, HAS_STAYED, LEAVING, LEFT, LIVE, PlannedMove
+from ...model.move import CLEARED, COLD, HAS_LEFT, HAS_STAYED, LEAVING, LEFT, LIVE, OVER, STAYED, PlannedMove
 from ...model.plan import PlannedVm
 from ...storage import disk_creation, machine_disks
 from ...storage.datastore_layout import disk_path
@@ -25,7 +26,7 @@ from ..base import Departure
 from ..moves import file_streams, node_moves
 from ..moves.node_moves import NodeMove
 from ..moves.passage import Caller, Channel, Identity
-from . import fence, removal, state_changes
+from . import autostart, fence, removal, state_changes
 from .job import Job
 from .shutdown import stop
 
@@ -50,12 +51,22 @@ def leave(job: Job, move: PlannedMove, identity: Identity) -> str:
     """Move the machine to the other host. Return HAS_LEFT. An error means that it has stayed, unless the ledger says
     LEFT by then."""
     asked = f"virtual machine {job.vm.name}: move to host {move.peer}"
+    entry = node_moves.read(job.common.root, job.vm.vm_id)
+    if entry is not None and entry.token == move.token:
+        # The same plan comes again: what it has done is done.
+        return what_became(job, move)
+    if entry is not None and entry.stage not in OVER:
+        raise Conflict(asked, "another move of it is not settled here", "Run again: this is settled first")
     state = job.common.driver.state(job.mark)
     job.stage = state or "POWEROFF"
     if state != "RUNNING" and (move.way == LIVE or state not in (None, "POWEROFF")):
         raise WrongState(asked, f"it is {state or 'not there'}", "Run again, which brings it to the wanted state first")
     caller = Caller(identity, move.token, move.address, move.port, move.certificate, asked)
-    channel = caller.meet(move.meeting)
+    try:
+        channel = caller.meet(move.meeting)
+    except NebulaError:
+        _note(job, move, STAYED)
+        raise
     try:
         _note(job, move, LEAVING)
         try:
@@ -79,6 +90,7 @@ def _note(job: Job, move: PlannedMove, stage: str, shared: bool | None = None) -
 
 def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: str | None) -> None:
     """Bring the machine to the other host, and write that it has left."""
+    limit = time.monotonic() + move.limit
     own = machine_disks.own_disks(job.vm, job.directory, job.common.transfer.find)
     offer = job.common.driver.offer(job.mark) if move.way == LIVE else ""
     proof = proof_of_sharing(job, move)
@@ -98,15 +110,18 @@ def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: 
         _note(job, move, LEAVING, shared)
     channel.send(go=True)
     for name in LOGS if not shared else ():
+        # One that is rotated meanwhile does not come along.
         if os.path.isfile(job.path(name)):
-            file_streams.send(channel, name, job.path(name), MOST_LOG)
+            with contextlib.suppress(NotFound):
+                file_streams.send(channel, name, job.path(name), limit, MOST_LOG)
     if move.way == LIVE:
         if job.vm.context is not None and not shared:
             name = os.path.basename(disk_path(job.directory, job.vm.context.disk_id))
-            file_streams.send(channel, name, job.path(name))
+            file_streams.send(channel, name, job.path(name), limit)
         channel.send(sent=True)
         accepted = _answer(channel, "definition", move)
         fence.check_current(job)
+        _keep_off(job)
         job.log("LCM", "I", "New VM state is MIGRATE")
         departure = Departure(
             move.token, str(accepted["definition"]), tuple(own), caller, move.limit, channel.is_closed
@@ -117,22 +132,33 @@ def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: 
             channel.send(moved=True)
             _answer(channel, "kept", move)
     else:
+        fence.check_current(job)
+        _keep_off(job)
         if state == "RUNNING":
-            fence.check_current(job)
             stop(job, state, "SHUTDOWN_POWEROFF")
             job.moved("DIM", "POWEROFF")
         job.common.driver.let_go(job.mark)
         job.log("LCM", "I", "New VM state is PROLOG_MIGRATE_POWEROFF")
         for _number, file in sorted(own.items()):
             fence.check_current(job)
-            file_streams.send(channel, os.path.basename(file.path), file.path)
+            file_streams.send(channel, os.path.basename(file.path), file.path, limit)
         channel.send(sent=True, moved=True)
         _answer(channel, "kept", move)
         fence.check_current(job)
+        # Nothing of this host starts it from now on.
+        job.common.driver.remove(job.mark)
     job.changed = True
+    job.common.driver.settle_definitions()
     _note(job, move, LEFT)
     with contextlib.suppress(NebulaError):
         channel.send(left=True)
+
+
+def _keep_off(job: Job) -> None:
+    """Have the machine not start with this host, whatever becomes of this run: it may be another host's by then."""
+    if job.common.driver.starts_with_host(job.mark):
+        job.common.driver.set_starts_with_host(job.mark, False)
+        job.common.driver.settle_definitions()
 
 
 def _described(number: int, file: DiskFiles) -> dict[str, Any]:
@@ -161,7 +187,7 @@ def _stay(job: Job, move: PlannedMove, channel: Channel, state: str | None) -> N
     """Have the machine go on here as it was, if it has not left, and let the other host know."""
     if _has_left(job, move):
         return
-    now = job.common.driver.settle_departure(job.mark)
+    now = job.common.driver.settle_departure(job.mark, move.token)
     if now is None and move.way == LIVE:
         # libvirt has forgotten it, which it does only once all of it is on the other host.
         _note(job, move, LEFT)
@@ -170,21 +196,21 @@ def _stay(job: Job, move: PlannedMove, channel: Channel, state: str | None) -> N
         return
     with contextlib.suppress(NebulaError):
         channel.send(stays=True)
-    bring_back(job, now, state)
-    node_moves.remove(job.common.root, job.vm.vm_id)
+    _note(job, move, STAYED)
+    bring_back(job, now, state == "RUNNING" and move.way == COLD)
 
 
-def bring_back(job: Job, now: str | None, before: str | None) -> None:
-    """Have a machine go on that has not left. before: its state before the move."""
-    if before != "RUNNING" or now == "RUNNING":
-        return
+def bring_back(job: Job, now: str | None, ran: bool) -> None:
+    """Have a machine go on that has not left. now: its state. ran: it was powered off for the move."""
     planned = job.planned
     # The first error is the one to be shown; what is left undone, the next run does.
     try:
         with contextlib.suppress(NebulaError):
-            if now == "UNKNOWN":
-                job.common.driver.start(job.mark)
-            else:
+            if now in ("RUNNING", "UNKNOWN"):
+                if now == "UNKNOWN":
+                    job.common.driver.start(job.mark)
+                autostart.set_autostart(job)
+            elif ran:
                 job.planned = _back(planned)
                 state_changes.carry_out(job)
     finally:
@@ -229,23 +255,22 @@ def remove_left(job: Job, shared: bool) -> None:
 def what_became(job: Job, move: PlannedMove) -> str:
     """Return whether the machine has left or stayed, after a run of which nobody knows how it ended. The lock of its
     directory is held: no such run is at work any more."""
-    root = job.common.root
-    entry = node_moves.read(root, job.vm.vm_id)
-    if entry is None or entry.token != move.token:
-        state = job.common.driver.state(job.mark)
-        job.stage = state or "POWEROFF"
-        return HAS_STAYED
-    if entry.stage in (LEFT, CLEARED):
+    entry = node_moves.read(job.common.root, job.vm.vm_id)
+    mine = entry if entry is not None and entry.token == move.token else None
+    if mine is not None and mine.stage in (LEFT, CLEARED):
         job.stage = "UNKNOWN"
         return HAS_LEFT
-    now = job.common.driver.settle_departure(job.mark)
-    if now is None and entry.way != COLD:
+    if mine is None or mine.stage != LEAVING:
+        job.stage = job.common.driver.state(job.mark) or "POWEROFF"
+        if mine is None:
+            _note(job, move, STAYED)
+        return HAS_STAYED
+    now = job.common.driver.settle_departure(job.mark, move.token)
+    if now is None and mine.way != COLD:
         _note(job, move, LEFT)
         job.stage = "UNKNOWN"
         return HAS_LEFT
-    if now == "UNKNOWN":
-        job.common.driver.start(job.mark)
-        now = "RUNNING"
-    job.stage = now or "POWEROFF"
-    node_moves.remove(root, job.vm.vm_id)
+    _note(job, move, STAYED)
+    bring_back(job, now, ran=False)
+    job.stage = job.common.driver.state(job.mark) or "POWEROFF"
     return HAS_STAYED

@@ -12,17 +12,21 @@ import os
 from ...errors import NebulaError
 from ...host.vm_log import VmLog
 from ...model.move import (
+    ABSENT,
     ARRIVED,
     CLEARED,
+    COMING,
     HAS_ARRIVED,
     HAS_LEFT,
     HAS_STAYED,
     IS_ABSENT,
-    LEAVING,
     LEFT,
+    OVER,
     SOURCE,
+    STAYED,
     TARGET,
     Leftover,
+    PlannedMove,
 )
 from ...model.plan import Plan, PlannedVm
 from ...model.vm import Vm
@@ -36,6 +40,8 @@ from .job import Common, Job
 
 # Of no machine: a leftover is no newer decision about one.
 _NEWEST = 1 << 62
+# What each stage answers.
+_ANSWERS = {LEFT: HAS_LEFT, CLEARED: HAS_LEFT, STAYED: HAS_STAYED, ARRIVED: HAS_ARRIVED, ABSENT: IS_ABSENT}
 
 
 class Moves:
@@ -45,10 +51,13 @@ class Moves:
         self._identity = Identity(plan.certificate, plan.key)
         coming = [each.move for each in plan.vms if each.move is not None and each.move.role == TARGET]
         self._meetings = {move.token: Meeting(move.certificate) for move in coming if not move.asks}
-        ports = {move.port: move.meeting for move in coming if not move.asks}
+        self._ports = {move.port: move.meeting for move in coming if not move.asks}
         self._fault: NebulaError | None = None
         self._doors: list[Door] = []
-        for port, seconds in ports.items():
+
+    def open(self) -> None:
+        """Be there for those who come. What keeps it from that is raised by those moves."""
+        for port, seconds in self._ports.items():
             try:
                 self._doors.append(Door(port, self._identity, self._meetings, seconds))
             except NebulaError as error:
@@ -57,6 +66,8 @@ class Moves:
     def close(self) -> None:
         for door in self._doors:
             door.close()
+        for meeting in self._meetings.values():
+            meeting.close()
 
     def carry_out(self, job: Job) -> str:
         """Do this host's part with one machine. Return what became of the move: VmOutcome.moved."""
@@ -68,19 +79,19 @@ class Moves:
         if move.role == TARGET:
             if self._fault is not None:
                 raise self._fault
-            return arrival.take_in(job, move, self._meetings[move.token])
+            # Its source may have come before something here failed, and waits for a word.
+            with contextlib.closing(self._meetings[move.token]) as meeting:
+                return arrival.take_in(job, move, meeting)
         with fence.hold(job):
             return departure.leave(job, move, self._identity)
 
     def _ask(self, job: Job) -> str:
         move = job.planned.move
         if move is None or not os.path.isdir(job.directory):
-            entry = node_moves.read(job.common.root, job.vm.vm_id)
             fence.check_current(job)
             if move is None or move.role == TARGET:
                 return arrival.what_became(job, move) if move is not None else ""
-            has_left = entry is not None and entry.token == move.token and entry.stage != LEAVING
-            return HAS_LEFT if has_left else departure.what_became(job, move)
+            return departure.what_became(job, move)
         with fence.hold(job):
             if move.role == SOURCE:
                 return departure.what_became(job, move)
@@ -95,7 +106,8 @@ class Moves:
 
     @staticmethod
     def answer_after(job: Job, error: NebulaError) -> str:
-        """Return what became of the move after this error: VmOutcome.moved."""
+        """Return what became of the move after this error: VmOutcome.moved. Only what is written down counts: a run
+        of the same plan may be at work, or come yet."""
         move = job.planned.move
         if move is None or isinstance(error, arrival.Undecided):
             return ""
@@ -103,27 +115,39 @@ class Moves:
             entry = node_moves.read(job.common.root, job.vm.vm_id)
         except NebulaError:
             return ""
-        stage = entry.stage if entry is not None and entry.token == move.token else ""
-        if move.role == SOURCE:
-            return HAS_LEFT if stage in (LEFT, CLEARED) else "" if stage else HAS_STAYED
-        return IS_ABSENT if not stage else HAS_ARRIVED if stage == ARRIVED else ""
+        return _ANSWERS.get(entry.stage, "") if entry is not None and entry.token == move.token else ""
 
 
 def _clear(common: Common, leftover: Leftover) -> None:
-    entry = node_moves.read(common.root, leftover.vm_id)
-    if entry is None or (entry.token, entry.uuid, entry.catalog) != (
-        leftover.token,
-        leftover.uuid,
-        common.plan.catalog,
-    ):
-        return
     job = _job_of(common, leftover)
-    if entry.shared or not os.path.isdir(job.directory):
+    if not os.path.isdir(job.directory):
+        fence.check_current(job)
+        _clear_entry(job, leftover)
+        return
+    entry = node_moves.read(common.root, leftover.vm_id)
+    if entry is not None and entry.shared:
         # Of shared files there is nothing to be removed here, and somebody may work on them elsewhere.
-        arrival.remove_copy(job, entry)
+        fence.check_current(job)
+        _clear_entry(job, leftover)
         return
     with fence.hold(job):
+        _clear_entry(job, leftover)
+
+
+def _clear_entry(job: Job, leftover: Leftover) -> None:
+    common = job.common
+    entry = node_moves.read(common.root, leftover.vm_id)
+    known = (leftover.token, leftover.uuid, common.plan.catalog)
+    if entry is None or (entry.token, entry.uuid, entry.catalog) != known or entry.stage in OVER:
+        return
+    if entry.stage == COMING:
         arrival.remove_copy(job, entry)
+        return
+    # Whether it has left is this host's own word.
+    move = PlannedMove(entry.token, SOURCE, entry.way, "")
+    if departure.what_became(job, move) == HAS_LEFT and common.driver.state(job.mark) != "RUNNING":
+        departure.remove_left(job, entry.shared)
+        node_moves.remove(common.root, leftover.vm_id)
 
 
 def _job_of(common: Common, leftover: Leftover) -> Job:

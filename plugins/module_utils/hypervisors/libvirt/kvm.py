@@ -10,7 +10,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +20,7 @@ from ...dataclass import dataclass, replace
 from ...errors import NebulaError, TimedOut
 from ...host import hypervisor_daemons, kvm_device, kvm_probe, memory_encryption, numa_topology, pci_devices
 from ...host.command import find
-from ...host.files import remove_file
+from ...host.files import remove_file, sync_directory
 from ...host.node_file import Changes, NodeFile, Remember
 from ...model.disk import Disk
 from ...model.host import HostHardware, Overhead
@@ -63,6 +63,8 @@ from .running_disks import RunningDisks
 
 # In which libvirt has to end a migration that nobody carries any more.
 DEPARTING_SECONDS = 120.0
+# Where libvirt keeps which machines there are, and which start with the host.
+DEFINITIONS = ("/etc/libvirt/qemu", "/etc/libvirt/qemu/autostart")
 # Linux's number of the key.
 SPACE = 57
 # libvirt writes one for each machine that it confines, and keeps it for ever.
@@ -486,7 +488,7 @@ class KvmDriver(LibvirtDomains, Driver):
         lv = self._libvirt
         domain = self._found(mark)
         with self._explained(f"moving {label_of(mark)}"):
-            return str(domain.XMLDesc(lv.VIR_DOMAIN_XML_SECURE | lv.VIR_DOMAIN_XML_MIGRATABLE))
+            return str(domain.XMLDesc(lv.VIR_DOMAIN_XML_MIGRATABLE))
 
     def accept(self, vm: Vm, site: Site, offered: str) -> str:
         from .arriving_definition import adapted
@@ -503,15 +505,28 @@ class KvmDriver(LibvirtDomains, Driver):
         try:
             with self._explained(asked):
                 domain = connection.lookupByName(domain_name(mark.vm_id))
-                migration.depart(self._libvirt, domain, vm, departure, asked)
+                owner = migration.user_of_qemu(connection.getCapabilities())
+                migration.depart(self._libvirt, domain, vm, departure, owner, asked)
         except NebulaError as error:
             raise migration.explain(error) from error
         finally:
             with contextlib.suppress(self._libvirt.libvirtError):
                 connection.close()
+        left = self._find(mark)
+        if left is not None and not left.isActive():
+            # libvirt only warns where it could not forget it.
+            self.remove(mark)
         _remove_traces(domain_name(mark.vm_id), vm.uuid)
 
-    def settle_departure(self, mark: Mark) -> str | None:
+    def settle_definitions(self) -> None:
+        for place in DEFINITIONS:
+            with contextlib.suppress(NebulaError):
+                sync_directory(place)
+
+    def settle_departure(self, mark: Mark, token: str) -> str | None:
+        from . import migration
+
+        migration.forget(token)
         lv = self._libvirt
         limit = time.monotonic() + DEPARTING_SECONDS
         while True:
@@ -520,6 +535,10 @@ class KvmDriver(LibvirtDomains, Driver):
                 return None
             # It may have ended in between.
             with contextlib.suppress(lv.libvirtError):
+                if domain.state() == [lv.VIR_DOMAIN_SHUTOFF, lv.VIR_DOMAIN_SHUTOFF_MIGRATED]:
+                    # It has gone, and libvirt was about to forget it.
+                    self.remove(mark)
+                    return None
                 if not domain.isActive() or domain.jobInfo()[0] == lv.VIR_DOMAIN_JOB_NONE:
                     return self._state(domain, mark)
                 domain.abortJob()
@@ -531,11 +550,13 @@ class KvmDriver(LibvirtDomains, Driver):
                 )
             time.sleep(STEP)
 
-    def receive(self, mark: Mark, token: str, definition: str) -> Receiver:
+    def receive(self, mark: Mark, token: str, definition: str, disks: Collection[str]) -> Receiver:
         from . import migration
 
-        name = domain_name(mark.vm_id)
-        return migration.MigrationReceiver(self._libvirt, token, name, definition, f"moving {label_of(mark)}")
+        asked, name = f"moving {label_of(mark)}", domain_name(mark.vm_id)
+        with self._explained(asked):
+            owner = migration.user_of_qemu(self._connection().getCapabilities())
+        return migration.MigrationReceiver(self._libvirt, token, name, definition, disks, owner, asked)
 
     def has_arrived(self, mark: Mark) -> bool:
         lv = self._libvirt

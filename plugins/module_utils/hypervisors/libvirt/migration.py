@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import socket
+import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
+from xml.etree import ElementTree as ET
 
-from ...errors import HypervisorError, NebulaError, TimedOut
+from ...errors import HypervisorError, MissingDependency, NebulaError, TimedOut
 from ...model.vm import Vm
 from ..base import Departure, Receiver
 from ..moves.passage import CONTROL, DISKS, MEMORY, Channel, Stream, relay, tunnels
@@ -24,10 +27,11 @@ from . import arriving_definition
 from .migration_calls import Admitted, Calls
 
 PLACE = "/run/libvirt/nebula-moves"
-# Of libvirtd, and of the daemon that takes its place where each driver has one.
-SOCKETS = ("/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock")
+# Of QEMU's own daemon, where each driver has one, and of libvirtd.
+SOCKETS = ("/run/libvirt/virtqemud-sock", "/run/libvirt/libvirt-sock")
 # Seconds in which a migration that was given up has to end, and between two tries to end it.
 ENDING_SECONDS = 60.0
+_ANSWER_SECONDS = 10.0
 _STEP = 0.05
 _AGAIN = 1.0
 
@@ -38,21 +42,34 @@ def path_of(token: str, channel: str, name: str) -> str:
 
 
 @contextlib.contextmanager
-def _place(token: str) -> Iterator[None]:
-    """Have the directory of the move's sockets. QEMU, whose user is another one, makes some of them; nobody else knows
-    the directory's name."""
+def _place(token: str, owner: int) -> Iterator[None]:
+    """Have the directory of the move's sockets, for nobody but root and the owner, who runs QEMU: it makes some of
+    them."""
     os.makedirs(PLACE, 0o711, exist_ok=True)
     os.chmod(PLACE, 0o711)
     place = os.path.join(PLACE, token)
-    shutil.rmtree(place, ignore_errors=True)
+    forget(token)
     os.mkdir(place, 0o700)
-    os.chmod(place, 0o1733)
+    os.chown(place, owner, -1)
     try:
         yield
     finally:
-        shutil.rmtree(place, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            os.rmdir(PLACE)
+        forget(token)
+
+
+def forget(token: str) -> None:
+    """Remove the sockets of a move, also those that a killed run has left."""
+    shutil.rmtree(os.path.join(PLACE, token), ignore_errors=True)
+
+
+def user_of_qemu(capabilities: str) -> int:
+    """Return the number of the user as whom libvirt runs QEMU; root where it says nothing of that."""
+    for model in ET.fromstring(capabilities).iterfind("host/secmodel"):
+        if model.findtext("model") == "dac":
+            labels = [each.text or "" for each in model.iterfind("baselabel") if each.get("type") in ("kvm", "qemu")]
+            found = re.match(r"\+(\d{1,10}):", labels[0]) if labels else None
+            return int(found[1]) if found else 0
+    return 0
 
 
 def flags_of(lv: Any, copies: bool) -> int:
@@ -74,8 +91,11 @@ def _uris(token: str, name: str) -> dict[str, str]:
     }
 
 
-def depart(lv: Any, domain: Any, vm: Vm, departure: Departure, asked: str) -> None:
-    """Move the domain. Raise HypervisorError or TimedOut where that failed, or was given up."""
+def depart(lv: Any, domain: Any, vm: Vm, departure: Departure, owner: int, asked: str) -> None:
+    """Move the domain. Raise HypervisorError or TimedOut where that failed, or was given up. owner: the user as whom
+    QEMU runs."""
+    if not hasattr(lv, "VIR_MIGRATE_PARAM_DISKS_URI"):
+        raise MissingDependency(asked, "this host's libvirt is older than 6.8", "Bring a newer one, or move it cold")
     name, token = domain.name(), departure.token
     targets = [disk.target for disk in vm.disks if disk.disk_id in departure.copied]
     parameters: dict[str, Any] = {
@@ -96,8 +116,8 @@ def depart(lv: Any, domain: Any, vm: Vm, departure: Departure, asked: str) -> No
             # Whatever it is: without an error the machine counts as gone.
             failed.append(error)
 
-    with _place(token):
-        with tunnels(places, departure.caller):
+    with _place(token, owner):
+        with tunnels(places, departure.caller, owner):
             moving = threading.Thread(target=migrate, name="migration", daemon=True)
             moving.start()
             why = _watch(moving, departure)
@@ -134,11 +154,18 @@ def _give_up(lv: Any, domain: Any, moving: threading.Thread) -> None:
 
 
 class MigrationReceiver(Receiver):
-    """Carries the connections of one migration that comes to this host's libvirtd and to its QEMU."""
+    """Carries the connections of one migration that comes to this host's libvirtd and to its QEMU.
+    disks: targets of those that are copied.
+    owner: the user as whom QEMU runs."""
 
-    def __init__(self, lv: Any, token: str, name: str, definition: str, asked: str) -> None:
+    def __init__(
+        self, lv: Any, token: str, name: str, definition: str, disks: Collection[str], owner: int, asked: str
+    ) -> None:
         self._token = token
         self._name = name
+        self._owner = owner
+        # One for the calls, one for the memory, and one for each disk.
+        self._left = {CONTROL: 1, MEMORY: 1, DISKS: len(disks)}
         self._ending = threading.Event()
         self._errors: list[NebulaError] = []
         self._changed = threading.Condition()
@@ -146,12 +173,13 @@ class MigrationReceiver(Receiver):
         self._carried = 0
         self._admitted = Admitted(
             name=name,
-            flags=flags_of(lv, copies=True),
-            uris=_uris(token, name),
+            flags=flags_of(lv, copies=bool(disks)),
+            uris={key: uri for key, uri in _uris(token, name).items() if disks or key != "disks_uri"},
+            disks=frozenset(disks),
             check=lambda arriving: arriving_definition.check(arriving, definition, asked),
         )
         self._held = contextlib.ExitStack()
-        self._held.enter_context(_place(token))
+        self._held.enter_context(_place(token, owner))
 
     def tunnels(self) -> Mapping[str, Callable[[Channel], None]]:
         return {
@@ -163,35 +191,50 @@ class MigrationReceiver(Receiver):
     def close(self) -> NebulaError | None:
         self._ending.set()
         with self._changed:
-            self._changed.wait_for(lambda: not self._carried)
+            self._changed.wait_for(lambda: not self._carried, ENDING_SECONDS)
         self._held.close()
         return next(iter(self._errors), None)
 
     def _control(self, channel: Channel) -> None:
-        path = next(filter(os.path.exists, SOCKETS), SOCKETS[0])
         calls = Calls(self._admitted)
-        self._relay(channel, path, calls.inspect)
+        self._relay(channel, CONTROL, SOCKETS, calls.inspect)
 
     def _carry(self, channel: Channel, name: str) -> None:
-        self._relay(channel, path_of(self._token, name, self._name), bytes)
+        self._relay(channel, name, (path_of(self._token, name, self._name),), bytes)
 
-    def _relay(self, channel: Channel, path: str, inspect: Callable[[bytes], bytes]) -> None:
-        local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    def _relay(self, channel: Channel, name: str, paths: Collection[str], inspect: Callable[[bytes], bytes]) -> None:
         with self._changed:
             self._carried += 1
-        stream: Stream = channel.stream
+            self._left[name] -= 1
+            is_one_more = self._left[name] < 0
         try:
-            local.connect(path)
-            relay(stream, local, inspect, going=lambda: not self._ending.is_set())
+            local = None if is_one_more else self._connected(paths)
+            if local is None:
+                channel.close()
+                return
+            stream: Stream = channel.stream
+            relay(stream, local, inspect, lambda: not self._ending.is_set(), (channel.early(), b""))
         except NebulaError as error:
             self._errors.append(error)
-        except OSError:
-            local.close()
-            channel.close()
         finally:
             with self._changed:
                 self._carried -= 1
                 self._changed.notify_all()
+
+    def _connected(self, paths: Collection[str]) -> socket.socket | None:
+        """Return a connection to the first of these sockets that answers; None if none does."""
+        for path in paths:
+            local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            local.settimeout(_ANSWER_SECONDS)
+            try:
+                found = os.lstat(path)
+                if stat.S_ISSOCK(found.st_mode) and found.st_uid in (0, self._owner):
+                    local.connect(path)
+                    return local
+            except OSError:
+                pass
+            local.close()
+        return None
 
 
 def explain(error: NebulaError) -> NebulaError:

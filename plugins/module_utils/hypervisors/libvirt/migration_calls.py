@@ -27,6 +27,10 @@ _NUMBERS = {1: 4, 2: 4, 3: 8, 4: 8, 5: 8, 6: 4}
 _TEXT = 7
 # VIR_MIGRATE_PAUSED: the machine stands still here until its source has given it away.
 PAUSED = 1 << 5
+# Those of which one machine's coming has one.
+_ONCE = frozenset((OPEN, CLOSE, PREPARE, FINISH))
+_OWN = "qemu:///system"
+_URIS = ("migrate_uri", "disks_uri")
 _KNOWN_PARAMETERS = frozenset(
     ("destination_name", "destination_xml", "migrate_uri", "disks_uri", "migrate_disks", "bandwidth")
 )
@@ -36,13 +40,15 @@ _KNOWN_PARAMETERS = frozenset(
 class Admitted:
     """Says what the calls of one machine's coming may name.
     name: of the domain.
-    flags: all that may be set.
+    flags: those that are set.
     uris: by parameter, where QEMU is to listen.
+    disks: targets of the disks that are copied.
     check: raises an error for a definition that is not the one that was agreed upon."""
 
     name: str
     flags: int
     uris: Mapping[str, str]
+    disks: frozenset[str]
     check: Callable[[str], None]
 
 
@@ -52,6 +58,7 @@ class Calls:
     def __init__(self, admitted: Admitted) -> None:
         self._admitted = admitted
         self._buffer = bytearray()
+        self._seen: set[int] = set()
 
     def inspect(self, block: bytes) -> bytes:
         """Return what may go on of what has come: whole calls. Raise ForeignObject for any other call."""
@@ -74,32 +81,51 @@ class Calls:
 
     def _check(self, message: bytes) -> None:
         _length, program, version, procedure, kind, _serial, _status = _HEADER.unpack_from(message)
-        if program == _KEEPALIVE:
-            return
-        if program != _REMOTE or version != 1 or kind != _CALL or procedure not in _ADMITTED:
-            raise _refused(f"call {procedure} of program {program:#x}")
-        if procedure in (PREPARE, FINISH):
-            self._check_arguments(_Reader(message, _HEADER.size), procedure)
+        reader = _Reader(message, _HEADER.size)
+        if program != _KEEPALIVE:
+            if program != _REMOTE or version != 1 or kind != _CALL or procedure not in _ADMITTED:
+                raise _refused(f"call {procedure} of program {program:#x}")
+            if procedure in _ONCE and procedure in self._seen:
+                raise _refused(f"call {procedure} a second time")
+            self._seen.add(procedure)
+            if procedure == OPEN:
+                # Any other name has libvirtd connect to elsewhere, by a program of the caller's choice.
+                name = reader.text() if reader.number() else _OWN
+                if name != _OWN or reader.number():
+                    raise _refused(f"a connection to {name[:80]!r}")
+            elif procedure == SUPPORTS:
+                reader.number()
+            elif procedure in (PREPARE, FINISH):
+                self._check_arguments(reader, procedure)
+        if not reader.is_at_end():
+            raise _refused(f"call {procedure} with more than belongs to it")
 
     def _check_arguments(self, reader: _Reader, procedure: int) -> None:
         parameters = [(reader.text(), reader.value()) for _each in range(reader.number())]
         reader.opaque()
         flags = reader.number()
-        if flags & ~self._admitted.flags or not flags & PAUSED:
+        if procedure == FINISH:
+            # Whether it has failed at its old host.
+            reader.number()
+        if flags != self._admitted.flags or not flags & PAUSED:
             raise _refused(f"a migration with the flags {flags:#x}")
-        definitions = 0
+        singles = [name for name, _value in parameters if name != "migrate_disks"]
+        if len(set(singles)) != len(singles):
+            raise _refused("a migration with a parameter twice")
         for name, value in parameters:
             if name not in _KNOWN_PARAMETERS:
                 raise _refused(f"a migration with {name[:40]!r}")
             if name == "destination_name" and value != self._admitted.name:
-                raise _refused(f"domain {str(value)[:40]!r}")
-            if name in ("migrate_uri", "disks_uri") and value != self._admitted.uris.get(name):
-                raise _refused(f"{name} {str(value)[:120]!r}")
+                raise _refused(f"domain {value[:40]!r}")
+            if name in _URIS and value != self._admitted.uris.get(name):
+                raise _refused(f"{name} {value[:120]!r}")
+            if name == "migrate_disks" and value not in self._admitted.disks:
+                raise _refused(f"disk {value[:40]!r}")
             if name == "destination_xml":
-                definitions += 1
-                self._admitted.check(str(value))
-        if procedure == PREPARE and definitions != 1:
-            raise _refused("a migration without the machine's definition")
+                self._admitted.check(value)
+        if procedure == PREPARE and not {"destination_xml", *self._admitted.uris} <= set(singles):
+            # libvirt would have QEMU listen for anybody.
+            raise _refused("a migration that does not say how the machine comes")
 
 
 class _Reader:
@@ -108,6 +134,9 @@ class _Reader:
     def __init__(self, data: bytes, place: int) -> None:
         self._data = data
         self._place = place
+
+    def is_at_end(self) -> bool:
+        return self._place == len(self._data)
 
     def number(self) -> int:
         found: int = struct.unpack_from(">I", self._data, self._place)[0]

@@ -8,10 +8,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ...errors import ForeignObject
+from ...errors import ForeignObject, TimedOut
 from ...host.files import NEW_FILE, explained, opened
 from ...storage.file_blocks import EarlyWriteback
 from .passage import BLOCK, Channel
@@ -20,8 +21,10 @@ from .passage import BLOCK, Channel
 _STRETCH = 16 << 20
 
 
-def send(channel: Channel, name: str, path: str, most: int | None = None) -> None:
-    """Send the file. Nothing else writes to it meanwhile but at its end. most: bytes, of its end."""
+def send(channel: Channel, name: str, path: str, limit: float, most: int | None = None) -> None:
+    """Send the file. Nothing else writes to it meanwhile but at its end. Raise TimedOut at the limit.
+    limit: by the monotonic clock.
+    most: bytes, of its end."""
     with explained(path), opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC) as fd:
         found = os.fstat(fd)
         size = found.st_size if stat.S_ISREG(found.st_mode) else 0
@@ -36,6 +39,7 @@ def send(channel: Channel, name: str, path: str, most: int | None = None) -> Non
                 block = block or bytes(min(BLOCK, end - place))
                 channel.send_bytes(block)
                 place += len(block)
+                _refuse_late(limit)
     channel.send(end=name)
 
 
@@ -58,35 +62,49 @@ def _stretches(fd: int, begin: int, size: int) -> Iterator[tuple[int, int]]:
         place = max(place, hole)
 
 
-def receive(channel: Channel, header: Mapping[str, Any], path: str, most: int, seconds: float) -> None:
-    """Take in the file that the message `header` announces, to a new file that only root reads; it is on the disk when
-    this returns.
+def receive(channel: Channel, header: Mapping[str, Any], path: str, most: int, limit: float) -> None:
+    """Take in the file that the message `header` announces, to a new file that only root reads. Raise TimedOut at the
+    limit.
     most: bytes that it may have.
-    seconds: without a byte, after which the other host counts as lost."""
+    limit: by the monotonic clock."""
     size = _number(header.get("size"), most)
     with explained(path), opened(path, NEW_FILE | os.O_CLOEXEC) as fd:
         os.fchmod(fd, 0o600)
         os.ftruncate(fd, size)
         written = EarlyWriteback(fd)
+        end = 0
         while True:
-            message = channel.receive(seconds)
+            message = channel.receive(limit - time.monotonic())
             if "end" in message:
                 break
             place = _number(message.get("at"), size)
-            for block in channel.receive_bytes(_number(message.get("length"), size - place), seconds):
+            length = _number(message.get("length"), size - place)
+            if place < end:
+                raise _strange()
+            end = place + length
+            for block in channel.receive_bytes(length, limit - time.monotonic()):
                 view = memoryview(block)
                 while view:
                     done = os.pwrite(fd, view, place)
                     view, place = view[done:], place + done
                 written.up_to(place)
-        os.fsync(fd)
+                _refuse_late(limit)
 
 
 def _number(value: Any, most: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
-        raise ForeignObject(
-            "a machine that comes from another host",
-            "that host sends files of another size than the machine's are",
-            "The move was given up. Find out who else has power over that host before it is used again",
-        )
+        raise _strange()
     return value
+
+
+def _strange() -> ForeignObject:
+    return ForeignObject(
+        "a machine that comes from another host",
+        "that host sends files of another size than the machine's are",
+        "The move was given up. Find out who else has power over that host before it is used again",
+    )
+
+
+def _refuse_late(limit: float) -> None:
+    if time.monotonic() > limit:
+        raise TimedOut("a machine that moves", "its files were not there in time", "Raise nebula_move_timeout")

@@ -10,15 +10,17 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from ...dataclass import dataclass
 from ...errors import CatalogError, NebulaError, NotFound
 from ...host import node_file
-from ...host.files import make_directory, read_limited, remove_file, sync_directory, write_atomically
+from ...host.files import lock, make_directory, read_limited, remove_file, sync_directory, write_atomically
 from ...model.dataclass_json import from_plain, json_value, to_plain
-from ...model.move import ARRIVED, CLEARED, MoveSeen
+from ...model.move import OVER, MoveSeen
 
+# In which another run that moves machines is waited for.
+LOCK_SECONDS = 600
 _ID = re.compile(r"0|[1-9]\d{0,17}", re.ASCII)
 
 
@@ -89,11 +91,23 @@ def seen(root: str, catalog: str) -> tuple[MoveSeen, ...]:
     return tuple(MoveSeen(entry.vm_id, entry.token, entry.stage) for entry in entries(root) if entry.catalog == catalog)
 
 
-def forget(root: str, catalog: str, moving: Collection[str], brought: Collection[int]) -> None:
-    """Remove the entries of moves that are over here, and are decided.
+def forget(root: str, catalog: str, number: int, moving: Collection[str], brought: Collection[int]) -> None:
+    """Remove the entries of moves that are over here, and are decided, if no newer plan was accepted.
+    number: of the plan.
     moving: tokens of those that are not decided.
     brought: ids of machines that were brought to their states here by a plan of no move: they are this node's."""
-    for entry in entries(root):
-        is_over = entry.vm_id in brought or entry.stage in (CLEARED, ARRIVED)
-        if is_over and entry.catalog == catalog and entry.token not in moving:
-            remove(root, entry.vm_id)
+    if not os.path.isdir(directory(root)):
+        return
+    with node_file.fence(root, catalog, number) as current:
+        for entry in entries(root) if current else ():
+            is_over = entry.vm_id in brought or entry.stage in OVER
+            if is_over and entry.catalog == catalog and entry.token not in moving:
+                remove(root, entry.vm_id)
+
+
+@contextlib.contextmanager
+def alone(root: str) -> Iterator[None]:
+    """Hold the lock by which only one run at a time moves machines from and to this node."""
+    make_directory(directory(root), 0o700)
+    with lock(os.path.join(directory(root), ""), LOCK_SECONDS):
+        yield

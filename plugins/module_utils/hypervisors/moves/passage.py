@@ -13,7 +13,7 @@ import os
 import select
 import socket
 import ssl
-import tempfile
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -31,10 +31,14 @@ BLOCK = 256 * 1024
 _MOST_WAITING = 4 * BLOCK
 # Seconds after which a host counts as lost whose kernel answers nothing.
 LOST_SECONDS = 20
+# The same where it takes nothing that is sent: a disk of its may be busy for some time.
+_STALLED_SECONDS = 90
 # Seconds for a stranger to show who it is, and how many may be about it at once.
 HANDSHAKE_SECONDS = 20.0
 _MOST_STRANGERS = 16
 _STEP = 0.2
+# How often a connection is tried that libvirt or QEMU has begun.
+_TRIES = 5
 # OpenSSL's X509_V_FLAG_NO_CHECK_TIME: the certificate is one plan's, and the hosts' clocks may differ.
 _NO_CHECK_TIME = 0x200000
 
@@ -84,12 +88,13 @@ class Channel:
             raise self.broken(error) from error
 
     def receive(self, seconds: float) -> dict[str, Any]:
-        """Return the next message. Raise TimedOut after so many seconds without a byte, and HypervisorError for a
+        """Return the next message. Raise TimedOut if it is not there within so many seconds, and HypervisorError for a
         connection that is lost or for what is no message."""
+        limit = time.monotonic() + seconds
         while b"\n" not in self._buffer:
             if len(self._buffer) > LARGEST_LINE:
                 raise self.broken("it sends what is no message")
-            self._buffer += self._more(seconds)
+            self._buffer += self._more(limit - time.monotonic())
         line, _end, rest = bytes(self._buffer).partition(b"\n")
         self._buffer[:] = rest
         try:
@@ -111,9 +116,9 @@ class Channel:
             yield block
 
     def is_closed(self) -> bool:
-        """Return whether the other host has closed its end, where it is to say nothing now."""
+        """Return whether the other host has closed its end, or has said something where it is to say nothing now."""
         if self._buffer or self.stream.pending():
-            return False
+            return True
         try:
             if not select.select([self.stream], [], [], 0)[0]:
                 return False
@@ -129,15 +134,21 @@ class Channel:
             with contextlib.suppress(OSError):
                 self.stream.settimeout(None)
         self._buffer += block
-        return not block
+        return True
+
+    def early(self) -> bytes:
+        """Return what has come behind the last message, which is not of this class any more."""
+        found = bytes(self._buffer)
+        self._buffer.clear()
+        return found
 
     def _more(self, seconds: float) -> bytes:
-        self.stream.settimeout(max(seconds, 0.001))
         try:
+            self.stream.settimeout(max(seconds, 0.001))
             block = self.stream.recv(BLOCK)
         except socket.timeout as error:
             raise TimedOut(
-                self._asked, f"the other host said nothing for {seconds:g} s", "See that host, then run again"
+                self._asked, "the other host said nothing in time", "See that host, then run again"
             ) from error
         except OSError as error:
             raise self.broken(error) from error
@@ -149,14 +160,22 @@ class Channel:
         return block
 
 
-def relay(left: Stream, right: Stream, inspect: Inspect = bytes, going: Callable[[], bool] = lambda: True) -> None:
-    """Carry bytes between the two until one of them ends, or `going` says no more. inspect: for what comes from the
-    left. Both are closed then."""
-    for each in (left, right):
-        each.setblocking(False)
-    waiting = {id(left): bytearray(), id(right): bytearray()}
+def relay(
+    left: Stream,
+    right: Stream,
+    inspect: Inspect = bytes,
+    going: Callable[[], bool] = lambda: True,
+    early: tuple[bytes, bytes] = (b"", b""),
+) -> None:
+    """Carry bytes between the two until one of them ends, or `going` says no more. Both are closed then.
+    inspect: for what comes from the left.
+    early: what has come from each already."""
+    waiting = {id(left): bytearray(early[1]), id(right): bytearray()}
     ended = False
     try:
+        waiting[id(right)] += inspect(early[0]) if early[0] else b""
+        for each in (left, right):
+            each.setblocking(False)
         while going():
             pairs = ((left, right, inspect), (right, left, bytes))
             for source, target, check in pairs:
@@ -222,12 +241,11 @@ class Identity:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_REQUIRED
         context.verify_flags |= _NO_CHECK_TIME
-        # The library takes its own pair from files only.
-        with tempfile.TemporaryDirectory(prefix="nebula-move-", dir="/run") as place:
-            path = os.path.join(place, "pair.pem")
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(self._certificate + self._key)
-            context.load_cert_chain(path)
+        # The library takes its own pair from files only. This one goes with the process.
+        with os.fdopen(os.memfd_create("pair.pem", os.MFD_CLOEXEC), "w") as file:
+            file.write(self._certificate + self._key)
+            file.flush()
+            context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
         context.load_verify_locations(cadata="\n".join(peers))
         return context
 
@@ -239,7 +257,7 @@ def _notice_its_end(connection: socket.socket) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, LOST_SECONDS // 4)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, LOST_SECONDS // 4)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, LOST_SECONDS * 1000)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _STALLED_SECONDS * 1000)
 
 
 def is_certified_as(stream: ssl.SSLSocket, certificate: str) -> bool:
@@ -258,13 +276,21 @@ class Meeting:
         self.tunnels: Mapping[str, Callable[[Channel], None]] = {}
         self._changed = threading.Condition()
         self._talk: Channel | None = None
+        self._over = False
 
     def enter(self, channel: Channel) -> None:
         with self._changed:
-            before, self._talk = self._talk, channel
+            before, self._talk = (channel, self._talk) if self._over else (self._talk, channel)
             self._changed.notify_all()
         if before is not None:
             before.close()
+
+    def close(self) -> None:
+        """End it: whoever has come, or comes now, learns at once that nobody waits."""
+        with self._changed:
+            self._over = True
+        if self._talk is not None:
+            self._talk.close()
 
     def wait(self, seconds: float, asked: str) -> Channel:
         """Return the connection by which the source speaks. Raise TimedOut if it does not come."""
@@ -428,21 +454,32 @@ class Caller:
             time.sleep(_STEP)
 
 
+def _user_of(local: socket.socket) -> int:
+    """Return the user whose process has connected."""
+    found = local.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", found)[1])
+
+
 @contextlib.contextmanager
-def tunnels(places: Mapping[str, str], caller: Caller) -> Iterator[None]:
+def tunnels(places: Mapping[str, str], caller: Caller, owner: int) -> Iterator[None]:
     """Listen on UNIX sockets, and carry what connects there to the other host, until the end of the block.
-    places: by channel the path of its socket, in a directory that nobody else can list."""
+    places: by channel the path of its socket.
+    owner: the user besides root who may connect to it."""
     ending = threading.Event()
     listeners: list[tuple[str, socket.socket]] = []
     threads = list[threading.Thread]()
 
     def carry(local: socket.socket, name: str) -> None:
-        try:
-            channel = caller.connect(name)
-        except (OSError, NebulaError):
-            local.close()
-            return
-        relay(local, channel.stream, going=lambda: not ending.is_set())
+        for left in range(_TRIES, 0, -1):
+            try:
+                channel = caller.connect(name)
+                break
+            except (OSError, NebulaError):
+                # Strangers may be at the door.
+                if left == 1 or ending.wait(_STEP):
+                    local.close()
+                    return
+        relay(local, channel.stream, going=lambda: not ending.is_set(), early=(b"", channel.early()))
 
     def serve(name: str, listener: socket.socket) -> None:
         listener.settimeout(_STEP)
@@ -453,6 +490,9 @@ def tunnels(places: Mapping[str, str], caller: Caller) -> Iterator[None]:
                 continue
             except OSError:
                 return
+            if _user_of(local) not in (0, owner):
+                local.close()
+                continue
             thread = threading.Thread(target=carry, args=(local, name), name=f"tunnel {name}", daemon=True)
             threads.append(thread)
             thread.start()
@@ -462,8 +502,8 @@ def tunnels(places: Mapping[str, str], caller: Caller) -> Iterator[None]:
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             listeners.append((name, listener))
             listener.bind(path)
-            # QEMU has a user of its own; who knows the path has its token.
-            os.chmod(path, 0o666)
+            os.chmod(path, 0o600)
+            os.chown(path, owner, -1)
             listener.listen()
         for name, listener in listeners:
             thread = threading.Thread(target=serve, args=(name, listener), name=f"tunnels {name}", daemon=True)

@@ -1,13 +1,12 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What libvirt 9.0 says of machines of fixtures/deployment/kvm (fixtures/arriving/CASE.live.xml, as if they ran on a host
-with other directories, bridges and processors), and what becomes of it: goldens, written anew on purpose by
+"""What libvirt 9.0 says of machines of fixtures/deployment/kvm (fixtures/arriving/CASE.live.xml, as if they ran on a
+host with other directories, bridges and processors), and what becomes of it: goldens, written anew on purpose by
 REGENERATE=1, each valid to libvirt's schema. CASE.arriving.xml is what libvirt 9.0 has made of the golden."""
 
 from __future__ import annotations
 
-import copy
 import shutil
 from collections.abc import Callable
 from xml.etree import ElementTree as ET
@@ -26,6 +25,7 @@ CASES = sorted(path.name.partition(".")[0] for path in FIXTURES.glob("*.live.xml
 ASKED = "virtual machine web-1: move"
 Q35 = "vnc_and_context_on_virtio_scsi_q35"
 EVIL = "/etc/shadow"
+DRIVE = "devices/disk[@device='cdrom']"
 
 
 def live_of(case: str) -> str:
@@ -43,6 +43,18 @@ def of_case(case: str) -> str:
 Change = Callable[[ET.Element], object]
 
 
+class NoSuchPlace(Exception):
+    """The machine has no device that could be changed."""
+
+
+def at(root: ET.Element, place: str) -> ET.Element:
+    """The first element at the place; "" for the domain."""
+    found = root.find(place) if place else root
+    if found is None:
+        raise NoSuchPlace(place)
+    return found
+
+
 def changed(text: str, *changes: Change) -> str:
     root = ET.fromstring(text)
     for change in changes:
@@ -51,11 +63,10 @@ def changed(text: str, *changes: Change) -> str:
 
 
 def adding(place: str, fragment: str, first: bool = False) -> Change:
-    """Put the fragment into the first element at the place ("" for the domain)."""
+    """Put the fragment into the element at the place, as its last, or first."""
 
     def add(root: ET.Element) -> None:
-        parent = root if not place else root.find(place)
-        assert parent is not None, place
+        parent = at(root, place)
         parent.insert(0 if first else len(parent), ET.fromstring(fragment))
 
     return add
@@ -63,8 +74,7 @@ def adding(place: str, fragment: str, first: bool = False) -> Change:
 
 def setting(place: str, **values: str) -> Change:
     def set_(root: ET.Element) -> None:
-        found = root if not place else root.find(place)
-        assert found is not None, place
+        found = at(root, place)
         for name, value in values.items():
             found.set(name, value)
 
@@ -73,11 +83,8 @@ def setting(place: str, **values: str) -> Change:
 
 def removing(place: str, tag: str) -> Change:
     def remove(root: ET.Element) -> None:
-        parent = root if not place else root.find(place)
-        assert parent is not None, place
-        found = parent.find(tag)
-        assert found is not None, tag
-        parent.remove(found)
+        parent = at(root, place)
+        parent.remove(at(parent, tag))
 
     return remove
 
@@ -175,27 +182,19 @@ def test_what_is_no_definition_is_refused(text: str) -> None:
 @pytest.mark.parametrize("tag", ["name", "uuid"])
 def test_another_machine_is_refused(tag: str) -> None:
     def other(root: ET.Element) -> None:
-        found = root.find(tag)
-        assert found is not None
-        found.text = "one-99"
+        at(root, tag).text = "one-99"
 
     with pytest.raises(ForeignObject, match="offers another machine"):
         adapted(changed(live_of(Q35), other), own_of(Q35), ASKED)
 
 
 def test_an_empty_drive_stays_empty() -> None:
-    live = changed(live_of(Q35), lambda root: _drive(root).remove(_drive(root).find("source")))
-    found = _drive(ET.fromstring(adapted(live, own_of(Q35), ASKED)))
+    live = changed(live_of(Q35), removing(DRIVE, "source"))
+    found = at(ET.fromstring(adapted(live, own_of(Q35), ASKED)), DRIVE)
     assert found.find("source") is None and found.find("readonly") is not None
 
 
-def _drive(root: ET.Element) -> ET.Element:
-    found = root.find("devices/disk[@device='cdrom']")
-    assert found is not None
-    return found
-
-
-# -- what a hostile host may put in -------------------------------------------------------------------------------------
+# -- what a hostile host may put in -----------------------------------------------------------------------------------
 QEMU = "xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'"
 HOSTILE: dict[str, Change] = {
     # Devices.
@@ -257,7 +256,7 @@ HOSTILE: dict[str, Change] = {
     "data store": adding("devices/disk/source", f"<dataStore type='file'><source file='{EVIL}'/></dataStore>"),
     "transient": adding("devices/disk", "<transient shareBacking='yes'/>"),
     "raw access": setting("devices/disk", rawio="yes", sgio="unfiltered"),
-    "secret of a disk": adding("devices/disk", "<encryption format='luks'><secret type='passphrase' uuid='u'/></encryption>"),
+    "secret of a disk": adding("devices/disk", "<encryption format='luks'><secret uuid='u'/></encryption>"),
     "login of a disk": adding("devices/disk", "<auth username='u'><secret type='ceph' uuid='u'/></auth>"),
     "bridge": setting("devices/interface/source", bridge="virbr-evil"),
     "interface script": adding("devices/interface", f"<script path='{EVIL}'/>"),
@@ -313,43 +312,30 @@ HOSTILE: dict[str, Change] = {
     "feature in another namespace": adding("features", "<x:acpi xmlns:x='x'/>"),
     "disk in another namespace": adding("devices", f"<x:disk xmlns:x='x'><x:source file='{EVIL}'/></x:disk>"),
 }  # fmt: skip
-MARKS = (
-    *(EVIL, "virbr-evil", "eth-evil", "666", "203.0.113.66", "evil", "rawio", "unfiltered", "trustGuest", "transient"),
-    *("<encryption", "<auth", "smbios mode", "type='file'/><access", "hugepages", "hard_limit", "192.0.2.66", "fwcfg"),
-    *("sev", "idmap", "keywrap", "throttle", "commandline", "capabilities", "override", "hostdev", "smartcard"),
-)
 
 
 @pytest.mark.parametrize("what", HOSTILE)
 @pytest.mark.parametrize("case", CASES)
 def test_nothing_of_a_hostile_host_gets_here(case: str, what: str) -> None:
-    """Refused, or as if it were not there."""
+    """Refused, or what comes is what would have come without it, to the last word."""
     try:
         live = changed(live_of(case), HOSTILE[what])
-    except AssertionError:
-        pytest.skip("it has no such device")
+    except NoSuchPlace:
+        pytest.skip("this machine has nothing of the kind")
     try:
         found = adapted(live, own_of(case), ASKED)
     except (ForeignObject, Unsupported) as error:
         assert error.remedy
         return
-    assert as_written(found) == as_written(of_case(case)) or not [
-        mark for mark in MARKS if mark in found and mark not in of_case(case)
-    ]
+    known, console = elements(of_case(case)), f"/{ET.fromstring(own_of(case)).findtext('name')[4:]}/console.log"
+    for each in elements(found) - known:
+        # One more terminal, as any machine may have it, with the log of its own; and one for SPICE.
+        assert each == '<channel type="spicevmc" />' or (each.startswith('<serial type="pty">') and console in each)
 
 
-@pytest.mark.parametrize("what", HOSTILE)
-def test_most_of_it_leaves_no_trace_or_is_refused(what: str) -> None:
-    """Each is dangerous by itself: what comes is what would have come without it, to the last word."""
-    try:
-        found = adapted(changed(live_of(Q35), HOSTILE[what]), own_of(Q35), ASKED)
-    except (ForeignObject, Unsupported):
-        return
-    more = [each for each in ET.fromstring(found).iter() if each.tag not in ("domain", "devices")]
-    known = {ET.tostring(each).strip() for each in ET.fromstring(of_case(Q35)).iter()}
-    strange = [ET.tostring(each).strip() for each in more if ET.tostring(each).strip() not in known]
-    # One more terminal, as any machine may have it, with the log of its own.
-    assert all(b"type=\"pty\"" in each and b"/var/lib/nebula/datastores/0/20/console.log" in each for each in strange)
+def elements(text: str) -> set[str]:
+    inner = (each for each in ET.fromstring(text).iter() if each.tag not in ("domain", "devices"))
+    return {ET.tostring(each, encoding="unicode").strip() for each in inner}
 
 
 @pytest.mark.parametrize("what", HOSTILE)
@@ -369,33 +355,24 @@ def test_nothing_is_put_in_after_it_was_agreed_upon(what: str) -> None:
         removing("devices/disk", "source"),
         removing("devices/disk", "backingStore"),
         removing("devices/disk/backingStore/source", "seclabel"),
-        removing("devices/disk/[@device='cdrom']", "readonly"),
+        removing(DRIVE, "readonly"),
         removing("devices/interface", "source"),
         removing("devices/interface", "target"),
         lambda root: _exchange(root, "source"),
         lambda root: _exchange(root, "backingStore"),
-        lambda root: root.find("devices").append(copy.deepcopy(_drive(root))),
     ],
-)  # fmt: skip
+)
 def test_nothing_is_left_out_or_exchanged_after_it_was_agreed_upon(change: Change) -> None:
     """A disk that is read only, an image that others have, a NIC that is filtered by its name."""
     agreed = of_case(Q35)
-    try:
-        sent = changed(agreed, change)
-    except SyntaxError:
-        sent = changed(agreed, lambda root: _drive(root).remove(_drive(root).find("readonly")))
-    if change.__name__ == "<lambda>" and sent.count("<disk") > agreed.count("<disk"):
-        # libvirt itself refuses two disks at one place.
-        return
     with pytest.raises(ForeignObject, match="another definition"):
-        check(sent, agreed, ASKED)
+        check(changed(agreed, change), agreed, ASKED)
 
 
 def _exchange(root: ET.Element, tag: str) -> None:
     """What the first two disks have of it."""
     one, other = root.findall("devices/disk")[:2]
-    left, right = one.find(tag), other.find(tag)
-    assert left is not None and right is not None
+    left, right = at(one, tag), at(other, tag)
     one.remove(left)
     other.remove(right)
     one.append(right)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.moves import file_streams
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.moves.passage import BLOCK, Channel
 
-pytestmark = pytest.mark.root
 MIB = 1 << 20
 BLOCK_OF_FILES = 4096
 
@@ -44,11 +44,15 @@ def fresh() -> Iterator[tuple[Channel, Channel]]:
 def carried(both: tuple[Channel, Channel], path: Path, to: Path, limit: int = 1 << 40, most: int | None = None) -> str:
     """Send the file, and take it in. Return the name that it comes with."""
     left, right = both
-    sending = Beside(lambda: file_streams.send(left, "disk.0", str(path), most))
+    sending = Beside(lambda: file_streams.send(left, "disk.0", str(path), soon(), most))
     header = right.receive(PATIENCE)
-    file_streams.receive(right, header, str(to), limit, PATIENCE)
+    file_streams.receive(right, header, str(to), limit, soon())
     sending.result()
     return str(header["file"])
+
+
+def soon(seconds: float = PATIENCE) -> float:
+    return time.monotonic() + seconds
 
 
 def sparse(path: Path, size: int, data: dict[int, bytes]) -> None:
@@ -152,16 +156,16 @@ def test_what_is_no_file_is_not_read(both: tuple[Channel, Channel], tmp_path: Pa
     (tmp_path / "secret").write_text("secret", encoding="ascii")
     (tmp_path / "link").symlink_to("secret")
     with pytest.raises(NebulaError):
-        file_streams.send(both[0], "disk.0", str(tmp_path / "link"))
+        file_streams.send(both[0], "disk.0", str(tmp_path / "link"), soon())
 
 
 def test_nothing_that_is_there_is_written_to(both: tuple[Channel, Channel], tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"mine")
     with pytest.raises(NebulaError):
-        file_streams.receive(both[1], {"size": 1}, str(tmp_path / "a"), 1, PATIENCE)
+        file_streams.receive(both[1], {"size": 1}, str(tmp_path / "a"), 1, soon())
     (tmp_path / "link").symlink_to("new")
     with pytest.raises(NebulaError):
-        file_streams.receive(both[1], {"size": 1}, str(tmp_path / "link"), 1, PATIENCE)
+        file_streams.receive(both[1], {"size": 1}, str(tmp_path / "link"), 1, soon())
     assert (tmp_path / "a").read_bytes() == b"mine"
     assert not (tmp_path / "new").exists()
 
@@ -173,7 +177,7 @@ STRANGE: list[Any] = [-1, 11, 1 << 64, 10**400, 1.0, "1", True, None, [1], {}]
 @pytest.mark.parametrize("size", STRANGE)
 def test_a_file_of_another_size_is_refused(fresh: tuple[Channel, Channel], tmp_path: Path, size: Any) -> None:
     with pytest.raises(ForeignObject):
-        file_streams.receive(fresh[1], {"size": size}, str(tmp_path / "b"), 10, PATIENCE)
+        file_streams.receive(fresh[1], {"size": size}, str(tmp_path / "b"), 10, soon())
     assert not (tmp_path / "b").exists()
 
 
@@ -195,7 +199,7 @@ def test_bytes_at_another_place_are_refused(fresh: tuple[Channel, Channel], tmp_
     left.send(**message)
     left.send_bytes(b"x" * 20)
     with pytest.raises(ForeignObject):
-        file_streams.receive(right, {"size": 10}, str(tmp_path / "b"), 10, PATIENCE)
+        file_streams.receive(right, {"size": 10}, str(tmp_path / "b"), 10, soon())
     assert (tmp_path / "b").read_bytes() == bytes(10)
 
 
@@ -208,4 +212,26 @@ def test_a_host_that_ends_in_the_middle(
     left.send_bytes(b"1234")
     end(left)
     with pytest.raises(error):
-        file_streams.receive(right, {"size": 10}, str(tmp_path / "b"), 10, 0.2)
+        file_streams.receive(right, {"size": 10}, str(tmp_path / "b"), 10, soon(0.2))
+
+
+@pytest.mark.parametrize("second", [0, 3])
+def test_no_byte_is_written_twice(fresh: tuple[Channel, Channel], tmp_path: Path, second: int) -> None:
+    """It comes from front to end, and so it has an end."""
+    left, right = fresh
+    for place in (0, second):
+        left.send(at=place, length=4)
+        left.send_bytes(b"1234")
+    with pytest.raises(ForeignObject):
+        file_streams.receive(right, {"size": 10}, str(tmp_path / "b"), 10, soon())
+
+
+def test_a_file_has_its_time(fresh: tuple[Channel, Channel], tmp_path: Path) -> None:
+    left, right = fresh
+    path = tmp_path / "a"
+    path.write_bytes(b"x" * 10)
+    with pytest.raises(TimedOut, match="nebula_move_timeout"):
+        file_streams.send(left, "disk.0", str(path), time.monotonic() - 1)
+    header = right.receive(PATIENCE)
+    with pytest.raises(TimedOut):
+        file_streams.receive(right, header, str(tmp_path / "b"), 10, time.monotonic() - 1)

@@ -57,7 +57,7 @@ def test_where_nothing_moved_there_is_nothing(tmp_path: Path) -> None:
     root = str(tmp_path)
     assert (node_moves.read(root, 1), node_moves.entries(root), node_moves.seen(root, CATALOG)) == (None, [], ())
     node_moves.remove(root, 1)
-    node_moves.forget(root, CATALOG, (), (1,))
+    node_moves.forget(root, CATALOG, 1, (), (1,))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -77,7 +77,7 @@ def test_one_that_is_damaged_is_not_taken_for_none(tmp_path: Path, content: byte
         node_moves.read(root, 1)
     # The others are known all the same, and the damaged one stays for whoever looks.
     assert node_moves.entries(root) == [entry(2)]
-    node_moves.forget(root, CATALOG, (), (1, 2))
+    node_moves.forget(root, CATALOG, 1, (), (1, 2))
     assert os.listdir(tmp_path / "moves") == ["1"]
 
 
@@ -109,7 +109,7 @@ def test_what_is_forgotten(
     tmp_path: Path, stage: str, brought: tuple[int, ...], moving: tuple[str, ...], catalog: str
 ) -> None:
     root = written(tmp_path, entry(1, stage))
-    node_moves.forget(root, catalog, moving, brought)
+    node_moves.forget(root, catalog, 1, moving, brought)
     over = stage in (CLEARED, ARRIVED) or brought == (1,)
     forgotten = catalog == CATALOG and moving != ("token-1",) and over
     assert (node_moves.read(root, 1) is None) is forgotten

@@ -53,7 +53,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.moves
     tunnels,
 )
 
-pytestmark = pytest.mark.root
+OWN = os.geteuid()
 LARGE = os.urandom(3 * BLOCK + 12345)
 
 
@@ -294,19 +294,21 @@ def test_a_door_waits_for_a_port_that_another_run_has(meeting: Meeting, monkeypa
     opened.close()
 
 
-def test_the_key_is_nowhere_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
+def test_a_key_is_in_no_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is killed leaves none."""
+    seen: list[tuple[str, int]] = []
     load = ssl.SSLContext.load_cert_chain
 
     def loading(self: ssl.SSLContext, path: str) -> None:
-        seen.append((path, os.stat(path).st_mode & 0o777, os.stat(os.path.dirname(path)).st_mode & 0o777))
+        seen.append((os.readlink(path), os.stat(path).st_nlink))
         load(self, path)
 
     monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", loading)
+    before = os.listdir("/proc/self/fd")
     identity("source").context(False, [key_pair("target")[0]])
-    ((path, mode, above),) = seen
-    assert (mode, above) == (0o600, 0o700)
-    assert path.startswith("/run/") and not os.path.exists(os.path.dirname(path))
+    ((place, names),) = seen
+    assert place.startswith("/memfd:") and names == 0
+    assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 # -- what they say ----------------------------------------------------------------------------------------------------
@@ -364,7 +366,7 @@ def test_a_long_message_comes(both: tuple[Channel, Channel]) -> None:
 
 
 def test_who_says_nothing_is_not_waited_for_for_ever(both: tuple[Channel, Channel]) -> None:
-    with pytest.raises(TimedOut, match=r"nothing for 0\.01 s"):
+    with pytest.raises(TimedOut, match="said nothing in time"):
         both[1].receive(0.01)
     with pytest.raises(TimedOut):
         list(both[1].receive_bytes(1, 0.01))
@@ -398,13 +400,53 @@ def test_bytes_that_end_too_early_are_an_error(both: tuple[Channel, Channel]) ->
 def test_whether_the_other_host_is_there(both: tuple[Channel, Channel]) -> None:
     left, right = both
     assert not left.is_closed()
-    right.send(word=1)
-    wait_until(lambda: not left.is_closed() and bool(left._buffer), "its word")
-    # What came meanwhile is not lost, and nothing that follows has less time than before.
-    assert left.receive(PATIENCE) == {"word": 1}
-    assert left.stream.gettimeout() is None
     right.close()
     wait_until(left.is_closed, "its end")
+
+
+def test_a_host_that_speaks_out_of_turn_has_an_error(both: tuple[Channel, Channel]) -> None:
+    """It refuses the machine, whatever it waited for: that is not lost."""
+    left, right = both
+    right.send(refused={})
+    wait_until(left.is_closed, "its word")
+    assert left.is_closed()
+    assert left.receive(PATIENCE) == {"refused": {}}
+    assert left.stream.gettimeout() is None
+
+
+def test_what_comes_behind_the_last_message_is_the_tunnels(both: tuple[Channel, Channel]) -> None:
+    left, right = both
+    right.send_bytes(b'{"welcome": true}\nQEVM')
+    assert left.receive(PATIENCE) == {"welcome": True}
+    found = left.early()
+    while len(found) < 4:
+        found += left.stream.recv(BLOCK)
+    assert (found, left.early()) == (b"QEVM", b"")
+
+
+def test_a_message_has_its_time_however_slowly_it_comes(both: tuple[Channel, Channel]) -> None:
+    left, right = both
+    ended = threading.Event()
+
+    def trickle() -> None:
+        while not ended.wait(0.02):
+            left.send_bytes(b"x")
+
+    trickling = Beside(trickle)
+    with pytest.raises(TimedOut):
+        right.receive(0.3)
+    ended.set()
+    trickling.result()
+
+
+def test_a_meeting_that_is_over_keeps_nobody_waiting(meeting: Meeting, port: int) -> None:
+    """Whoever has come, and whoever comes then."""
+    early = caller(port).meet(PATIENCE)
+    wait_until(lambda: meeting._talk is not None)
+    meeting.close()
+    for each in (early, caller(port).meet(PATIENCE)):
+        with pytest.raises(HypervisorError, match="lost"):
+            each.receive(PATIENCE)
 
 
 def test_looking_whether_it_is_there_takes_no_time_from_what_follows(both: tuple[Channel, Channel]) -> None:
@@ -502,6 +544,25 @@ def test_what_comes_from_the_left_is_looked_at_and_nothing_else() -> None:
     relayed.end()
 
 
+def test_what_has_come_already_is_carried_first() -> None:
+    relayed = Relayed(inspect=bytes.upper, early=(b"abc", b"def"))
+    assert received(relayed.far, 3) == b"ABC"
+    assert received(relayed.near, 3) == b"def"
+    relayed.near.sendall(b"g")
+    assert received(relayed.far, 1) == b"G"
+    relayed.end()
+
+
+def test_what_has_come_already_is_looked_at_too() -> None:
+    def refuse(_block: bytes) -> bytes:
+        raise ForeignObject("it", "it is evil")
+
+    relayed = Relayed(inspect=refuse, early=(b"evil", b""))
+    with pytest.raises(ForeignObject):
+        relayed.working.result()
+    assert ends(relayed.near) and ends(relayed.far)
+
+
 def test_what_must_not_go_on_ends_a_relay_before_it_does() -> None:
     def refuse(block: bytes) -> bytes:
         if b"evil" in block:
@@ -543,7 +604,7 @@ def test_a_tunnel_carries_what_connects_to_its_socket(meeting: Meeting, port: in
         # libvirt makes more than one of these at once.
         DISKS: echo,
     }
-    with tunnels(places, caller(port)):
+    with tunnels(places, caller(port), OWN):
         held = [connected(places[name]) for name in (CONTROL, MEMORY, DISKS, DISKS, DISKS)]
         for number, local in enumerate(held):
             local.sendall(b"abc%d" % number)
@@ -555,7 +616,7 @@ def test_a_tunnel_carries_what_connects_to_its_socket(meeting: Meeting, port: in
 
 def test_a_tunnel_that_the_other_host_does_not_expect_is_closed(meeting: Meeting, port: int, tmp_path: Path) -> None:
     path = str(tmp_path / "control")
-    with tunnels({CONTROL: path}, caller(port)):
+    with tunnels({CONTROL: path}, caller(port), OWN):
         assert ends(connected(path))
         meeting.tunnels = {CONTROL: echo}
         local = connected(path)
@@ -563,14 +624,46 @@ def test_a_tunnel_that_the_other_host_does_not_expect_is_closed(meeting: Meeting
         assert received(local, 1) == b"A"
 
 
+def test_a_tunnel_is_for_root_and_its_owner_alone(
+    meeting: Meeting, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "control"
+    meeting.tunnels = {CONTROL: echo}
+    with tunnels({CONTROL: str(path)}, caller(port), OWN):
+        found = path.stat()
+        assert (found.st_mode & 0o777, found.st_uid) == (0o600, OWN)
+        assert passage._user_of(connected(str(path))) == OWN
+        monkeypatch.setattr(passage, "_user_of", lambda _local: OWN + 1)
+        assert ends(connected(str(path)))
+
+
+def test_a_tunnel_tries_again_where_the_door_is_full(meeting: Meeting, port: int, tmp_path: Path) -> None:
+    meeting.tunnels = {CONTROL: echo}
+    calling, tries = caller(port), []
+    connect = calling.connect
+
+    def full(name: str) -> Channel:
+        tries.append(name)
+        if len(tries) < 3:
+            raise ConnectionResetError
+        return connect(name)
+
+    calling.connect = full  # type: ignore[method-assign]
+    path = str(tmp_path / "control")
+    with tunnels({CONTROL: path}, calling, OWN):
+        local = connected(path)
+        local.sendall(b"a")
+        assert received(local, 1) == b"A"
+
+
 def test_a_tunnel_to_a_host_that_is_not_there_is_closed(tmp_path: Path) -> None:
     path = str(tmp_path / "control")
-    with tunnels({CONTROL: path}, caller(free_port())):
+    with tunnels({CONTROL: path}, caller(free_port()), OWN):
         assert ends(connected(path))
 
 
 def test_a_tunnel_whose_place_is_taken_leaves_nothing(port: int, tmp_path: Path) -> None:
     places = {CONTROL: str(tmp_path / "control"), MEMORY: str(tmp_path / "away" / "memory")}
-    with pytest.raises(FileNotFoundError), tunnels(places, caller(port)):
+    with pytest.raises(FileNotFoundError), tunnels(places, caller(port), OWN):
         pass
     assert list(tmp_path.iterdir()) == []
