@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ class MovingDriver(MemoryDriver):
             channel.send(**message)
             channel.receive(PATIENCE)
 
-    def receive(self, mark: Mark, token: str, definition: str) -> Receiver:
+    def receive(self, mark: Mark, token: str, definition: str, disks: Collection[str]) -> Receiver:
         self.did("receive", mark)
         return MemoryReceiver(self, mark)
 
@@ -155,6 +155,7 @@ class Pair:
         self.vm = machine(1, disks=(Disk(0, "vda", type="FS", size=1, driver="raw", format="raw"),))
         self.generation = 1
         self.port = free_port()
+        self.token = token_of(1)
 
     @staticmethod
     def port_beside(port: int) -> int:
@@ -179,7 +180,7 @@ class Pair:
     def planned(self, role: str, way: str, wanted: str, orders: Mapping[str, Any], **values: Any) -> PlannedVm:
         peer = TARGET if role == SOURCE else SOURCE
         move = PlannedMove(
-            token_of(self.vm.vm_id),
+            self.token,
             role,
             way,
             peer,
@@ -210,9 +211,7 @@ class Pair:
             node.number = number
             planned = self.planned(role, way, wanted, orders or {}, **values)
             more = (plans or {}).get(role, {})
-            (found[role],) = node.apply(
-                planned, certificate=certificate, key=key, moving=(token_of(self.vm.vm_id),), **more
-            )
+            (found[role],) = node.apply(planned, certificate=certificate, key=key, moving=(self.token,), **more)
 
         for each in [Beside(functools.partial(act, role)) for role in roles]:
             each.result()

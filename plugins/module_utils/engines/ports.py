@@ -89,6 +89,8 @@ class VmRecord:
     owner: Owner = Owner()
     # Why it may not be started: another machine, which was given up and runs, has an address of it. "" if none has.
     doubled: str = ""
+    # Why nothing is decided about it: a host from or to which it has moved runs it as well. "" if none does.
+    runs_elsewhere: str = ""
     # The host name that its guest was told when it was last started; "" if it is told the same now.
     former: str = ""
     # Whether it has sockets, cores and threads of its own, or a socket for each processor.

@@ -48,7 +48,8 @@ class Move:
     port: of its graphics on the target, 0 if it has none.
     overhead: MiB that it takes there beside its memory.
     away: the host from which it is away until that is out of maintenance, "" if it moves for good.
-    source_doubt, target_doubt: why that host does not tell whose the machine is, "" if it was not asked yet."""
+    source_doubt, target_doubt: why that host does not tell whose the machine is, "" if it was not asked yet.
+    source_error, target_error: what went wrong there by what that host says, "" for nothing."""
 
     token: str
     source: str
@@ -61,6 +62,8 @@ class Move:
     away: str = ""
     source_doubt: str = ""
     target_doubt: str = ""
+    source_error: str = ""
+    target_error: str = ""
 
 
 @dataclass(frozen=True)

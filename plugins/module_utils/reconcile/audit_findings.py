@@ -21,7 +21,7 @@ from ..model.datastore import SYSTEM
 from ..model.disk import IMAGES, TAR, Disk
 from ..model.image_operations import returning_host
 from ..model.installation_marks import MARK, starts_with_host
-from ..model.move import ARRIVED, CLEARED
+from ..model.move import COMING, OVER
 from ..model.network import Network
 from ..model.network_drivers import OVSWITCH, WITH_BRIDGE
 from ..model.object_ids import FIRST_CONTAINER
@@ -164,7 +164,12 @@ def _without_moves(ledger: Ledger, node: Observed, seen: Inventory) -> tuple[Inv
     have left something."""
     coming = ledger.coming_to(node.host)
     # Of a move that has come to its end the host has nothing but the note.
-    kept = [each.vm_id for each in node.moves if each.stage not in (CLEARED, ARRIVED) and each.vm_id not in coming]
+    kept = {each.vm_id: each.stage for each in node.moves if each.stage not in OVER and each.vm_id not in coming}
+    # What still runs here is cleared away by nobody, and may be in use on both hosts.
+    for domain in seen.domains:
+        still = ("POWEROFF", "UNKNOWN", "SUSPENDED") if kept.get(domain.vm_id) == COMING else ("POWEROFF",)
+        if domain.catalog == ledger.catalog and domain.state not in still:
+            kept.pop(domain.vm_id, None)
     known = {vm_id: ledger.vm(vm_id) for vm_id in kept}
     elsewhere = {vm_id: vm for vm_id, vm in known.items() if vm is not None and vm.host != node.host}
     if not coming and not elsewhere:
@@ -275,7 +280,8 @@ def _machine_hit_too(ledger: Ledger, domain: Domain) -> LedgerVm | None:
 
 def _why_left(ledger: Ledger, domain: Domain, vm: LedgerVm | None, host: str) -> str:
     if vm is not None and vm.host != host:
-        return f"it is of machine {domain.vm_id} ({vm.vm.name}), which the catalog has on host {vm.host or '(none)'}"
+        found = f"it is of machine {domain.vm_id} ({vm.vm.name}), which the catalog has on host {vm.host or '(none)'}"
+        return found + (", and it runs here" if domain.state == "RUNNING" else "")
     if vm is not None:
         return f"it has the UUID {domain.uuid}, and machine {domain.vm_id} ({vm.vm.name}) has {vm.vm.uuid}"
     if domain.vm_id in ledger.ended:

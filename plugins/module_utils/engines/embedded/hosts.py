@@ -126,6 +126,7 @@ class Hosts(HostsPort):
                 "Run playbook nebula.provision.site, which fetches it; if the host is gone for good: "
                 "nebula.provision.forget_host",
             )
+        self._refuse_left(host)
         return self._delete(host)
 
     def forget(self, ref: Ref, gone: bool = False) -> Host:
@@ -195,12 +196,32 @@ class Hosts(HostsPort):
         self.store.db.execute("UPDATE vms SET host_id = NULL WHERE host_id = ?", (host.id,))
         # What was to return to it stays where it is.
         self.store.db.execute("UPDATE vms SET away = '' WHERE away = ?", (host.name,))
+        # Ports that are still held for machines which have left it.
+        self.store.db.execute("DELETE FROM vnc_ports WHERE host_id = ?", (host.id,))
         self.store.db.execute("DELETE FROM hosts WHERE id = ?", (host.id,))
         self.store.db.execute("DELETE FROM meta WHERE key = ?", (f"recorded/{host.id}",))
         self.store.db.execute("DELETE FROM meta WHERE key = ?", (f"guards/{host.id}",))
         self.marks.forget(host.name)
         self._changed()
         return host
+
+    def _refuse_left(self, host: Host) -> None:
+        """Raise InUse for a host that has the disks of machines which have left it, and were not found yet where they
+        went."""
+        rows = self.store.rows(
+            "SELECT id, name, generation, move FROM vms WHERE settled = 0 AND move != '' AND host_id != ?", host.id
+        )
+        known = [(row, json.loads(row["move"])) for row in rows]
+        left = [
+            row for row, move in known if (move["source"], move["generation"] + 1) == (host.name, row["generation"])
+        ]
+        if left:
+            names = ", ".join(f"{row['name']} (id {row['id']})" for row in left[:5]) + (" …" if left[5:] else "")
+            raise InUse(
+                f"host {host.name}: delete",
+                f"machines have left it, and have not been found yet where they went: {names}",
+                "Run playbook nebula.provision.site with the hosts to which they went",
+            )
 
     def _refuse_moving(self, host: Host, verb: str, gone: bool = False) -> None:
         """Raise InUse for a host that takes part in moves of which nobody knows yet what became of them.

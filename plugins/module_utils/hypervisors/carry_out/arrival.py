@@ -38,9 +38,12 @@ _MOST_CONTEXT = 1 << 30
 
 @dataclass
 class _Course:
-    """Says how far a move has come. may_be_ours: the machine may have left its old host by now."""
+    """Says how far a move has come.
+    may_be_ours: the machine may have left its old host by now.
+    is_ours: it has."""
 
     may_be_ours: bool = False
+    is_ours: bool = False
 
 
 class Undecided(HypervisorError):
@@ -76,6 +79,8 @@ def take_in(job: Job, move: PlannedMove, meeting: Meeting) -> str:
     except Undecided:
         raise
     except BaseException as error:
+        if course.is_ours:
+            raise
         if course.may_be_ours:
             # Only its old host knows: whatever went wrong here, it may be nowhere else.
             raise _undecided(asked, move, error) from error
@@ -141,6 +146,7 @@ def _take_in(
     if shared:
         job.keep_record()
     node_moves.write(job.common.root, departure.entry_of(job, move, ARRIVED, shared))
+    course.is_ours = True
     job.record = replace(job.record, coming="")
     for file in seen.values():
         # The old host's libvirt takes them from whoever runs machines, where it can't see that others use them.

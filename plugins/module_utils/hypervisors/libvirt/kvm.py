@@ -520,7 +520,8 @@ class KvmDriver(LibvirtDomains, Driver):
 
     def settle_definitions(self) -> None:
         for place in DEFINITIONS:
-            with contextlib.suppress(NebulaError):
+            # libvirt makes each with the first that is in there.
+            with contextlib.suppress(FileNotFoundError):
                 sync_directory(place)
 
     def settle_departure(self, mark: Mark, token: str) -> str | None:

@@ -105,6 +105,14 @@ def forget(root: str, catalog: str, number: int, moving: Collection[str], brough
                 remove(root, entry.vm_id)
 
 
+def give_back(root: str) -> None:
+    """Remove all of it, where no machine is left."""
+    for entry in entries(root):
+        remove(root, entry.vm_id)
+    with contextlib.suppress(OSError):
+        os.rmdir(directory(root))
+
+
 @contextlib.contextmanager
 def alone(root: str) -> Iterator[None]:
     """Hold the lock by which only one run at a time moves machines from and to this node."""

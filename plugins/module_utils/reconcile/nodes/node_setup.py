@@ -22,6 +22,7 @@ from ...host.files import make_directory, refuse_exchangeable, remove_empty_dire
 from ...hypervisors import directory_modes
 from ...hypervisors.base import Driver
 from ...hypervisors.machine_record import foreign_directories, read_record
+from ...hypervisors.moves import node_moves
 from ...hypervisors.registry import DRIVERS, open_driver
 from ...model.dataclass_json import to_plain
 from ...model.transfer import SHARED, SSH
@@ -171,6 +172,7 @@ def _absent(params: Mapping[str, Any], check_mode: bool) -> Result:
     driver.give_back(changes, known)
     if not check_mode:
         files_on_node.remove(root)
+        node_moves.give_back(root)
         roots.prune(root)
     transfer_user.absent(root, known, changes)
     _remove_directories(root, known, changes)

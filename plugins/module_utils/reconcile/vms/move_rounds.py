@@ -10,8 +10,9 @@ The decision of a list moves nothing. It tries which machines can move, and wher
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import field, fields
 from typing import Any
 
 from ...dataclass import dataclass, replace
@@ -100,11 +101,16 @@ class WantedMove:
 
     def view(self) -> dict[str, Any]:
         """Return it as results show it."""
-        return {key: getattr(self, key) for key in _FIELDS}
+        return {key: getattr(self, key) for key in _fields()}
 
 
 _KINDS: Mapping[str, type] = {**dict.fromkeys(("id", "generation", "size", "shutdown_timeout"), int), "hard": bool}
-_FIELDS = {each.name: _KINDS.get(each.name, str) for each in fields(WantedMove)}
+
+
+@functools.lru_cache(maxsize=1)
+def _fields() -> dict[str, type]:
+    """Return the types of what there is of each machine, by name."""
+    return {each.name: _KINDS.get(each.name, str) for each in fields(WantedMove)}
 
 
 def _wanted(record: VmRecord) -> WantedMove:
@@ -119,9 +125,9 @@ def read_moves(given: Any) -> list[WantedMove]:
     found = []
     for index, each in enumerate(given):
         where = f"option moves: entry {index}"
-        if not isinstance(each, Mapping) or set(each) != set(_FIELDS):
+        if not isinstance(each, Mapping) or set(each) != set(_fields()):
             raise InvalidValue(where, "it is not what a decision returns", remedy)
-        for key, kind in _FIELDS.items():
+        for key, kind in _fields().items():
             if type(each[key]) is not kind:
                 raise InvalidValue(f"{where}: {key}", f"it is a {type(each[key]).__name__}", remedy)
         if each["word"] not in WORDS:
@@ -206,7 +212,7 @@ class Moves:
     is_check: nothing of it is kept, and no rounds follow."""
 
     terms: Terms
-    maintenance: Maintenance = Maintenance()
+    maintenance: Maintenance = field(default_factory=Maintenance)
     is_check: bool = False
 
     def among(self, hosts: Sequence[str] | None) -> Moves:

@@ -322,6 +322,8 @@ class _Try:
             return
         if self._is_elsewhere(record):
             return
+        if record.runs_elsewhere:
+            raise WrongState(f"VM {record.name} (id {record.id})", record.runs_elsewhere)
         if record.moving:
             self.warnings.append(f"VM {record.name} {_move_text(record)}. Run again for what the list says of it")
             return

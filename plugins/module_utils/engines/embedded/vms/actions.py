@@ -35,7 +35,7 @@ _ENDING = {"POWEROFF": LcmState.SHUTDOWN_POWEROFF, "SUSPENDED": LcmState.SAVE_SU
 
 def action(parts: DecisionParts, vm_id: int, wanted: str, orders: VmOrders) -> VmRecord:
     row = parts.rows.get(vm_id)
-    refuse_moving(row, wanted)
+    refuse_moving(parts, row, wanted)
     before = vm_state_name(row["state"], row["lcm_state"])
     way = _ON_THE_WAY.get((wanted, before)) or _ENDING.get(wanted) or LcmState.BOOT
     if orders.operation:
@@ -88,13 +88,13 @@ def _leave_taken_port(parts: DecisionParts, row: sqlite3.Row) -> None:
 
 def disk_save_as(parts: DecisionParts, vm_id: int, disk_id: int, image: Image, consistency: str) -> VmRecord:
     row = parts.rows.get(vm_id)
-    refuse_moving(row)
+    refuse_moving(parts, row)
     return _tasked(parts, row, parts.tasks.save_as(row, disk_id, image, consistency))
 
 
 def disk_snapshot(parts: DecisionParts, vm_id: int, disk_id: int, name: str, wanted: str) -> VmRecord:
     row = parts.rows.get(vm_id)
-    refuse_moving(row)
+    refuse_moving(parts, row)
     return _tasked(parts, row, parts.tasks.snapshot(row, disk_id, name, wanted))
 
 

@@ -37,7 +37,7 @@ def decide(
     the one that it has. task: one more thing to be done with a disk, besides those that are not done yet. lasting:
     what is to be done about its disks and NICs, None for what was decided before. gives: what the machine is to
     hold no more."""
-    refuse_moving(row, wanted)
+    refuse_moving(parts, row, wanted)
     before = orders_of(row)
     parts.networks.held_leases.let_go(row["id"], before.detached_nics)
     state = VmState(row["state"]) if way is None else VmState.ACTIVE
@@ -68,9 +68,12 @@ def decide(
     parts.rows.remember([(row["id"], host, vm_state_name(state, lcm), action, "")], parts.now())
 
 
-def refuse_moving(row: sqlite3.Row, wanted: str = "") -> None:
+def refuse_moving(parts: Parts, row: sqlite3.Row, wanted: str = "") -> None:
     """Raise WrongState for a machine that moves: as long as nobody knows whose it is, or how it is there, nothing is
-    decided about it; but it may be ended where it is known whose it is."""
+    decided about it; but it may be ended where it is known whose it is. Nothing at all is decided about one that its
+    former host still runs."""
+    if row["id"] in parts.polls.doubled:
+        raise WrongState(f"VM {row['name']} (id {row['id']})", parts.polls.doubled[row["id"]])
     awaited = is_awaited(row) and wanted != "DONE"
     if row["move_host"] is None and not awaited:
         return

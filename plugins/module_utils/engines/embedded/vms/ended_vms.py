@@ -47,9 +47,11 @@ def end(parts: Parts, row: sqlite3.Row, host: str, reason: str = "", held: str =
 
 def forget(parts: Parts, host: Host, gone: bool) -> None:
     """End the machines of a host that is given up. gone: they run nowhere, and never will. Otherwise they may run on,
-    and keep what no other machine could have beside them: their addresses, and the images that they write to."""
+    and keep what no other machine could have beside them: their addresses, and the images that they write to. Machines
+    that are on their way to it do not end: their former hosts have their disks."""
     if gone and host.id is not None:
         move_records.gone_for_good(parts, host.id, host.name)
+    move_records.take_back_unfound(parts, host, gone)
     for row in parts.store.rows("SELECT * FROM vms WHERE host_id = ? AND state != 6", host.id):
         shared = [] if gone or host.transfer != SHARED else parts.images.uses.written_by(row["id"])
         if not gone:

@@ -15,6 +15,7 @@ import sqlite3
 from ....dataclass import dataclass, replace
 from ....model import machine_orders
 from ....model.dataclass_json import from_plain, to_plain
+from ....model.host import Host
 from ....model.move import (
     COLD,
     HAS_ARRIVED,
@@ -40,6 +41,8 @@ from .vm_rows import orders_of, vm_of
 
 # What the history calls a move, and what became of it.
 ACTIONS = {LIVE: "live-migrate", COLD: "migrate"}
+# States in which a host has a machine as a whole.
+_FOUND = ("RUNNING", "POWEROFF", "SUSPENDED")
 # In errors that only say that the other host has failed, or nothing: that host's own error says more.
 _OF_THE_OTHER = ("the other host", "the other one", "that host says", UNEXPLAINED)
 
@@ -101,15 +104,32 @@ def settle(parts: Parts, row: sqlite3.Row, outcome: VmOutcome, host: str) -> Set
     if row["move_host"] is not None:
         if not role or outcome.generation != row["generation"]:
             return Settled()
-        return _decide(parts, row, move, role, outcome)
+        return _decide(parts, row, _hear(parts, row, move, role, outcome), role, outcome)
     own = row["host_id"] is not None and parts.hosts.by_id()[row["host_id"]].name == host
     if is_awaited(row) and role and outcome.generation in (move.generation, row["generation"]):
-        return _confirm(parts, row, move, role, outcome, own)
+        return _confirm(parts, row, _hear(parts, row, move, role, outcome), role, outcome, own)
     if own:
         return Settled(outcome=replace(outcome, moved=""))
     # What another host did while it had the machine is no decision of now; what it says of the move may be told.
     decided = row["settled"] and outcome.generation == row["generation"] == move.generation
-    return _second(parts, row, move, outcome) if decided and role else Settled()
+    return _second(parts, row, move, role, outcome) if decided and role else Settled()
+
+
+def _hear(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmOutcome) -> Move:
+    """Return the move with what went wrong by this answer: the answer that settles it may say less of that."""
+    error, known = text_of(outcome.error), move.source_error if role == SOURCE else move.target_error
+    of_move = outcome.moved or outcome.generation == move.generation
+    if not of_move or not error or (_is_little(error) and known):
+        return move
+    move = replace(move, source_error=error) if role == SOURCE else replace(move, target_error=error)
+    write(parts, row["id"], move)
+    return move
+
+
+def _why_it_failed(move: Move) -> str:
+    """Return why a move was given up, by both hosts: "" if neither says so."""
+    errors = [error for error in (move.source_error, move.target_error) if error]
+    return next((error for error in errors if not _is_little(error)), errors[0] if errors else "")
 
 
 def _decide(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmOutcome) -> Settled:
@@ -122,9 +142,13 @@ def _decide(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmOu
         _hand_over(parts, row, move, found=role == TARGET)
     else:
         _give_up(parts, row, move)
-    if owner == role and _is_brought(row, outcome):
+    if owner == role and _is_brought(row, move, outcome):
         _note_found(parts, row, move)
-        return Settled(True, _as_ordinary(move, owner, outcome, row["generation"]))
+        ordinary = _as_ordinary(move, owner, outcome, row["generation"])
+        return Settled(True, ordinary, _why_it_failed(move) if owner == SOURCE else "")
+    if owner == SOURCE:
+        # A host may have said before why the move can't be.
+        error = _why_it_failed(move) if role == SOURCE else move.target_error
     if owner != role:
         # The answers of both hosts come to the same in either order.
         if owner == TARGET:
@@ -139,7 +163,8 @@ def _confirm(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmO
     """Take over an answer about a machine of which it is decided whose it is, and not known yet how it is there."""
     error = text_of(outcome.error)
     if not own:
-        says_more = bool(outcome.moved) and _is_little(row["error"]) and not _is_little(error)
+        tells = role == TARGET or bool(outcome.moved)
+        says_more = tells and _is_little(row["error"]) and not _is_little(error)
         return Settled(says_more and _note(parts, row, error))
     if outcome.moved in (HAS_LEFT, IS_ABSENT):
         return _lose(parts, row, move)
@@ -150,21 +175,25 @@ def _confirm(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmO
             return Settled(_note(parts, row, _of_left(move, doubt)))
         return Settled(_is_of_absent(row["error"], move) and _note(parts, row, _of_absent(move, doubt)))
     of_move = outcome.moved or outcome.state == "UNKNOWN"
-    if of_move and not _is_brought(row, outcome):
+    if of_move and not _is_brought(row, move, outcome):
         if outcome.moved == HAS_ARRIVED:
             return Settled(_note(parts, row, error))
         better = error and (not row["error"] or not _is_little(error))
         return Settled(bool(better) and _note(parts, row, error))
     # A move that was given up has failed, however well the machine does where it was.
-    gives_reason = role == SOURCE and _is_little(error) and row["error"] != _of_absent(move)
-    reason = row["error"] if gives_reason else ""
-    parts.port_rows.drop_of_host(row["id"], _other_id(parts, row, move))
+    reason = ""
+    if role == SOURCE and (_is_little(error) or outcome.moved):
+        before = "" if row["error"].startswith(_not_moved(move)) else row["error"]
+        known = [text for text in (_why_it_failed(move), before) if text]
+        reason = next((text for text in known if not _is_little(text)), known[0] if known else "")
+    if role == SOURCE or outcome.state in _FOUND:
+        parts.port_rows.drop_of_host(row["id"], _other_id(parts, row, move))
     if outcome.moved:
         outcome = _as_ordinary(move, role, outcome, row["generation"])
     return Settled(True, outcome, reason)
 
 
-def _second(parts: Parts, row: sqlite3.Row, move: Move, outcome: VmOutcome) -> Settled:
+def _second(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmOutcome) -> Settled:
     """Take over what the host without the machine says after the other one's answer has settled its move."""
     error = text_of(outcome.error)
     if outcome.moved in (HAS_STAYED, HAS_ARRIVED):
@@ -175,22 +204,32 @@ def _second(parts: Parts, row: sqlite3.Row, move: Move, outcome: VmOutcome) -> S
         )
         return Settled(_note(parts, row, error))
     # Both have failed: what is kept is the error that says why.
-    says_more = outcome.moved == IS_ABSENT and _is_little(row["error"]) and not _is_little(error)
-    return Settled(says_more and _note(parts, row, error))
+    says_more = (bool(error) and not row["error"]) or (_is_little(row["error"]) and not _is_little(error))
+    return Settled(role == TARGET and says_more and _note(parts, row, error))
 
 
-def _is_brought(row: sqlite3.Row, outcome: VmOutcome) -> bool:
-    """Return whether the host of the machine need not be told to bring it into its state: it is in that, or failed in
-    a way that another plan does not mend by itself."""
+def _is_brought(row: sqlite3.Row, move: Move, outcome: VmOutcome) -> bool:
+    """Return whether the host of the machine need not be told to bring it into its state: it is in that, was switched
+    off by its guest, or failed in a way that another plan does not mend by itself."""
+    if _is_switched_off(move, outcome):
+        return True
     if outcome.error is None:
         return bool(outcome.state == row["wanted"])
     return row["wanted"] != "RUNNING" or outcome.state not in ("POWEROFF", "UNKNOWN")
+
+
+def _is_switched_off(move: Move, outcome: VmOutcome) -> bool:
+    """Return whether a machine that stays where it was is off, and not for the move: no move live powers it off."""
+    return move.way == LIVE and outcome.moved == HAS_STAYED and outcome.state == "POWEROFF"
 
 
 def _as_ordinary(move: Move, owner: str, outcome: VmOutcome, generation: int) -> VmOutcome:
     """Return the answer as that of any decision. A machine that was started anew at the target is what it is to be; one
     that ran on, or is where it was, has what it had."""
     anew = owner == TARGET and move.way == COLD and outcome.error is None
+    if _is_switched_off(move, outcome):
+        # It is as if a poll had found it so: that the move failed changes nothing of what is wanted of it.
+        outcome = replace(outcome, error=None)
     return replace(
         outcome, generation=generation, moved="", fitted=anew, waits=False if anew else outcome.waits, stays=()
     )
@@ -238,7 +277,10 @@ def _take_back(parts: Parts, row: sqlite3.Row, move: Move) -> None:
     port = parts.port_rows.only_on(row["id"], id_of(source))
     if vm.graphics is not None and port:
         parts.rows.write_body(row["id"], replace(vm, graphics=replace(vm.graphics, port=port)))
-    parts.store.db.execute("UPDATE vms SET host_id = ?, overhead = ? WHERE id = ?", (source.id, overhead, row["id"]))
+    parts.store.db.execute(
+        "UPDATE vms SET host_id = ?, overhead = ?, away = CASE away WHEN ? THEN '' ELSE away END WHERE id = ?",
+        (source.id, overhead, source.name, row["id"]),
+    )
     plan_guards.forget(parts.store, row["host_id"])
     parts.store.drop(HELD, ROOMS, PLACES)
 
@@ -271,6 +313,33 @@ def _lose(parts: Parts, row: sqlite3.Row, move: Move) -> Settled:
         f"host {move.source} says that it has left for host {move.target}, and that it is not there; state: running "
         f"starts it again from its disks on host {move.source}"
     )
+    _leave_to_user(parts, row, move, why)
+    return Settled(True)
+
+
+def take_back_unfound(parts: Parts, host: Host, gone: bool) -> None:
+    """Leave machines that have left for a host, and were not found there before that is given up, to the hosts that
+    they come from: their disks are there. It is called before the machines of that host end.
+    gone: the host is gone for good with all on it. Otherwise it may run them."""
+    known = {each.name for each in parts.hosts.pool()} - {host.name}
+    for row in parts.store.rows("SELECT * FROM vms WHERE host_id = ? AND state != 6 AND move != ''", host.id):
+        move = move_of(row)
+        if row["move_host"] is not None or move.target != host.name or move.source not in known:
+            continue
+        if is_concluded(parts, row):
+            continue
+        lost = (
+            f"host {host.name} is gone for good, and it was not found there after it had left host {move.source}: "
+            if gone
+            else f"host {host.name} was forgotten before it was found there, and may run it: once it is known that it "
+            "does not, "
+        )
+        why = f"{lost}state: running starts it again from its disks on host {move.source}"
+        _leave_to_user(parts, row, move, why)
+
+
+def _leave_to_user(parts: Parts, row: sqlite3.Row, move: Move, why: str) -> None:
+    """Make a machine the source's again, where nobody starts it but by a user's word."""
     _take_back(parts, row, move)
     before = orders_of(row)
     orders = machine_orders.write(machine_orders.after_outcome(before, row["generation"], failed=True, done=False))
@@ -279,7 +348,6 @@ def _lose(parts: Parts, row: sqlite3.Row, move: Move) -> Settled:
         (VmState.ACTIVE, LcmState.UNKNOWN, why, orders, row["id"]),
     )
     parts.rows.remember([(row["id"], move.source, "UNKNOWN", ACTIONS[move.way], why)], parts.now())
-    return Settled(True)
 
 
 def note_silence(parts: Parts, host: str) -> list[int]:
@@ -318,7 +386,20 @@ def gone_for_good(parts: Parts, host_id: int, name: str) -> None:
 
 def has_come(row: sqlite3.Row) -> bool:
     """Return whether a machine was found on the host that has it by now: what its former host keeps is of no use."""
-    return vm_state_name(row["state"], row["lcm_state"]) in ("RUNNING", "POWEROFF", "SUSPENDED", "DONE")
+    return vm_state_name(row["state"], row["lcm_state"]) in _FOUND
+
+
+def is_concluded(parts: Parts, row: sqlite3.Row) -> bool:
+    """Return whether a machine was ever found at the target of its newest move, or a user has ended it since that was
+    decided: what its source keeps is of no use. As long as a target does not answer, its state does not tell that."""
+    return (
+        parts.store.row(
+            "SELECT 1 FROM history WHERE vm_id = ? AND (action = 'done' OR (host = ? AND state IN (?, ?, ?)))"
+            " AND step > (SELECT max(step) FROM history WHERE vm_id = ? AND action IN (?, ?))",
+            *(row["id"], move_of(row).target, *_FOUND, row["id"], *ACTIONS.values()),
+        )
+        is not None
+    )
 
 
 def _note(parts: Parts, row: sqlite3.Row, error: str) -> bool:
@@ -350,7 +431,11 @@ def _of_left(move: Move, doubt: str) -> str:
 
 
 def _of_absent(move: Move, doubt: str = "") -> str:
-    return f"it has not moved to host {move.target}, " + (f"and {doubt}" if doubt else "which does not have it")
+    return _not_moved(move) + (f"and {doubt}" if doubt else "which does not have it")
+
+
+def _not_moved(move: Move) -> str:
+    return f"it has not moved to host {move.target}, "
 
 
 def _is_of_absent(error: str, move: Move) -> bool:

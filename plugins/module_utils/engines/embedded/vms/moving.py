@@ -22,17 +22,20 @@ from ....model.installation_marks import MARK
 from ....model.instantiate.host_placement import NOTHING, taken_by
 from ....model.machine_orders import DONE
 from ....model.move import (
+    ABSENT,
     ARRIVED,
-    CLEARED,
     COLD,
     COMING,
     LIVE,
+    OVER,
     SOURCE,
+    STAYED,
     TARGET,
     WAYS,
     Leftover,
     MeetingPlace,
     Move,
+    MoveSeen,
     PlannedMove,
 )
 from ....model.network import Network
@@ -47,8 +50,9 @@ from ..references import missing
 from . import leaving_devices, vm_records
 from .decision import decide, refuse_moving
 from .decision_parts import DecisionParts
+from .given_up import FORGOTTEN
 from .host_places import running
-from .move_records import ACTIONS, has_come, is_awaited, move_of, write
+from .move_records import ACTIONS, has_come, is_awaited, is_concluded, move_of, write
 from .scheduler import Scheduler
 from .template_references import References
 from .vm_rows import orders_of, request_of, vm_of
@@ -108,7 +112,7 @@ def move(
 ) -> VmRecord:
     """Decide that a machine moves; see VmsPort."""
     row = parts.rows.get(vm_id)
-    refuse_moving(row)
+    refuse_moving(parts, row)
     source = parts.hosts.by_id().get(row["host_id"])
     state = vm_state_name(row["state"], row["lcm_state"])
     if source is None:
@@ -319,7 +323,7 @@ def _reason_against(
         return None
     if vm_id in node.foreign_ids:
         return no(f"has a machine of somebody else's that is called like machine {vm_id}")
-    if any(each.vm_id == vm_id and each.stage not in (CLEARED, ARRIVED) for each in node.moves):
+    if any(each.vm_id == vm_id and each.stage not in OVER for each in node.moves):
         return no("still has what a former move left of it", "Run again: this run has that cleared away")
     if any(each.vm_id == vm_id for each in node.vms):
         return no(f"has a machine {vm_id} of this catalog, and nobody knows why", "See playbook nebula.provision.audit")
@@ -378,10 +382,14 @@ def asked_of_owner(parts: DecisionParts, row: sqlite3.Row) -> PlannedMove | None
     role = SOURCE if row["host"] == move.source else TARGET
     node = parts.polls.believed.get(row["host"])
     if node is not None:
-        noted = any(each.vm_id == row["id"] and each.token == move.token for each in node.moves)
-        there = any(each.vm_id == row["id"] for each in node.vms)
-        # What it has noted at its old host, that host has to bring to an end itself; at the new one it need only start.
-        if (role == TARGET and (noted or there)) or (role == SOURCE and there and not noted):
+        noted = (each.stage for each in node.moves if (each.vm_id, each.token) == (row["id"], move.token))
+        stage, state = next(noted, ""), next((each.state for each in node.vms if each.vm_id == row["id"]), "")
+        # At the new host it need only start; what its old host has noted, that has to bring to an end itself.
+        if role == TARGET and (stage in (COMING, ARRIVED) or (state and stage != ABSENT)):
+            return None
+        # No move live powers a machine off: its guest did, and it stays so.
+        switched_off = move.way == LIVE and state == _OFF
+        if role == SOURCE and state and stage in ("", STAYED) and not switched_off:
             return None
     return PlannedMove(move.token, role, move.way, move.target if role == SOURCE else move.source, True)
 
@@ -405,20 +413,34 @@ def leftovers(parts: DecisionParts, hosts: Sequence[str] | None) -> dict[str, tu
     ids = {host.name: host.id for host in parts.hosts.pool()} if telling else {}
     for name, seen in ((node.host, each) for node in telling if node.host in ids for each in node.moves):
         row = parts.store.row("SELECT * FROM vms WHERE id = ?", seen.vm_id)
-        if row is not None and _is_left(row, seen.token, seen.stage, ids[name]):
+        if row is None or seen.stage in OVER or seen.vm_id in parts.polls.doubled:
+            continue
+        ended = row["state"] == VmState.DONE
+        if _is_of_ended(parts, row, seen, name) if ended else _is_left(row, seen, ids[name]):
             found[name] = (*found.get(name, ()), Leftover(seen.vm_id, row["uuid"], seen.token))
     return found
 
 
-def _is_left(row: sqlite3.Row, token: str, stage: str, host_id: int | None) -> bool:
-    if stage in (CLEARED, ARRIVED):
-        return False
-    if row["state"] == VmState.DONE:
-        return True
-    if row["move_host"] is not None and move_of(row).token == token:
+def _is_left(row: sqlite3.Row, seen: MoveSeen, host_id: int | None) -> bool:
+    """Return whether a host is to clear away what it has noted of a machine that has not ended. Where it has noted that
+    the machine may be on its way, it first finds out itself whether it has left."""
+    if row["move_host"] is not None and move_of(row).token == seen.token:
         return False
     # What has left is all that there is of a machine until it was found where it went.
-    return bool(row["host_id"] != host_id and (stage == COMING or has_come(row)))
+    return bool(row["host_id"] != host_id and (seen.stage == COMING or has_come(row)))
+
+
+def _is_of_ended(parts: DecisionParts, row: sqlite3.Row, seen: MoveSeen, host: str) -> bool:
+    """Return the same of a machine that has ended. One that ended since its host was given up may have nothing but what
+    another host has of it, and nobody has said that this may go."""
+    last = parts.store.row("SELECT host, reason FROM history WHERE vm_id = ? ORDER BY step DESC LIMIT 1", row["id"])
+    if last is None or not last["reason"].endswith(FORGOTTEN):
+        return True
+    if last["host"] == host:
+        return False
+    move = move_of(row) if row["move"] else None
+    of_newest = move is not None and move.token == seen.token
+    return seen.stage == COMING or not of_newest or is_concluded(parts, row)
 
 
 def with_keys(plans: Mapping[str, Plan]) -> dict[str, Plan]:

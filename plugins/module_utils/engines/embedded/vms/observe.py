@@ -7,22 +7,27 @@ know."""
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from ....model.host import Host
-from ....model.move import ARRIVED, CLEARED
+from ....model.move import COMING, LEAVING, LEFT
 from ....model.plan import Observed, ObservedVm
 from ....model.states import FAILURES, LcmState, vm_state_name
 from ...ports import VmRecord
 from ..hosts import PLACES, ROOMS
-from . import transitions, vm_records, waiting
+from . import move_records, transitions, vm_records, waiting
 from .parts import Parts
+
+# How the error of a machine begins and ends that its former host still runs.
+_RUNS_ON, _UNTIL_THEN = re.compile(r"it runs on host (\S+) (?:as well|while) "), "; nothing is done about it until then"
 
 
 def observe(parts: Parts, observed: Sequence[Observed]) -> list[VmRecord]:
     moved: list[tuple[int, str, str]] = []
     believed: list[Observed] = []
     others: dict[str, list[ObservedVm]] = {}
+    heard: list[tuple[int, Observed]] = []
     for node in observed:
         host = parts.store.row("SELECT id FROM hosts WHERE name = ?", node.host)
         host_id = None if host is None else host["id"]
@@ -33,13 +38,16 @@ def observe(parts: Parts, observed: Sequence[Observed]) -> list[VmRecord]:
         if host is None:
             continue
         parts.polls.hear(node)
-        if stale:
-            continue
+        if not stale:
+            heard.append((host["id"], node))
+    known = _known_doubled(parts)
+    doubled = _doubled(parts, {node.host: node for node in believed}, others, known)
+    for host_id, node in heard:
         seen = {vm.vm_id: vm for vm in node.vms}
         for row in parts.store.rows(
             "SELECT id, uuid, state, lcm_state, error, host_id, waits, held, kept_memory FROM vms"
             " WHERE host_id = ? AND state != 6 AND settled = 1",
-            host["id"],
+            host_id,
         ):
             vm = seen.get(row["id"])
             now = vm.state if vm is not None and node.reached else "UNKNOWN"
@@ -50,18 +58,22 @@ def observe(parts: Parts, observed: Sequence[Observed]) -> list[VmRecord]:
             if LcmState.__members__.get(before) in FAILURES and now in ("UNKNOWN", "POWEROFF"):
                 continue  # the reason of the failure says more
             why = _reasons_of_unknown(node)[_seen_as(node, vm)] if now == "UNKNOWN" else ""
+            why = doubled.get(row["id"], why)
             # A reason that an earlier poll gave is dropped when it is over: the host answers, the domain is gone.
-            if now != before or (why != row["error"] and row["error"] in _reasons_of_unknown(node).values()):
+            former = row["error"] in _reasons_of_unknown(node).values() or row["id"] in known
+            if now != before or (why != row["error"] and former and row["id"] not in doubled):
                 moved.append((row["id"], now, why))
     transitions.write_states(parts, moved, "monitor")
+    noted = _note_doubled(parts, doubled, known)
     parts.polls.believed, parts.polls.unknown = {node.host: node for node in believed}, others
+    parts.polls.doubled = doubled
     parts.given_ups.hear(believed, others)
     parts.store.drop(PLACES)
     count_unknown(parts)
     parts.networks.held_leases.release_held(
         {vm.vm_id for node in observed for vm in node.vms}, _all_answered(parts, observed)
     )
-    return vm_records.pool(parts, ids=[vm_id for vm_id, _s, _r in moved])
+    return vm_records.pool(parts, ids=[*(vm_id for vm_id, _s, _r in moved), *noted])
 
 
 def _others(parts: Parts, host_id: int | None, node: Observed) -> list[ObservedVm]:
@@ -74,8 +86,60 @@ def _others(parts: Parts, host_id: int | None, node: Observed) -> list[ObservedV
     ours = {row["id"] for row in rows}
     others = [vm for vm in node.vms if vm.vm_id not in ours]
     # What a host keeps of a machine that moved is no unknown machine: its plan says what becomes of it.
-    moved = {move.vm_id for move in node.moves if move.stage not in (CLEARED, ARRIVED)} if others else ()
-    return [vm for vm in others if vm.vm_id not in moved or not _is_elsewhere(parts, vm)]
+    stages = {move.vm_id: move.stage for move in node.moves} if others else {}
+    return [vm for vm in others if not (_stands_still(stages.get(vm.vm_id), vm) and _is_elsewhere(parts, vm))]
+
+
+def _stands_still(stage: str | None, vm: ObservedVm) -> bool:
+    """Return whether a machine is as a move leaves it on a host that does not have it: what comes is paused or off."""
+    return vm.state != "RUNNING" if stage == COMING else vm.state == "POWEROFF" and stage in (LEFT, LEAVING)
+
+
+def _known_doubled(parts: Parts) -> dict[int, str]:
+    """Return the errors of machines that their former hosts ran when these were asked before, by id."""
+    rows = parts.store.rows("SELECT id, error FROM vms WHERE error LIKE '%' || ? AND state != 6", _UNTIL_THEN)
+    return {row["id"]: row["error"] for row in rows}
+
+
+def _doubled(
+    parts: Parts, nodes: Mapping[str, Observed], others: Mapping[str, Sequence[ObservedVm]], known: Mapping[int, str]
+) -> dict[int, str]:
+    """Return by id what is wrong with machines that run on a host from or to which they have moved, and that the
+    catalog has on another one. Both would write to what is theirs.
+    known: machines of which that was so before: it is as long as that host does not say that it is over."""
+    hosts = {host.name for host in parts.hosts.pool()}
+    found = {}
+    for vm_id, error in known.items():
+        named = _RUNS_ON.match(error)
+        if named and named[1] in hosts and named[1] not in nodes:
+            found[vm_id] = error
+    for name, machines in others.items():
+        moving = {move.vm_id for move in nodes[name].moves} if machines else ()
+        for vm in machines:
+            if vm.state != "RUNNING" or not _is_elsewhere(parts, vm):
+                continue
+            row = parts.rows.get(vm.vm_id)
+            took_part = bool(row["move"]) and bool(move_records.role_in(move_records.move_of(row), name))
+            if vm.vm_id in moving or took_part:
+                host = parts.hosts.by_id()[row["host_id"]].name
+                there = {each.vm_id: each.state for each in nodes[host].vms} if host in nodes else {}
+                both = there.get(vm.vm_id) == "RUNNING"
+                found[vm.vm_id] = (
+                    f"it runs on host {name} "
+                    + (f"as well as on host {host}: " if both else f"while the catalog has it on host {host}: ")
+                    + "find out which of both is to have it, and end it on the other one before anything else"
+                    + _UNTIL_THEN
+                )
+    return found
+
+
+def _note_doubled(parts: Parts, doubled: Mapping[int, str], known: Mapping[int, str]) -> list[int]:
+    """Write the errors of such machines, and return the ids of those whose error is another than it was."""
+    for vm_id in known.keys() - doubled.keys():
+        parts.store.db.execute("UPDATE vms SET error = '' WHERE id = ? AND error = ?", (vm_id, known[vm_id]))
+    noted = [vm_id for vm_id, error in doubled.items() if known.get(vm_id) != error]
+    parts.store.db.executemany("UPDATE vms SET error = ? WHERE id = ?", [(doubled[vm_id], vm_id) for vm_id in noted])
+    return noted
 
 
 def _is_elsewhere(parts: Parts, vm: ObservedVm) -> bool:

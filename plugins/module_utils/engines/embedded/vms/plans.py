@@ -49,6 +49,8 @@ def plans(
     unmade = set()
     tokens = moving.tokens(rows)
     for row in rows:
+        if row["id"] in parts.polls.doubled:
+            continue
         if row["move_host"] is not None:
             machine = _planned(parts, row)
             for host, part in moving.planned(parts, row, machine, hosts, places or {}, move_seconds):

@@ -23,7 +23,8 @@ class Polls:
     unknown_memory: MiB of machines with this catalog's mark that the catalog does not have there.
     networks: UUIDs of the networks whose bridge the node has.
     believed: the reports of nodes that answered, and that are not older than what the catalog knows.
-    unknown: machines with this catalog's mark that the catalog does not have there."""
+    unknown: machines with this catalog's mark that the catalog does not have there.
+    doubled: by id, why nothing is done about a machine: its former host still runs it."""
 
     foreign_memory: dict[str, int] = field(default_factory=dict)
     taken_ports: dict[str, set[int]] = field(default_factory=dict)
@@ -35,6 +36,7 @@ class Polls:
     networks: dict[str, frozenset[str]] = field(default_factory=dict)
     believed: dict[str, Observed] = field(default_factory=dict)
     unknown: dict[str, list[ObservedVm]] = field(default_factory=dict)
+    doubled: dict[int, str] = field(default_factory=dict)
     _without_bridge: dict[tuple[tuple[str, str], ...], dict[str, list[str]]] = field(default_factory=dict)
 
     def others_memory(self) -> dict[str, int]:

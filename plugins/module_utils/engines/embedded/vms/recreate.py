@@ -27,7 +27,7 @@ from .vm_rows import WITH_MEMORY, request_of, vm_of, writes_files_only
 
 def recreate(parts: DecisionParts, vm_id: int, template: Template, owner: Owner | None = None) -> VmRecord:
     row = parts.rows.get(vm_id)
-    refuse_moving(row)
+    refuse_moving(parts, row)
     old = vm_of(row)
     host = parts.hosts.by_id()[row["host_id"]]
     references = References(parts.images, parts.networks)

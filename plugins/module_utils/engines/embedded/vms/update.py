@@ -66,7 +66,7 @@ def update(
     parts: DecisionParts, vm_id: int, template: Template, owner: Owner | None = None, agreed: bool = False
 ) -> VmRecord:
     row = parts.rows.get(vm_id)
-    refuse_moving(row)
+    refuse_moving(parts, row)
     vm = vm_of(row)
     always = hypervisor_rules.rules_of(vm.hypervisor).live_of(vm.os.type_keys)
     live = model_changes.live_while(always, waiting.waiting_of(row))
@@ -240,7 +240,7 @@ def _running_sizes(
 
 def rename(parts: DecisionParts, vm_id: int, name: str) -> VmRecord:
     row = parts.rows.get(vm_id)
-    refuse_moving(row)
+    refuse_moving(parts, row)
     asked = f"VM {row['name']} (id {vm_id}): rename to {name}"
     check_name("VM", name)
     if row["wanted"] == "DONE":

@@ -66,6 +66,8 @@ def _record(parts: Parts, row: sqlite3.Row, hosts: Mapping[int, Host], known: Ne
     body = json.loads(row["body"]) if row["body"] else {}
     outdated = row["state"] != VmState.DONE and outdated_by(body, known)
     record = record_of(row, hosts, body, outdated, parts.given_ups.doubled.get(row["id"], ""))
+    if row["id"] in parts.polls.doubled:
+        record = replace(record, runs_elsewhere=parts.polls.doubled[row["id"]])
     return replace(record, outdated=True) if _lacks_aliases(record) else record
 
 

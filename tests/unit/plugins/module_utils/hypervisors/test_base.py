@@ -89,6 +89,7 @@ OPERATIONS: dict[str, tuple[Any, ...]] = {
     "resume": (MARK, "/x"),
     "adjust": (Vm(7, "u", "web", "least", 1.0, 64), SITE, MARK, Adjustment()),
     "migrate": (MARK, "ssh host"),
+    "depart": (Vm(7, "u", "web", "least", 1.0, 64), MARK, None),
     "copy_disk": (MARK, Disk(0, "vda"), "/x", "raw", ""),
     "snapshot_disk": (MARK, Disk(0, "vda"), "tag", ""),
     "delete_disk_snapshot": (MARK, Disk(0, "vda"), "tag"),

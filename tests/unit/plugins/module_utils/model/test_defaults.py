@@ -42,6 +42,7 @@ VARIABLES = {
     "nebula_root": "ROOT",
     "nebula_detach_timeout": "DETACH_SECONDS",
     "nebula_hotplug_slots": "HOTPLUG_SLOTS",
+    "nebula_move_timeout": "MOVE_SECONDS",
     "nebula_verify_timeout": "VERIFY_SECONDS",
 }
 # An option of a module, or of a fragment of documentation that modules share → likewise.
@@ -60,6 +61,7 @@ OPTIONS = {
     "nebula_packages.cache_seconds": "PACKAGE_CACHE_SECONDS",
     "nebula_restore.directory": "BACKUPS",
     "nebula_verify.timeout": "VERIFY_SECONDS",
+    "nebula_vm.move_timeout": "MOVE_SECONDS",
     "nebula_vm.destroy_limit": "DESTROY_LIMIT",
     "nebula_vm.min_speed": "DOWNLOAD_MIN_KIB_PER_SECOND",
     "nebula_vm.shutdown_timeout": "SHUTDOWN_SECONDS",

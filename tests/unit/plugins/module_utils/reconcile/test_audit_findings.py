@@ -698,7 +698,19 @@ def test_a_machine_of_which_it_is_known_where_it_is_is_no_finding_where_it_was(s
     assert compare(known, [replace(node(), moves=moves), at_second(**of_move())]) == []
 
 
-@pytest.mark.parametrize("stage", ["cleared", "arrived"])
+@pytest.mark.parametrize("stage", ["coming", "leaving", "left", "cleared", "stayed"])
+def test_a_machine_that_its_former_host_still_runs_is_a_finding_there(stage: str) -> None:
+    of_it = of_move()
+    of_it["domains"] = (replace(of_it["domains"][0], state="RUNNING"),)
+    known = fleet(host="node2", state="RUNNING", wanted="RUNNING", settled=False)
+    there = replace(node(**of_it), moves=(MoveSeen(3, "f" * 32, stage),))
+    found = compare(known, [there, at_second()])
+    assert kinds(found) == ["domain-left", "directory-left"]
+    assert found[0].found.endswith("which the catalog has on host node2, and it runs here")
+    assert "end nothing here as long as it is not known which of both is in use" in found[0].remedy
+
+
+@pytest.mark.parametrize("stage", ["cleared", "arrived", "stayed", "absent"])
 def test_what_is_there_after_a_move_has_ended_is_nothing_of_the_move(stage: str) -> None:
     """No run clears that away, so nobody says that one does."""
     found = compare(fleet(), [node(), at_second((MoveSeen(3, "f" * 32, stage),), **of_move())])

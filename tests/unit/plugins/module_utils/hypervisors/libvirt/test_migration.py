@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from move_pairs import PATIENCE, TOKEN, Beside, bare_pair, caller, door, free_po
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     ForeignObject,
     HypervisorError,
+    MissingDependency,
     NebulaError,
     TimedOut,
 )
@@ -34,6 +36,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvi
     explain,
     flags_of,
     path_of,
+    user_of_qemu,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.moves.passage import (
     CONTROL,
@@ -48,6 +51,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.vm import V
 
 pytestmark = pytest.mark.root
 ASKED = "moving one-1"
+OWN = os.geteuid()
 CHANNELS = (CONTROL, MEMORY, DISKS)
 DEFINITION = "<domain><name>one-1</name></domain>"
 LV = SimpleNamespace(
@@ -67,11 +71,12 @@ VM = Vm(1, "uuid-1", "web", "kvm", 1.0, 64, disks=(Disk(0, "vda"), Disk(1, "vdb"
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
     """The directory of sockets; its name is short, as a socket's has 107 bytes."""
     made = Path(f"/run/nebula-test-{os.getpid()}")
+    request.addfinalizer(lambda: shutil.rmtree(made, ignore_errors=True))
     monkeypatch.setattr(migration, "PLACE", str(made))
-    monkeypatch.setattr(migration, "SOCKETS", (str(tmp_path / "libvirt"), str(tmp_path / "virtqemud")))
+    monkeypatch.setattr(migration, "SOCKETS", (str(tmp_path / "virtqemud"), str(tmp_path / "libvirt")))
     return made
 
 
@@ -128,7 +133,7 @@ def test_what_libvirt_is_asked_for(nowhere: Caller, place: Path) -> None:
         seen.extend(os.path.exists(path) for path in places.values())
 
     domain = Domain(look)
-    depart(LV, domain, VM, departure(nowhere), ASKED)
+    depart(LV, domain, VM, departure(nowhere), OWN, ASKED)
     ((uri, parameters, flags),) = domain.calls
     assert uri == f"qemu+unix:///system?socket={place}/{TOKEN}/control.tunnelmigrate.dest.one-1"
     assert parameters == {
@@ -138,14 +143,14 @@ def test_what_libvirt_is_asked_for(nowhere: Caller, place: Path) -> None:
         "migrate_disks": ["vda", "vdb"],
     }
     assert flags == 1 | 2 | 16 | 32 | 128 | 512
-    # Others can make files there, and find none.
-    assert seen == ["0o711", "0o1733", True, True, True]
-    assert not place.exists() and not domain.aborted.is_set()
+    # Nobody but QEMU gets there.
+    assert seen == ["0o711", "0o700", True, True, True]
+    assert list(place.iterdir()) == [] and not domain.aborted.is_set()
 
 
 def test_without_disks_of_its_own_none_are_copied(nowhere: Caller) -> None:
     domain = Domain()
-    depart(LV, domain, VM, departure(nowhere, copied=()), ASKED)
+    depart(LV, domain, VM, departure(nowhere, copied=()), OWN, ASKED)
     ((_uri, parameters, flags),) = domain.calls
     assert set(parameters) == {"migrate_uri", "destination_xml"}
     assert flags == flags_of(LV, copies=False) == 1 | 2 | 16 | 32 | 512
@@ -176,7 +181,7 @@ def test_the_sockets_lead_to_the_other_host() -> None:
                 assert local.recv(64).decode() == name
 
     with door({TOKEN: meeting}) as port:
-        depart(LV, Domain(migrate), VM, departure(caller(port)), ASKED)
+        depart(LV, Domain(migrate), VM, departure(caller(port)), OWN, ASKED)
     assert came == list(CHANNELS)
 
 
@@ -188,8 +193,8 @@ def test_an_error_of_libvirt_is_one_of_the_move(nowhere: Caller, place: Path, er
         raise error
 
     with pytest.raises(type(error)):
-        depart(LV, Domain(fail), VM, departure(nowhere), ASKED)
-    assert not place.exists()
+        depart(LV, Domain(fail), VM, departure(nowhere), OWN, ASKED)
+    assert list(place.iterdir()) == []
 
 
 def until_aborted(domain: Domain) -> Callable[[dict[str, str]], None]:
@@ -204,8 +209,8 @@ def test_one_that_takes_too_long_is_given_up(nowhere: Caller, place: Path) -> No
     domain = Domain()
     domain.at = until_aborted(domain)
     with pytest.raises(TimedOut, match=r"not done within 0 s; it was given up.*nebula_move_timeout"):
-        depart(LV, domain, VM, departure(nowhere, limit=0), ASKED)
-    assert not place.exists()
+        depart(LV, domain, VM, departure(nowhere, limit=0), OWN, ASKED)
+    assert list(place.iterdir()) == []
 
 
 def test_one_whose_other_host_is_gone_is_given_up(nowhere: Caller) -> None:
@@ -217,7 +222,7 @@ def test_one_whose_other_host_is_gone_is_given_up(nowhere: Caller) -> None:
 
     domain.at = at
     with pytest.raises(TimedOut, match="other host is not there any more"):
-        depart(LV, domain, VM, departure(nowhere, lost=gone.is_set), ASKED)
+        depart(LV, domain, VM, departure(nowhere, lost=gone.is_set), OWN, ASKED)
 
 
 def test_one_that_ends_in_the_last_moment_has_moved(nowhere: Caller) -> None:
@@ -227,7 +232,7 @@ def test_one_that_ends_in_the_last_moment_has_moved(nowhere: Caller) -> None:
         assert domain.aborted.wait(PATIENCE)
 
     domain.at = end
-    depart(LV, domain, VM, departure(nowhere, limit=0), ASKED)
+    depart(LV, domain, VM, departure(nowhere, limit=0), OWN, ASKED)
 
 
 def test_one_that_libvirt_does_not_end_is_named(nowhere: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,22 +244,22 @@ def test_one_that_libvirt_does_not_end_is_named(nowhere: Caller, monkeypatch: py
         assert ended.wait(PATIENCE)
 
     with pytest.raises(TimedOut, match="libvirt does not end it"):
-        depart(LV, Domain(last), VM, departure(nowhere, limit=0), ASKED)
+        depart(LV, Domain(last), VM, departure(nowhere, limit=0), OWN, ASKED)
     ended.set()
 
 
 def test_what_an_earlier_run_left_in_its_place_is_gone(nowhere: Caller, place: Path) -> None:
     left = place / TOKEN / "control.tunnelmigrate.dest.one-1"
     left.mkdir(parents=True)
-    depart(LV, Domain(), VM, departure(nowhere), ASKED)
-    assert not place.exists()
+    depart(LV, Domain(), VM, departure(nowhere), OWN, ASKED)
+    assert list(place.iterdir()) == []
 
 
 def test_moves_beside_each_other_have_places_of_their_own(nowhere: Caller, place: Path) -> None:
-    with migration._place("other"):
-        depart(LV, Domain(), VM, departure(nowhere), ASKED)
+    with migration._place("other", OWN):
+        depart(LV, Domain(), VM, departure(nowhere), OWN, ASKED)
         assert [each.name for each in place.iterdir()] == ["other"]
-    assert not place.exists()
+    assert list(place.iterdir()) == []
 
 
 def test_sockets_have_names_that_the_kernel_takes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,8 +272,8 @@ def test_sockets_have_names_that_the_kernel_takes(monkeypatch: pytest.MonkeyPatc
 class Receiving:
     """A receiver at work, and the source's ends of its channels."""
 
-    def __init__(self, definition: str = DEFINITION) -> None:
-        self.receiver = MigrationReceiver(LV, TOKEN, "one-1", definition, ASKED)
+    def __init__(self, definition: str = DEFINITION, disks: tuple[str, ...] = ("vda", "vdb")) -> None:
+        self.receiver = MigrationReceiver(LV, TOKEN, "one-1", definition, disks, OWN, ASKED)
         self.working: list[Beside] = []
 
     def connect(self, name: str) -> socket.socket:
@@ -345,16 +350,47 @@ def test_other_calls_do_not(receiving: Receiving) -> None:
     assert isinstance(error, ForeignObject) and "call 10" in error.found
 
 
-def test_each_connection_is_looked_at_by_itself(receiving: Receiving) -> None:
-    """Half of a call on one is no part of what comes on another."""
-    with listening(migration.SOCKETS[0]) as listener:
-        one, other = receiving.connect(CONTROL), receiving.connect(CONTROL)
-        daemons = [accepted(listener), accepted(listener)]
-        one.sendall(call(66)[:12])
-        other.sendall(call(60, bytes(4)))
-        other.sendall(call(2))
-        found = [daemon.recv(1) for daemon in select.select(daemons, [], [], PATIENCE)[0]]
-        assert found == [call(60)[:1]]
+def test_there_are_no_more_connections_than_a_migration_has(receiving: Receiving) -> None:
+    """One for the calls, one for the memory, and one for each disk."""
+    with contextlib.ExitStack() as held:
+        listeners = {
+            CONTROL: held.enter_context(listening(migration.SOCKETS[0])),
+            MEMORY: held.enter_context(listening(path_of(TOKEN, MEMORY, "one-1"))),
+            DISKS: held.enter_context(listening(path_of(TOKEN, DISKS, "one-1"))),
+        }
+        for name, count in ((CONTROL, 1), (MEMORY, 1), (DISKS, 2)):
+            for _each in range(count):
+                receiving.connect(name)
+                held.enter_context(accepted(listeners[name]))
+            assert is_over(receiving.connect(name))
+            assert not select.select([listeners[name]], [], [], 0)[0]
+
+
+def test_the_daemon_that_does_not_answer_is_not_the_one(receiving: Receiving) -> None:
+    """A socket is left where another kind of daemon ran before."""
+    with listening(migration.SOCKETS[0]):
+        pass
+    assert os.path.exists(migration.SOCKETS[0])
+    with listening(migration.SOCKETS[1]) as listener:
+        ours = receiving.connect(CONTROL)
+        daemon = accepted(listener)
+        ours.sendall(call(66))
+        assert daemon.recv(100) == call(66)
+
+
+@pytest.mark.parametrize("owner", [OWN, OWN + 4711])
+def test_what_is_no_socket_of_qemus_is_not_connected_to(place: Path, tmp_path: Path, owner: int) -> None:
+    receiver = MigrationReceiver(LV, TOKEN, "one-1", DEFINITION, (), owner, ASKED)
+    path = Path(path_of(TOKEN, MEMORY, "one-1"))
+    elsewhere = str(tmp_path / "elsewhere")
+    with listening(elsewhere) as listener:
+        # A link, by whoever runs QEMU.
+        path.symlink_to(elsewhere)
+        ours, theirs = bare_pair()
+        receiver.tunnels()[MEMORY](Channel(theirs, ASKED))
+        assert is_over(ours)
+        assert not select.select([listener], [], [], 0)[0]
+    assert receiver.close() is None
 
 
 @pytest.mark.parametrize("name", CHANNELS)
@@ -374,13 +410,40 @@ def test_nothing_is_carried_once_it_is_closed(receiving: Receiving, place: Path)
         assert receiving.receiver.close() is None
         assert is_over(qemu) and is_over(ours)
         # One that was let in a moment before.
-        assert is_over(receiving.connect(MEMORY))
-    assert not place.exists()
+        assert is_over(receiving.connect(DISKS))
+    assert list(place.iterdir()) == []
 
 
 def test_a_receiver_has_a_place_for_qemu(receiving: Receiving, place: Path) -> None:
-    assert (place / TOKEN).stat().st_mode & 0o7777 == 0o1733
+    assert (place / TOKEN).stat().st_mode & 0o7777 == 0o700
     assert set(receiving.receiver.tunnels()) == {*CHANNELS}
+
+
+CAPABILITIES = """<capabilities><host>
+ <secmodel><model>apparmor</model><doi>0</doi></secmodel>
+ <secmodel><model>dac</model><doi>0</doi>
+  <baselabel type='kvm'>{label}</baselabel><baselabel type='qemu'>{label}</baselabel></secmodel>
+</host></capabilities>"""
+
+
+@pytest.mark.parametrize(
+    ("text", "owner"),
+    [
+        (CAPABILITIES.format(label="+64055:+64055"), 64055),
+        (CAPABILITIES.format(label="+0:+0"), 0),
+        (CAPABILITIES.format(label="qemu:qemu"), 0),
+        ("<capabilities><host/></capabilities>", 0),
+        ("<capabilities><host><secmodel><model>dac</model></secmodel></host></capabilities>", 0),
+    ],
+)
+def test_as_whom_qemu_runs(text: str, owner: int) -> None:
+    assert user_of_qemu(text) == owner
+
+
+def test_an_old_libvirt_is_named(nowhere: Caller) -> None:
+    old = SimpleNamespace(**{key: value for key, value in vars(LV).items() if "DISKS_URI" not in key})
+    with pytest.raises(MissingDependency, match="older than 6"):
+        depart(old, Domain(), VM, departure(nowhere), OWN, ASKED)
 
 
 # -- what its errors mean ---------------------------------------------------------------------------------------------

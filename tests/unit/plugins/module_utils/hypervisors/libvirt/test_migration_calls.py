@@ -47,7 +47,7 @@ def check(definition: str) -> None:
 
 
 def calls() -> Calls:
-    return Calls(Admitted(NAME, FLAGS, URIS, check))
+    return Calls(Admitted(NAME, FLAGS, URIS, frozenset(("vda", "vdb")), check))
 
 
 def opaque(data: bytes) -> bytes:
@@ -98,11 +98,11 @@ WHOLE = (
     message(AUTH_LIST),
     message(SUPPORTS, struct.pack(">i", 15)),
     message(OPEN, struct.pack(">I", 1) + opaque(b"qemu:///system") + struct.pack(">I", 0)),
+    message(2, program=KEEPALIVE, kind=MESSAGE),
     message(ON_CLOSE),
     message(1, program=KEEPALIVE, kind=MESSAGE),
     prepare(),
     finish(),
-    finish(cancelled=1),
     message(NOT_ON_CLOSE),
     message(CLOSE),
 )
@@ -116,7 +116,7 @@ def refused(data: bytes) -> str:
 
 
 # -- what goes on -----------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("data", WHOLE)
+@pytest.mark.parametrize("data", [*WHOLE, finish(cancelled=1), message(OPEN, bytes(8))])
 def test_calls_of_a_migration_go_on_as_they_are(data: bytes) -> None:
     assert calls().inspect(data) == data
 
@@ -182,6 +182,9 @@ def test_flags_that_were_not_agreed_upon_are_refused(make, bit: int) -> None:
         assert calls().inspect(make(flags=flags))
     else:
         assert "flags" in refused(make(flags=flags))
+    # Nor one that was, and is not there.
+    if FLAGS & 1 << bit:
+        assert "flags" in refused(make(flags=FLAGS & ~(1 << bit)))
 
 
 @pytest.mark.parametrize("make", [prepare, finish])
@@ -204,6 +207,11 @@ def test_nothing_comes_that_would_run_at_once(make, flags: int) -> None:
         parameter("disks_uri", ""),
         parameter("destination_xml", "<domain/>"),
         parameter("destination_xml", 1, BOOLEAN),
+        parameter("migrate_disks", "vdc"),
+        parameter("migrate_disks", ""),
+        parameter("destination_name", NAME),
+        parameter("migrate_uri", URIS["migrate_uri"]),
+        parameter("bandwidth", 1, ULLONG),
         *(
             parameter(name, "x")
             for name in ("graphics_uri", "listen_address", "persistent_xml", "tls.destination", "compression",
@@ -219,8 +227,37 @@ def test_what_was_not_agreed_upon_is_refused(make, more: bytes) -> None:
 
 
 def test_a_machine_comes_with_one_definition_or_not_at_all() -> None:
-    assert "without" in refused(message(PREPARE, arguments([parameter("destination_name", NAME)])))
+    for lacking in range(1, 4):
+        # Without a URI libvirt would have QEMU listen for anybody.
+        some = [each for number, each in enumerate(named()) if number != lacking]
+        refused(message(PREPARE, arguments(some)))
     refused(prepare(parameter("destination_xml", DEFINITION)))
+
+
+@pytest.mark.parametrize(
+    "name", ["", "qemu:///session", "qemu+ssh://h/system?command=x", "lxc:///", "qemu:///system?x=y"]
+)
+def test_a_connection_to_anything_else_is_refused(name: str) -> None:
+    text = struct.pack(">I", 1) + opaque(name.encode())
+    assert "a connection" in refused(message(OPEN, text + bytes(4)))
+    refused(message(OPEN, struct.pack(">I", 1) + opaque(b"qemu:///system") + struct.pack(">I", 1)))
+
+
+@pytest.mark.parametrize("data", WHOLE)
+def test_more_than_belongs_to_a_call_is_refused(data: bytes) -> None:
+    longer = (len(data) + 4).to_bytes(4, "big") + data[4:] + bytes(4)
+    refused(longer)
+
+
+@pytest.mark.parametrize("data", WHOLE)
+def test_what_is_called_once_is_not_called_twice(data: bytes) -> None:
+    tried = calls()
+    assert tried.inspect(data) == data
+    if int.from_bytes(data[12:16], "big") in (OPEN, CLOSE, PREPARE, FINISH) and data[4:8] == REMOTE.to_bytes(4, "big"):
+        with pytest.raises(ForeignObject, match="a second time"):
+            tried.inspect(data)
+    else:
+        assert tried.inspect(data) == data
 
 
 @pytest.mark.parametrize("kind", [0, 8, 9, -1, 1 << 30])
@@ -290,7 +327,7 @@ def test_a_call_with_one_other_byte_passes_as_it_is_or_not_at_all(data: st.DataO
 def test_what_comes_after_a_refused_call_does_not_go_on() -> None:
     tried = calls()
     with pytest.raises(ForeignObject):
-        tried.inspect(message(OPEN) + message(9))
+        tried.inspect(message(AUTH_LIST) + message(9))
     with pytest.raises(ForeignObject):
         tried.inspect(message(9))
 

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import CatalogError
+from ansible_collections.nebula.provision.plugins.module_utils.errors import CatalogError, TimedOut
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.host.node_file import LARGEST
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.moves import node_moves
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.moves.node_moves import NodeMove
 from ansible_collections.nebula.provision.plugins.module_utils.model.move import (
+    ABSENT,
     ARRIVED,
     CLEARED,
     COLD,
@@ -23,6 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.move import
     LEFT,
     LIVE,
     STAGES,
+    STAYED,
     MoveSeen,
 )
 
@@ -31,6 +34,11 @@ CATALOG, OTHER = "0b4c0e1f", "77777777"
 
 def entry(vm_id: int = 1, stage: str = LEAVING, token: str = "", catalog: str = CATALOG, way: str = LIVE) -> NodeMove:
     return NodeMove(vm_id, f"uuid-{vm_id}", token or f"token-{vm_id}", stage, catalog, way)
+
+
+def accepted(root: str, number: int = 1, catalog: str = CATALOG) -> None:
+    node_file.update(root, lambda before: before)
+    node_file.accept(root, catalog, number, "")
 
 
 def written(tmp_path: Path, *entries: NodeMove) -> str:
@@ -77,6 +85,7 @@ def test_one_that_is_damaged_is_not_taken_for_none(tmp_path: Path, content: byte
         node_moves.read(root, 1)
     # The others are known all the same, and the damaged one stays for whoever looks.
     assert node_moves.entries(root) == [entry(2)]
+    accepted(root)
     node_moves.forget(root, CATALOG, 1, (), (1, 2))
     assert os.listdir(tmp_path / "moves") == ["1"]
 
@@ -109,7 +118,32 @@ def test_what_is_forgotten(
     tmp_path: Path, stage: str, brought: tuple[int, ...], moving: tuple[str, ...], catalog: str
 ) -> None:
     root = written(tmp_path, entry(1, stage))
+    accepted(root, catalog=catalog)
     node_moves.forget(root, catalog, 1, moving, brought)
-    over = stage in (CLEARED, ARRIVED) or brought == (1,)
+    over = stage in (CLEARED, ARRIVED, STAYED, ABSENT) or brought == (1,)
     forgotten = catalog == CATALOG and moving != ("token-1",) and over
     assert (node_moves.read(root, 1) is None) is forgotten
+
+
+def test_an_older_plan_forgets_nothing(tmp_path: Path) -> None:
+    """The newer one may be about that very move."""
+    root = written(tmp_path, entry(1, ARRIVED))
+    accepted(root, 2)
+    node_moves.forget(root, CATALOG, 1, (), (1,))
+    assert node_moves.entries(root) == [entry(1, ARRIVED)]
+    node_moves.forget(root, CATALOG, 2, (), ())
+    assert node_moves.entries(root) == []
+
+
+def test_one_run_at_a_time_moves_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_moves, "LOCK_SECONDS", 0.05)
+    root, other = str(tmp_path / "a"), str(tmp_path / "b")
+    for each in (root, other):
+        os.mkdir(each)
+    with node_moves.alone(root):
+        with pytest.raises(TimedOut), node_moves.alone(root):
+            pass
+        with node_moves.alone(other):
+            pass
+    with node_moves.alone(root):
+        pass

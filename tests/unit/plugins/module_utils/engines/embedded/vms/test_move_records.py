@@ -11,22 +11,24 @@ import itertools
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders
-from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, WrongState
+from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, InUse, WrongState
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit_finding import UNFINISHED
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host, Overhead
+from ansible_collections.nebula.provision.plugins.module_utils.model.move import ABSENT as ABSENT_STAGE
 from ansible_collections.nebula.provision.plugins.module_utils.model.move import (
     ANSWERS,
-    CLEARED,
     COLD,
     COMING,
     LEAVING,
     LEFT,
     LIVE,
+    OVER,
     SOURCE,
     TARGET,
     MoveSeen,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.move import ARRIVED as ARRIVED_STAGE
+from ansible_collections.nebula.provision.plugins.module_utils.model.move import STAYED as STAYED_STAGE
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
@@ -293,6 +295,8 @@ ROUNDS = {
     "the target alone says that it failed": (("stayed", None), ("absent", ERROR), AT_SOURCE, BROKE),
     "it was never begun": (("stayed", None), ("absent", None), AT_SOURCE, ""),
     "it stays, and the target can't tell": (("stayed", ERROR), ("", OTHER), AT_SOURCE, BROKE),
+    "it stays, and the target could not even begin": (("stayed", LITTLE), ("", ERROR), AT_SOURCE, BROKE),
+    "it stays, and the target alone says why it could not begin": (("stayed", None), ("", ERROR), AT_SOURCE, BROKE),
     "it left, and the target can't tell": (
         *(("left", None), ("", ERROR), BEING_STARTED),
         f"{HAS_LEFT_IT}can't say yet what became of it ({BROKE})",
@@ -417,6 +421,95 @@ def test_a_machine_that_has_left_for_a_host_that_never_had_it_is_started_by_nobo
     assert (promised(fleet), fleet.ledger().findings) == (ALONE, ())
 
 
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("error", [None, ERROR])
+def test_a_machine_that_its_guest_switched_off_while_it_was_to_move_live_stays_off(fleet, order, error):
+    begin(fleet, LIVE)
+    answers = [("node1", "stayed", "POWEROFF", error), ("node2", "absent", "UNKNOWN", LITTLE)]
+    for answer in answers[::order]:
+        generation = record(fleet).generation if answer[0] == "node1" else None
+        say(fleet, *answer, generation=generation)
+    # As if a poll had found it so.
+    assert standing(fleet) == ("node1", "POWEROFF", "RUNNING", True, "")
+    assert record(fleet).error == (BROKE if error else f"VM web: {LITTLE['found']}. Mend it")
+    assert fleet.vms.plans() == {}
+    fleet.vms.observe([poll("node1", 0, state="POWEROFF"), poll("node2")])
+    assert (fleet.vms.plans(), promised(fleet)) == ({}, ALONE)
+    assert fleet.ledger().findings == ()
+    fleet.vms.action(0, "RUNNING", VmOrders())
+    assert [each.wanted for each in fleet.vms.plans()["node1"].vms] == ["RUNNING"]
+
+
+@pytest.mark.parametrize(("way", "asks"), [(LIVE, True), (COLD, False)])
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_machine_that_is_off_where_it_stays_is_started_only_if_the_move_powered_it_off(fleet, way, asks, noted):
+    move = begin(fleet, way)
+    say(fleet, "node2", "absent", error=ERROR)
+    moves = (MoveSeen(0, move.token, STAYED_STAGE),) if noted else ()
+    fleet.vms.observe([poll("node1", 0, state="POWEROFF", moves=moves), poll("node2")])
+    (planned,) = fleet.vms.plans()["node1"].vms
+    assert (planned.move is not None and planned.move.asks) == asks
+    # One that runs needs no question, as nothing is left to be done about the move there.
+    fleet.vms.observe([poll("node1", 0, moves=moves), poll("node2")])
+    (planned,) = fleet.vms.plans()["node1"].vms
+    assert planned.move is None
+
+
+@pytest.mark.parametrize(
+    ("stage", "there", "asks"),
+    [(COMING, False, False), (ARRIVED_STAGE, False, False), (ABSENT_STAGE, False, True), (ABSENT_STAGE, True, True)],
+)
+def test_a_target_that_has_answered_that_it_will_not_have_it_makes_it_by_no_ordinary_plan(fleet, stage, there, asks):
+    move = begin(fleet)
+    say(fleet, "node1", "left")
+    seen = poll("node2", *([0] if there else []), state="POWEROFF", moves=(MoveSeen(0, move.token, stage),))
+    fleet.vms.observe([poll("node1"), seen])
+    (planned,) = fleet.vms.plans()["node2"].vms
+    assert (planned.move is not None) == asks
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("source", ["", "stayed"])
+@pytest.mark.parametrize("says_so", [True, False])
+def test_a_target_that_could_not_listen_leaves_it_running_and_says_why(fleet, order, source, says_so):
+    """Before a host has begun it can't say what became of the move; in the rounds that follow both are asked."""
+    move = begin(fleet)
+    busy = {
+        "kind": "HypervisorError",
+        "asked": "port 4711, to which machines come from other hosts",
+        "found": "this host can't listen there: Address already in use",
+        "remedy": "Set nebula_move_port of this host to a free one",
+    }
+    state = "RUNNING" if source else "UNKNOWN"
+    for answer in [("node1", source, state, LITTLE), ("node2", "", "UNKNOWN", busy)][::order]:
+        say(fleet, *answer)
+    if not source:
+        assert standing(fleet) == ("node1", "MIGRATE", "RUNNING", False, "node2")
+        fleet.vms.observe([poll("node1", 0), poll("node2")])
+        plans = fleet.vms.plans(places=PLACES)
+        assert all(each.move.asks and plan.moving == (move.token,) for plan in plans.values() for each in plan.vms)
+        last = [("node1", "stayed", "RUNNING"), ("node2", "absent", "UNKNOWN")][::order]
+        for host, moved, now in last:
+            say(fleet, host, moved, now, LITTLE if says_so else None)
+    assert standing(fleet) == ("node1", "RUNNING", "RUNNING", True, "")
+    assert "can't listen there: Address already in use" in record(fleet).error
+    assert "what became of it" not in record(fleet).error
+    assert (fleet.vms.plans(), promised(fleet), fleet.ledger().findings) == ({}, ALONE, ())
+
+
+@pytest.mark.parametrize(("answer", "kept"), [(None, True), ("left", True), ("absent", True), ("arrived", False)])
+def test_the_answers_of_both_hosts_are_kept_there_until_it_is_known_how_it_is(fleet, answer, kept):
+    move = begin(fleet)
+    decide(fleet, dict(WEB, name="first", host="node1"), dict(WEB, name="second", host="node2"))
+    if answer is not None:
+        host = "node1" if answer == "left" else "node2"
+        say(fleet, host, answer, "RUNNING" if answer == "arrived" else "UNKNOWN")
+    plans = fleet.vms.plans(places=PLACES)
+    assert {host: plan.moving for host, plan in plans.items()} == dict.fromkeys(
+        ("node1", "node2"), (move.token,) if kept else ()
+    )
+
+
 # -- what an audit says of it ------------------------------------------------------------------------------------------
 def test_an_open_move_is_unfinished_and_its_books_are_right(fleet):
     begin(fleet)
@@ -465,7 +558,7 @@ def test_the_books_of_a_machine_that_moves_are_repaired_to_what_they_are_to_be(f
 
 
 @pytest.mark.parametrize(
-    ("stage", "is_unknown"), [(COMING, False), (LEFT, False), (CLEARED, True), (ARRIVED_STAGE, True)]
+    ("stage", "is_unknown"), [(COMING, False), (LEFT, False), (LEAVING, False), *((stage, True) for stage in OVER)]
 )
 def test_a_machine_that_a_host_has_after_its_move_has_ended_there_is_an_unknown_one(fleet, stage, is_unknown):
     move = begin(fleet)
@@ -511,7 +604,8 @@ def test_what_both_say_when_they_are_asked_settles_it(fleet):
     say(fleet, "node2", "", error=ERROR)
     say(fleet, "node1", "stayed", "RUNNING")
     assert standing(fleet) == ("node1", "RUNNING", "RUNNING", True, "")
-    assert record(fleet).error == ""
+    # It has not moved, and that is why.
+    assert record(fleet).error == BROKE
     assert promised(fleet) == ALONE
 
 
@@ -636,6 +730,91 @@ def test_a_target_that_is_gone_for_good_leaves_the_machine_where_it_was(fleet):
     fleet.vms.observe([poll("node1", 0)])
     obey(fleet, fleet.vms.plans())
     assert standing(fleet) == ("node1", "RUNNING", "RUNNING", True, "")
+
+
+@pytest.mark.parametrize("gone", [True, False])
+@pytest.mark.parametrize("settled", [True, False])
+def test_what_has_left_for_a_host_that_is_given_up_is_its_former_hosts_again(fleet, gone, settled):
+    fleet.vms.observe([poll("node1", 0), poll("node2", ports=(5900,))])
+    move = begin(fleet, away="node1")
+    say(fleet, "node1", "left")
+    if settled:
+        # It was to be started there, and could not.
+        fleet.vms.observe([poll("node1"), poll("node2", moves=(MoveSeen(0, move.token, COMING),))])
+        fleet.vms.record("node2", [VmOutcome(0, move.generation + 1, "BOOT_FAILURE", True, ERROR)])
+    fleet.hosts.forget("node2", gone=gone)
+    assert standing(fleet) == ("node1", "UNKNOWN", "RUNNING", True, "")
+    found = record(fleet)
+    assert "state: running starts it again from its disks on host node1" in found.error
+    assert ("may run it" in found.error) != gone
+    assert (found.away, found.graphics["port"]) == ("", 5900)
+    assert promised(fleet) == {"node1": (128, 0, 0.5, 1)}
+    assert fleet.ledger().findings == ()
+    # Its disks are there, and nobody starts it from these unasked.
+    fleet.vms.observe([poll("node1", moves=(MoveSeen(0, move.token, LEFT),))])
+    assert fleet.vms.plans() == {}
+    fleet.vms.action(0, "RUNNING", VmOrders())
+    (planned,) = fleet.vms.plans()["node1"].vms
+    assert (planned.move, planned.wanted) == (None, "RUNNING")
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_what_a_machine_has_left_outlives_a_host_that_never_had_it(fleet, found):
+    """Its host is given up when both have ended: what the former one has may be all that there is of it."""
+    move = begin(fleet)
+    say(fleet, "node1", "left")
+    fleet.hosts.allocate(Host(None, "node3", state=HostState.MONITORED, memory=1024, cpu=16.0))
+    if found:
+        say(fleet, "node2", "arrived", "RUNNING", generation=move.generation + 1)
+        # That it does not answer at the end says nothing of whether it was there.
+        fleet.vms.observe([poll("node1"), Observed("node2", reached=False)])
+    else:
+        # A former version has ended it so.
+        fleet.store.db.execute("UPDATE vms SET state = 6, wanted = 'DONE', settled = 1, host_id = NULL")
+        parts = "INSERT INTO history (vm_id, step, time, host, state, action, reason)"
+        fleet.store.db.execute(
+            f"{parts} SELECT 0, max(step) + 1, 0, 'node2', 'DONE', 'terminate', 'host node2 was forgotten' FROM history"
+        )
+    if found:
+        fleet.hosts.forget("node2", gone=True)
+    assert record(fleet).state == "DONE"
+    fleet.vms.observe([poll("node1", moves=(MoveSeen(0, move.token, LEFT),))])
+    leftovers = [each.token for plan in fleet.vms.plans().values() for each in plan.leftovers]
+    assert leftovers == ([move.token] if found else [])
+    # A copy that came somewhere else is of no use, and what stands where it has ended is left alone.
+    fleet.vms.observe([poll("node3", moves=(MoveSeen(0, "e" * 32, COMING),))])
+    assert list(fleet.vms.plans()) == ["node3"]
+    if not found:
+        fleet.vms.observe([poll("node2", moves=(MoveSeen(0, move.token, COMING),))])
+        assert fleet.vms.plans() == {}
+
+
+def test_a_machine_that_a_user_ended_on_its_way_ends_with_the_host_that_is_given_up(fleet):
+    move = begin(fleet)
+    say(fleet, "node1", "left")
+    fleet.vms.action(0, "DONE", VmOrders())
+    fleet.hosts.forget("node2", gone=True)
+    assert record(fleet).state == "DONE"
+    fleet.vms.observe([poll("node1", moves=(MoveSeen(0, move.token, LEFT),))])
+    assert [each.token for each in fleet.vms.plans()["node1"].leftovers] == [move.token]
+
+
+def test_a_host_that_machines_have_left_stays_until_they_were_found_where_they_went(fleet):
+    move = begin(fleet)
+    say(fleet, "node1", "left")
+    with pytest.raises(InUse, match=r"have left it, and have not been found yet where they went: web \(id 0\)"):
+        fleet.hosts.delete("node1")
+    say(fleet, "node2", "arrived", "RUNNING", generation=move.generation + 1)
+    fleet.hosts.delete("node1")
+    assert standing(fleet) == ("node2", "RUNNING", "RUNNING", True, "")
+
+
+def test_what_has_left_a_host_that_is_no_more_ends_with_the_host_that_is_given_up(fleet):
+    begin(fleet)
+    say(fleet, "node1", "left")
+    fleet.hosts.forget("node1", gone=True)
+    fleet.hosts.forget("node2", gone=True)
+    assert record(fleet).state == "DONE"
 
 
 def ports_of(engine, host_id):

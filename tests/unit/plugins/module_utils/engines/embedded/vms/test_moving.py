@@ -28,12 +28,12 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.disk_snapsh
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host, Overhead
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.move import (
-    ARRIVED,
-    CLEARED,
     COLD,
     COMING,
+    LEAVING,
     LEFT,
     LIVE,
+    OVER,
     SOURCE,
     STAGES,
     TARGET,
@@ -46,6 +46,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import BASE, SSH
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import HostDevice, Numa, NumaNode, Tpm
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
     decide,
     obey,
@@ -293,7 +294,7 @@ def test_a_target_that_has_something_under_its_number_is_refused(fleet, node, fo
         fleet.vms.move(0, "node2")
 
 
-@pytest.mark.parametrize("stage", [CLEARED, ARRIVED])
+@pytest.mark.parametrize("stage", OVER)
 def test_what_a_former_move_only_has_noted_keeps_none_from_coming(fleet, stage):
     fleet.vms.observe([poll("node1", 0), poll("node2", moves=(MoveSeen(0, "a" * 32, stage),))])
     assert fleet.vms.move(0, "node2").moving == "node2"
@@ -696,7 +697,7 @@ def test_a_host_clears_away_what_is_left_of_a_decided_move(fleet, stage, host, w
     before = fleet.vms.plans(places=PLACES)
     fleet.vms.observe([poll(host, moves=(MoveSeen(0, token, stage),))])
     plans = fleet.vms.plans(places=PLACES)
-    kept = stage in (CLEARED, ARRIVED) or where == "open" or (where != "done" and host == own)
+    kept = stage in OVER or where == "open" or (where != "done" and host == own)
     leftovers = {name: plan.leftovers for name, plan in plans.items() if plan.leftovers}
     assert leftovers == ({} if kept else {host: (Leftover(0, uuid, token),)})
     if where != "open":
@@ -751,6 +752,77 @@ def test_what_a_move_left_is_no_unknown_machine(fleet, known):
     assert fleet.vms.polls.unknown["node1"] == ([] if known else [left])
     fleet.vms.observe([poll("node2", 0), Observed("node1", vms=(left,))])
     assert fleet.vms.polls.unknown["node1"] == [left]
+
+
+@pytest.mark.parametrize("stage", [*STAGES, ""])
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_machine_that_its_former_host_still_runs_is_an_error_until_one_of_both_has_ended(fleet, stage, runs):
+    go(fleet, "node2")
+    still = ObservedVm(0, record(fleet).uuid, "RUNNING", memory=128)
+    moves = (MoveSeen(0, move_of(fleet).token, stage),) if stage else ()
+    at_first = Observed("node1", vms=(still,), moves=moves)
+    at_second = poll("node2", 0, state="RUNNING" if runs else "POWEROFF")
+    (shown,) = fleet.vms.observe([at_second, at_first])
+    assert shown.error == record(fleet).error == shown.runs_elsewhere
+    assert ("as well as on host node2" if runs else "while the catalog has it on host node2") in shown.error
+    assert "nothing is done about it until then" in shown.error
+    assert shown.state == ("RUNNING" if runs else "POWEROFF")
+    # It takes memory there, and nothing is cleared away or decided.
+    assert fleet.vms.polls.unknown_memory["node1"] == 128
+    assert fleet.vms.plans() == {}
+    for verb in (
+        lambda: fleet.vms.action(0, "POWEROFF", VmOrders()),
+        lambda: fleet.vms.action(0, "DONE", VmOrders()),
+        lambda: fleet.vms.move(0, "node1"),
+    ):
+        with pytest.raises(WrongState, match="find out which of both is to have it"):
+            verb()
+    outcomes, _warnings = reconcile(fleet, [WEB])
+    assert "it runs on host node1" in str(next(each.error for each in outcomes if each.error))
+    # It is the same once more, and as long as that host does not answer.
+    assert fleet.vms.observe([at_second, at_first]) == []
+    assert fleet.vms.observe([at_second, Observed("node1", reached=False)]) == []
+    assert list(fleet.vms.polls.doubled) == [0]
+    steps = len(fleet.vms.history(0))
+    fleet.vms.observe([at_second, poll("node1", moves=moves)])
+    assert (record(fleet).error, fleet.vms.polls.doubled) == ("", {})
+    assert len(fleet.vms.history(0)) == steps + 1
+    assert fleet.vms.action(0, "DONE", VmOrders()).wanted == "DONE"
+
+
+def test_a_machine_that_waits_for_its_target_is_not_started_there_while_its_source_runs_it(fleet):
+    fleet.vms.move(0, "node2")
+    token, generation = move_of(fleet).token, record(fleet).generation
+    fleet.vms.record("node1", [VmOutcome(0, generation, "UNKNOWN", moved="left")])
+    still = Observed("node1", vms=(ObservedVm(0, record(fleet).uuid, "RUNNING"),), moves=(MoveSeen(0, token, LEFT),))
+    target = poll("node2", moves=(MoveSeen(0, token, COMING),))
+    fleet.vms.observe([still, target])
+    assert fleet.vms.plans() == {}
+    assert "it runs on host node1 while the catalog has it on host node2" in record(fleet).error
+    # A host that is given up says nothing more.
+    fleet.vms.observe([poll("node1", moves=(MoveSeen(0, token, LEFT),)), target])
+    assert record(fleet).error == ""
+    assert list(fleet.vms.plans()) == ["node2"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "state", "hidden"),
+    [
+        (COMING, "POWEROFF", True),
+        (COMING, "UNKNOWN", True),
+        (COMING, "RUNNING", False),
+        (LEAVING, "POWEROFF", True),
+        (LEAVING, "UNKNOWN", False),
+        (LEFT, "UNKNOWN", False),
+        (LEFT, "RUNNING", False),
+    ],
+)
+def test_only_what_stands_still_is_hidden_as_what_a_move_leaves(fleet, stage, state, hidden):
+    go(fleet, "node2")
+    left = ObservedVm(0, record(fleet).uuid, state, memory=128)
+    there = Observed("node1", vms=(left,), moves=(MoveSeen(0, move_of(fleet).token, stage),))
+    fleet.vms.observe([poll("node2", 0), there])
+    assert fleet.vms.polls.unknown["node1"] == ([] if hidden else [left])
 
 
 def test_a_run_without_moves_asks_the_catalog_nothing_about_them(fleet):
