@@ -121,8 +121,8 @@ class Bare:
                 f"ssh -S {place}/ssh -O exit {target.address} 2>/dev/null; exit $code"
             )
         start = time.perf_counter()
-        running = [subprocess.Popen(source.within("sh", "-c", command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-                   for command in commands]  # fmt: skip
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        running = [subprocess.Popen(source.within("sh", "-c", command), **pipes) for command in commands]
         outputs = [process.communicate()[0].decode() for process in running]
         seconds = time.perf_counter() - start
         if any(process.returncode for process in running):
@@ -202,8 +202,8 @@ def measured(rounds: int) -> Iterator[Row]:
                 found = take_turns(rounds, {"ours": ours.move, "bare": bare.move, "idle": ours.run})
             finally:
                 bare.end()
-        yield Row.at_most(f"{what}, beside virsh and a run without work", found["ours"], found["bare"] + found["idle"], "s",
-                          times)  # fmt: skip
+        beside = found["bare"] + found["idle"]
+        yield Row.at_most(f"{what}, beside virsh and a run without work", found["ours"], beside, "s", times)
 
     large = TEMPLATE.format(image="base", prefix="vd").replace("MEMORY = 32", f"MEMORY = {MEMORY}")
     yield from moved(f"a machine of {MEMORY} MiB moves on a shared datastore", large, 1, True, MOVED)

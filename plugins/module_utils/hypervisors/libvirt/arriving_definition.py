@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from xml.etree import ElementTree as ET
 
 from ...errors import ForeignObject, NebulaError, Unsupported
+from ...model.whole_numbers import whole
 from .parsed_definitions import parsed
 
 _COLD = "Move it cold (move: cold), which powers it off and starts it anew"
@@ -71,6 +72,7 @@ def adapted(live: str, own: str, asked: str) -> str:
     for name in ("name", "uuid"):
         if running.findtext(name) != wanted.findtext(name):
             raise ForeignObject(asked, f"its old host offers another machine ({name})", "Find out what runs there")
+    _refuse_more(running, wanted, asked)
     for element in running:
         if element.tag in _PLAIN:
             result.append(_without_processors(element))
@@ -85,6 +87,24 @@ def adapted(live: str, own: str, asked: str) -> str:
     result.extend(copy.deepcopy(each) for each in wanted if each.tag in _OWN)
     _refuse_outside(result, wanted, asked)
     return ET.tostring(result, encoding="unicode")
+
+
+def _refuse_more(running: ET.Element, wanted: ET.Element, asked: str) -> None:
+    """Raise Unsupported for a machine that has more of this host than was reserved for it, and ForeignObject for one
+    that says twice what it has."""
+    tags = [each.tag for each in running]
+    twice = next((tag for tag in tags if tag in _PLAIN | {"os", "devices"} and tags.count(tag) > 1), "")
+    if twice:
+        raise _strange(asked, f"two elements {twice}")
+    for tag, most in (("memory", ("memory", "maxMemory")), ("vcpu", ("vcpu",))):
+        has, may = _amount(running, tag), max(_amount(wanted, each) for each in most)
+        if has > may:
+            raise Unsupported(asked, f"it runs with more {tag} ({has}) than it is to have ({may})", _LATER)
+
+
+def _amount(domain: ET.Element, tag: str) -> int:
+    """Return the number of an element, which libvirt writes in KiB where it is memory; 0 for none."""
+    return whole((domain.findtext(tag) or "").strip()) or 0
 
 
 def _without_processors(element: ET.Element) -> ET.Element:

@@ -440,3 +440,13 @@ def test_what_libvirt_numbers_itself_is_no_difference() -> None:
         adding("devices/input", "<address type='usb' bus='0' port='9'/>"),
     )
     check(sent, agreed, ASKED)
+
+
+def test_one_that_has_more_than_was_reserved_is_refused():
+    live = """<domain type="qemu"><name>one-1</name><uuid>u</uuid><memory>{}</memory><vcpu>{}</vcpu>{}</domain>"""
+    own = live.format(1024, 2, "")
+    for memory, vcpu, what in ((2048, 2, "more memory"), (1024, 3, "more vcpu")):
+        with pytest.raises(Unsupported, match=what):
+            adapted(live.format(memory, vcpu, ""), own, "machine")
+    with pytest.raises(ForeignObject, match="two elements memory"):
+        adapted(live.format(1024, 2, "<memory>4096</memory>"), own, "machine")
