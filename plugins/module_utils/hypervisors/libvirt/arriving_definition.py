@@ -10,12 +10,14 @@ host and is not in that own definition."""
 from __future__ import annotations
 
 import copy
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from xml.etree import ElementTree as ET
 
 from ...errors import ForeignObject, NebulaError, Unsupported
 from ...model.whole_numbers import whole
+from .domain_xml import MARK_PATH, RUN
 from .parsed_definitions import parsed
 
 _COLD = "Move it cold (move: cold), which powers it off and starts it anew"
@@ -28,7 +30,7 @@ _PLAIN = frozenset((
 ))  # fmt: skip
 # What is as this host's own definition has it, or is not there.
 _OWN = frozenset(("metadata", "cputune", "numatune", "memoryBacking", "blkiotune", "memtune", "sysinfo"))
-_DROPPED = frozenset(("seclabel", "resource", "genid"))
+_DROPPED = frozenset(("seclabel", "resource"))
 # Of <os>: how the guest boots. All else of it names files, or says which are looked for.
 _BOOT = frozenset(("type", "boot", "bootmenu", "bios"))
 # Devices of which nothing is outside of QEMU but what _refuse_outside() finds.
@@ -53,10 +55,11 @@ _WORDS = frozenset(("title", "description"))
 _RANDOM = "/dev/urandom"
 
 
-def adapted(live: str, own: str, asked: str) -> str:
+def adapted(live: str, own: str, asked: str, disks: Collection[str] | None = None) -> str:
     """Return the definition with which the machine comes here.
     live: as it runs on its old host, in libvirt's migratable form.
     own: this host's own definition of it.
+    disks: targets of those that the catalog knows; None for all.
     Raise Unsupported, by name, for what can't come along, or is not what the own definition says."""
     try:
         running, wanted = ET.fromstring(live), parsed(own)
@@ -73,6 +76,9 @@ def adapted(live: str, own: str, asked: str) -> str:
         if running.findtext(name) != wanted.findtext(name):
             raise ForeignObject(asked, f"its old host offers another machine ({name})", "Find out what runs there")
     _refuse_more(running, wanted, asked)
+    for disk in running.iterfind("devices/disk"):
+        if disks is not None and _key(disk, "target") not in disks:
+            raise Unsupported(asked, f"its disk {_key(disk, 'target')} is a file of its host's (RAW)", _COLD)
     for element in running:
         if element.tag in _PLAIN:
             result.append(_without_processors(element))
@@ -86,7 +92,16 @@ def adapted(live: str, own: str, asked: str) -> str:
     # Whether its old host has them or not: limits are among them, and whose machine it is.
     result.extend(copy.deepcopy(each) for each in wanted if each.tag in _OWN)
     _refuse_outside(result, wanted, asked)
+    _keep_run(running, result)
     return ET.tostring(result, encoding="unicode")
+
+
+def _keep_run(running: ET.Element, result: ET.Element) -> None:
+    """Have the machine's run keep its name: it goes on, and so does what waits for its end."""
+    mark, own = running.find(MARK_PATH), result.find(MARK_PATH)
+    name = "" if mark is None else mark.get(RUN, "")
+    if own is not None and re.fullmatch(r"[0-9a-f]{1,32}", name):
+        own.set(RUN, name)
 
 
 def _refuse_more(running: ET.Element, wanted: ET.Element, asked: str) -> None:

@@ -28,6 +28,8 @@ NAMESPACE = "urn:nebula:provision:vm:1"
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 # Where a definition says whose machine it is.
 MARK_PATH = f"metadata/{{{NAMESPACE}}}vm"
+# The attribute of it that names the run of a machine (Driver.name_run).
+RUN = "run"
 _PREFIX = "nebula"
 ET.register_namespace(_PREFIX, NAMESPACE)
 ET.register_namespace("qemu", QEMU_NAMESPACE)

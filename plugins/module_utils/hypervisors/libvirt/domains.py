@@ -45,8 +45,6 @@ _TAKE_OUT = (
 # Connections that all threads share. libvirtd works on no more than five requests of a connection at a time: so many
 # that no thread of a run (carry_out/batch.py) ever waits for what another one asks, which may be a save of minutes.
 CONNECTIONS = 7
-# The attribute of our metadata that names the run of a machine (Driver.name_run).
-RUN = "run"
 _REMOVE = (
     "The host has an interface of that name: a machine that ended badly left it, or it is somebody else's. See what "
     "it is (ip -details link show {name}) and which process has it (grep -l {name} /proc/[0-9]*/fdinfo/*). If nothing "
@@ -313,7 +311,7 @@ class LibvirtDomains:
         with self._explained(f"noting what {label_of(mark)} waits for"):
             # Of the running definition alone: it goes with that.
             element = ET.fromstring(domain.metadata(lv.VIR_DOMAIN_METADATA_ELEMENT, domain_xml.NAMESPACE))
-            element.set(RUN, name)
+            element.set(domain_xml.RUN, name)
             domain.setMetadata(
                 lv.VIR_DOMAIN_METADATA_ELEMENT,
                 ET.tostring(element, encoding="unicode"),
@@ -336,7 +334,7 @@ class LibvirtDomains:
                 catalog=element.get("catalog", ""),
                 vm_id=int(element.get("id", "")),
                 generation=int(element.get("generation", "0")),
-                run=element.get(RUN, ""),
+                run=element.get(domain_xml.RUN, ""),
             )
         except (lv.libvirtError, ET.ParseError, ValueError):
             return None

@@ -493,7 +493,8 @@ class KvmDriver(LibvirtDomains, Driver):
     def accept(self, vm: Vm, site: Site, offered: str) -> str:
         from .arriving_definition import adapted
 
-        return adapted(offered, self.render(vm, site).text, f"virtual machine {vm.name}: move")
+        disks = {disk.target for disk in vm.disks} | ({vm.context.target} if vm.context is not None else set())
+        return adapted(offered, self.render(vm, site).text, f"virtual machine {vm.name}: move", disks)
 
     def depart(self, vm: Vm, mark: Mark, departure: Departure) -> None:
         from . import migration

@@ -19,6 +19,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvi
     adapted,
     check,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domain_xml import (
+    MARK_PATH,
+    NAMESPACE,
+)
 
 FIXTURES = deployment_files.FIXTURES.parent / "arriving"
 CASES = sorted(path.name.partition(".")[0] for path in FIXTURES.glob("*.live.xml"))
@@ -450,3 +454,22 @@ def test_one_that_has_more_than_was_reserved_is_refused():
             adapted(live.format(memory, vcpu, ""), own, "machine")
     with pytest.raises(ForeignObject, match="two elements memory"):
         adapted(live.format(1024, 2, "<memory>4096</memory>"), own, "machine")
+
+
+def test_its_run_keeps_its_name_and_nothing_else_of_the_old_mark():
+    mark = f'<metadata><n:vm xmlns:n="{NAMESPACE}" id="1" {{}}/></metadata>'
+    machine = '<domain type="qemu"><name>one-1</name><uuid>u</uuid>{}<memory>1</memory><vcpu>1</vcpu></domain>'
+    own = machine.format(mark.format('catalog="c"'))
+    for name, kept in (("0f", "0f"), ("../x", None), ("f" * 33, None)):
+        found = ET.fromstring(adapted(machine.format(mark.format(f'catalog="d" run="{name}"')), own, "machine"))
+        element = found.find(MARK_PATH)
+        assert element is not None and (element.get("catalog"), element.get("run")) == ("c", kept)
+
+
+def test_a_disk_that_only_raw_names_stays_on_its_host():
+    disk = '<disk type="file" device="disk"><source file="/x"/><target dev="{}" bus="virtio"/></disk>'
+    machine = f"""<domain type="qemu"><name>one-1</name><uuid>u</uuid><memory>1</memory><vcpu>1</vcpu>
+      <devices>{disk.format("vda")}{disk.format("vdx")}</devices></domain>"""
+    assert adapted(machine, machine, "machine", {"vda", "vdx"})
+    with pytest.raises(Unsupported, match="vdx is a file of its host's"):
+        adapted(machine, machine, "machine", {"vda"})
