@@ -34,6 +34,7 @@ from .job import Job
 _WRITE_OUT = 1.0
 _LARGEST = 1 << 50
 _MOST_CONTEXT = 1 << 30
+_LONGEST_RECORD = 1 << 18
 
 
 @dataclass
@@ -298,8 +299,12 @@ def _take_files(
 
 def _keep_record(job: Job, offer: Mapping[str, Any], with_context: bool) -> None:
     """Take over what the old host had recorded of the machine. Its context is made anew where it was off."""
+    described = offer.get("record") or {}
+    if len(str(described)) > _LONGEST_RECORD:
+        # It could not be read again.
+        raise _nonsense(f"virtual machine {job.vm.name}: move from another host")
     try:
-        known = from_plain(Record, offer.get("record") or {})
+        known = from_plain(Record, described)
     except InvalidValue as error:
         raise _nonsense(f"virtual machine {job.vm.name}: move from another host") from error
     job.record = replace(
