@@ -128,8 +128,9 @@ def read_moves(given: Any) -> list[WantedMove]:
         if not isinstance(each, Mapping) or set(each) != set(_fields()):
             raise InvalidValue(where, "it is not what a decision returns", remedy)
         for key, kind in _fields().items():
-            if type(each[key]) is not kind:
-                raise InvalidValue(f"{where}: {key}", f"it is a {type(each[key]).__name__}", remedy)
+            value = each[key]
+            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+                raise InvalidValue(f"{where}: {key}", f"it is a {type(value).__name__}", remedy)
         if each["word"] not in WORDS:
             raise InvalidValue(
                 f"{where}: word {each['word']!r}", "there is no such word", known_are(each["word"], WORDS)
