@@ -246,6 +246,7 @@ def test_a_copy_of_an_earlier_move_is_settled_first(pair: Pair, way: str, state:
     assert moved(found[TARGET])[::2] == ("", "Conflict")
     # The source came, and is not kept waiting.
     assert moved(found[SOURCE])[:2] == ("stayed", "RUNNING")
+    assert (found[SOURCE].error or {})["found"] == "another move of it is not settled here"
     assert (pair.target.directory(1) / "disk.0").read_bytes() == b"half of it"
     assert pair.ask(TARGET)[TARGET].moved == "absent"
     assert pair.target.ledger() == COMING
