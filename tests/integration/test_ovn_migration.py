@@ -1,25 +1,33 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A machine of KVM in a network of OVN that an administrator migrates while it runs: its port is on the other node's
-chassis, traffic goes on, and after the way back nothing differs. No list asks for a migration, so it is virsh's."""
+"""A machine of KVM in a network of OVN goes to another node while it runs: its port is on that node's chassis, and
+traffic goes on. A list moves it with its disks, and OVN has its port on both nodes meanwhile; an administrator
+migrates it by virsh, and after the way back nothing differs."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
+import signal
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from in_world import in_nodes
 from nodes import Node
 
+from ansible_collections.nebula.provision.plugins.module_utils.model.defaults import MOVE_PORT
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import interface_id
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.sent_site import hosts, root_of, state_of
 from ansible_collections.nebula.provision.tests.integration.site_runs import changed_tasks
 from ansible_collections.nebula.provision.tests.integration.tenants_site import (
+    BOOT_SECONDS,
     EXTERNAL,
     OUTSIDE,
     Guest,
@@ -33,6 +41,8 @@ from ansible_collections.nebula.provision.tests.integration.tenants_site import 
 )
 
 FLOATING = "203.0.113.110"
+# Seconds, and pings that are sent once in a second.
+MOST_SILENCE = 2
 # From the end of the migration until the others' packets arrive again.
 SECONDS = 20
 
@@ -67,6 +77,148 @@ def test_its_network_goes_with_it(*, image: str) -> None:
         site.done("playbooks/audit.yml")
         site.done("playbooks/teardown.yml")
         assert [state_of(node) for node in site.nodes] == before
+
+
+@pytest.mark.timeout(1200)
+@in_nodes(2)
+def test_a_list_moves_it(*, image: str) -> None:
+    site = Tenants(image)
+    first, second = site.nodes
+    before = [state_of(node) for node in site.nodes]
+    with hosts(site), host_outside():
+        site.variables |= {
+            "nebula_networks": [tenant("blue"), EXTERNAL],
+            "nebula_routers": [router("blue", floating=[{"ip": FLOATING, "vm": "blue-one"}])],
+            "nebula_vms": [machine("blue-one", "node1"), machine("blue-two", "node2")],
+        }
+        site.done("site.yml")
+        guests = site.guests()
+        one, two = guests["blue-one"], guests["blue-two"]
+        for guest in (one, two):
+            guest.up()
+        one.does("mkdir -p /run/www; hostname > /run/www/name; httpd -p 80 -h /run/www")
+        port = interface_id(one.vm["uuid"], 0)
+        assert goes_on(one, two, first)
+
+        def listed(host: str, **values: Any) -> list[dict[str, Any]]:
+            return [machine("blue-one", host, **values), machine("blue-two", "node2")]
+
+        # Its target can't be met: it stays, and so does its port.
+        with taken_port(second):
+            code, output = site.run("site.yml", nebula_vms=listed("node2"), nebula_move="live")
+        assert code != 0 and "VM blue-one" in output, output
+        assert goes_on(one, two, first) and is_settled(port)
+
+        for there, other in ((second, first), (first, second)):
+            two.does(f"ping {one.ip} > /run/answers 2>&1 & echo $! > /run/ping")
+            with Pings(FLOATING) as outside, Bindings(port) as bindings:
+                site.done("site.yml", nebula_vms=listed(there.name), nebula_move="live")
+            one.node = there
+            assert bindings.seen[0] == (other.name, "") and (other.name, there.name) in bindings.seen, bindings.seen
+            # Neither node takes it from the other again.
+            assert len(set(bindings.seen)) == len(bindings.seen), bindings.seen
+            assert goes_on(one, two, there) and is_settled(port)
+            assert outside.longest_silence() <= MOST_SILENCE, outside.silences()
+            _code, answers = two.does("kill $(cat /run/ping); sed -n 's/.*seq=\\([0-9]*\\).*/\\1/p' /run/answers")
+            assert lost_in_a_row(answers) <= MOST_SILENCE, answers
+            assert changed_tasks(site.done("site.yml", nebula_vms=listed(there.name), nebula_move="live")) == []
+
+        site.done("site.yml", nebula_vms=listed("node2", move="cold"))
+        wait_for(lambda: chassis_of(port) == "node2", "OVN has its port on node2", SECONDS)
+        wait_for(lambda: two.reaches(one.ip), "its neighbour reaches it", BOOT_SECONDS)
+        assert is_settled(port)
+        site.variables["nebula_vms"] = listed("node2")
+        site.done("playbooks/audit.yml")
+        site.done("playbooks/teardown.yml")
+        assert [state_of(node) for node in site.nodes] == before
+
+
+@contextlib.contextmanager
+def taken_port(node: Node) -> Iterator[None]:
+    """The port at which the node is met is somebody else's."""
+    program = "import socket, sys; s = socket.create_server(('0.0.0.0', int(sys.argv[1]))); print(); sys.stdin.read()"
+    command = node.within("/usr/bin/python3", "-uc", program, str(MOVE_PORT))
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdin is not None
+        process.stdout.readline()
+        try:
+            yield
+        finally:
+            process.stdin.close()
+
+
+class Pings:
+    """Pings an address from outside, all the time."""
+
+    def __init__(self, address: str) -> None:
+        command = ["ping", "-D", "-i", "0.2", address]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.text = ""
+
+    def __enter__(self) -> Pings:
+        return self
+
+    def __exit__(self, *_problem: object) -> None:
+        self.process.send_signal(signal.SIGINT)
+        self.text = self.process.communicate(timeout=30)[0]
+
+    def silences(self) -> list[float]:
+        times = [float(each) for each in re.findall(r"^\[([\d.]+)\] \d+ bytes from", self.text, re.MULTILINE)]
+        assert len(times) > 20, self.text
+        return [after - before for before, after in zip(times, times[1:])]
+
+    def longest_silence(self) -> float:
+        return max(self.silences())
+
+
+def lost_in_a_row(answers: str) -> int:
+    """Of pings that were sent once in a second."""
+    numbers = [int(each) for each in answers.split()]
+    assert len(numbers) > 5, answers
+    return max(after - before - 1 for before, after in zip(numbers, numbers[1:]))
+
+
+class Bindings:
+    """Watches on which nodes OVN has a port: each pair of the chassis and what it has besides that follows another."""
+
+    def __init__(self, port: str) -> None:
+        rows = (row.split(",") for row in sbctl("--columns=_uuid,name", "list", "Chassis").split())
+        self._names, self._port = dict(rows), port
+        self.seen: list[tuple[str, str]] = []
+        self._look()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Bindings:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_problem: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.1):
+            self._look()
+
+    def _look(self) -> None:
+        row = sbctl("--columns=chassis,additional_chassis", "find", "Port_Binding", f"logical_port={self._port}")
+        found = tuple(self._names.get(each, each) for each in row.strip().split(","))
+        if not self.seen or self.seen[-1] != found:
+            self.seen.append((found[0], found[1]))
+
+
+def sbctl(*words: str) -> str:
+    command = ["ovn-sbctl", "--data=bare", "--format=csv", "--no-headings", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def is_settled(port: str) -> bool:
+    """Whether nothing of a move is left in OVN."""
+    command = ["ovn-nbctl", "--columns=options,external_ids", "list", "Logical_Switch_Port", port]
+    row = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    ((_chassis, besides),) = Bindings(port).seen
+    return not besides and not [word for word in ("chassis", "activation", "nebula-moving") if word in row]
 
 
 def see_its_files(guest: Guest, there: Node) -> Path:

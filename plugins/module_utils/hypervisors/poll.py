@@ -13,6 +13,7 @@ from ..context import files_on_node
 from ..dataclass import replace
 from ..errors import NebulaError
 from ..host import node_file
+from ..model.network_drivers import INTEGRATION_BRIDGE
 from ..model.plan import Observed, ObservedVm
 from ..network import links, openvswitch_state
 from ..storage import datastore_layout, node_image_files
@@ -59,6 +60,7 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
         mark=known.mark,
         disk_room=datastore_layout.room(os.path.dirname(vm_directory(root, 0)))[0],
         moves=node_moves.seen(root, catalog),
+        has_ovn=links.is_there(INTEGRATION_BRIDGE),
     )
 
 

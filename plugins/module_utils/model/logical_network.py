@@ -69,7 +69,8 @@ class LogicalPort:
     neither answers of DHCP servers nor advertisements of routers pass it.
     hostname: the name of its addresses in the network's DNS.
     further: addresses of its aliases, which neither DHCP nor DNS tells.
-    ethertypes: what passes besides ARP and IP, as model/ethertypes.py has it."""
+    ethertypes: what passes besides ARP and IP, as model/ethertypes.py has it.
+    between: the host that its machine leaves and the one to which it goes, while it does so as it runs."""
 
     uuid: str
     network: str
@@ -85,6 +86,7 @@ class LogicalPort:
     security_groups: tuple[str, ...] = ()
     bandwidth: Bandwidth = Bandwidth()
     ethertypes: tuple[int, ...] = ()
+    between: tuple[str, ...] = ()
 
     @property
     def addresses(self) -> tuple[str, ...]:

@@ -291,7 +291,8 @@ class Observed:
     compared: what was compared of machines that are to be adopted.
     mark: the catalog knows the node by it, under whatever name.
     disk_room: MiB that may still be written where the disks of its machines lie, None if that is not known.
-    moves: what it has of moves, decided or not."""
+    moves: what it has of moves, decided or not.
+    has_ovn: whether OVN's bridge is here, on which the NICs of its networks are; None if that is not known."""
 
     host: str
     hypervisor: str = "kvm"
@@ -319,3 +320,4 @@ class Observed:
     mark: str = ""
     disk_room: Optional[int] = None
     moves: tuple[MoveSeen, ...] = ()
+    has_ovn: Optional[bool] = None

@@ -288,6 +288,11 @@ def networks_here(catalog: str) -> tuple[str, ...] | None:
     return tuple(sorted({*(mark.network for mark in found), *members}))
 
 
+def is_there(name: str) -> bool:
+    """Return whether the host has this interface. The kernel is asked without a program."""
+    return os.path.exists(os.path.join("/sys/class/net", name))
+
+
 def run_batch(steps: Sequence[str]) -> None:
     """Carry all steps out in one process, so that a bridge is without its mark for as short as it can be."""
     if steps:

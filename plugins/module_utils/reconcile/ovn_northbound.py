@@ -76,6 +76,7 @@ def reconcile(params: Mapping[str, Any], check_mode: bool) -> Result:
         *advertisement_warnings(desired, params["userspace_hosts"]),
         *_too_large(desired, left),
         *route_checks.warnings(desired),
+        *outcome.warnings,
     ]
     if outcome.renewed:
         warnings.append(

@@ -13,7 +13,7 @@ from dataclasses import field
 from ...dataclass import dataclass
 from ...errors import Conflict
 from ...model.logical_network import LogicalNetworks
-from . import desired_checks, taken_by_others
+from . import desired_checks, moving_ports, taken_by_others
 from .logical_switches import is_renewal, networks_passing_advertisements
 from .ovsdb_connection import ChangedMeanwhile, ConnectionLost, Database
 from .ovsdb_tables import CATALOG, NETWORK
@@ -28,10 +28,12 @@ _TRIES = 5
 class Outcome:
     """Says what came of it.
     changes: one for each object that was (or would be) changed
-    renewed: likewise for objects that an earlier release made otherwise, though the catalog says the same of them"""
+    renewed: likewise for objects that an earlier release made otherwise, though the catalog says the same of them
+    warnings: of machines that move and that this OVN can't have on both hosts"""
 
     changes: list[Change] = field(default_factory=list)
     renewed: list[Change] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:
@@ -59,7 +61,8 @@ def _apply(database: Database, catalog: str, desired: LogicalNetworks, act: bool
     desired_checks.refuse(desired)
     unknown: list[Change] = []
     for _attempt in range(_TRIES):
-        plan = _plan(database, catalog, desired)
+        found = DatabaseState(catalog, database.read())
+        plan = _plan(found, catalog, desired)
         if not act or not plan.operations:
             break
         try:
@@ -75,7 +78,8 @@ def _apply(database: Database, catalog: str, desired: LogicalNetworks, act: bool
         raise _too_many_changes(catalog)
     changes = plan.changes or unknown
     renewed = [change for change in changes if is_renewal(catalog, change)]
-    return Outcome([change for change in changes if change not in renewed], renewed)
+    warnings = moving_ports.warnings(desired, found.version)
+    return Outcome([change for change in changes if change not in renewed], renewed, warnings)
 
 
 def _too_many_changes(catalog: str) -> Conflict:
@@ -101,9 +105,8 @@ def advertisement_warnings(desired: LogicalNetworks, hosts: Sequence[str] | None
     ]
 
 
-def _plan(database: Database, catalog: str, desired: LogicalNetworks) -> Plan:
-    found = DatabaseState(catalog, database.read())
-    rows = render(catalog, desired)
+def _plan(found: DatabaseState, catalog: str, desired: LogicalNetworks) -> Plan:
+    rows = render(catalog, moving_ports.for_version(desired, found.version))
     taken_by_others.refuse(found, rows, desired)
     return compare(found, rows)
 
@@ -124,7 +127,7 @@ def _without_garbage_collection() -> Iterator[None]:
 def audit(database: Database, catalog: str, desired: LogicalNetworks) -> list[Finding]:
     """Return where the northbound database is not as the catalog has it; nothing is changed."""
     findings = []
-    for change in _plan(database, catalog, desired).changes:
+    for change in _plan(DatabaseState(catalog, database.read()), catalog, desired).changes:
         asked = f"OVN: {change}"
         if change.after is None:
             found = "OVN has it, and the catalog does not know it"

@@ -11,8 +11,9 @@ from typing import Any
 
 from ...model.logical_network import STATEFUL, STATELESS, LogicalNetwork, LogicalNetworks, LogicalPort
 from ...model.nic_filter_rules import may_announce
+from . import moving_ports
 from .desired_rows import Rows, safe_name, stable_mac
-from .ovsdb_tables import Identity, set_expression
+from .ovsdb_tables import EXTERNAL_IDS, Identity, set_expression
 from .row_differences import Change
 
 # Above whatever a security group lets through.
@@ -145,18 +146,21 @@ def _add_port(
     addresses = " ".join((port.mac, *port.addresses))
     allowed = (" ".join((port.mac, *port.held)),) if port.filter_ip else (port.mac,) if port.filter_mac else ()
     filtered = frozenset(allowed)
+    # OVN writes it into an expression, as it is.
+    options = {"hostname": f'"{port.hostname}"'} if port.hostname else {}
     columns: dict[str, Any] = {
         "name": port.uuid,
         "type": "",
         # Others than its own are behind a port that may send from any: they are found by flooding.
         "addresses": frozenset((addresses,) if filtered else (addresses, "unknown")),
         "port_security": filtered,
-        # OVN writes it into an expression, as it is.
-        "options": {"hostname": f'"{port.hostname}"'} if port.hostname else {},
+        "options": {**options, **moving_ports.options(port)},
         "dhcpv4_options": dhcp4 if port.dhcp and port.addresses4 else frozenset(),
         "dhcpv6_options": dhcp6 if port.dhcp and port.addresses6 else frozenset(),
     }
-    rows.put(rows.add(port_of(rows, port.uuid), columns, port.name), switch, "ports")
+    row = rows.add(port_of(rows, port.uuid), columns, port.name)
+    rows.wanted[row][EXTERNAL_IDS].update(moving_ports.marks(port))
+    rows.put(row, switch, "ports")
     limits = port.bandwidth
     for direction, matched, rate, burst in (
         ("to-lport", "outport", limits.inbound, limits.inbound_burst),

@@ -73,7 +73,8 @@ class Database:
     # -- transactions -------------------------------------------------------------------------------------------------
     def read(self) -> dict[str, list[dict[str, Any]]]:
         """Return all rows of the tables that matter here, as they are at one moment, in OVSDB's JSON."""
-        return self.select({GLOBAL: ["_uuid", "external_ids"], **{table: columns_read(table) for table in TABLES}})
+        tables = {table: columns_read(table) for table in TABLES}
+        return self.select({GLOBAL: ["_uuid", "external_ids", "options"], **tables})
 
     def select(self, asked: Mapping[str, Sequence[str]], where: Sequence[Any] = ()) -> dict[str, list[dict[str, Any]]]:
         """Return all rows of these tables with these columns, in the same way; with all columns, where none is named.

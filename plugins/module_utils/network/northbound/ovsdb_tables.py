@@ -80,6 +80,10 @@ MANAGED_KEYS: Mapping[tuple[str, str], frozenset[str]] = {
     ("Logical_Router_Port", "options"): frozenset(("gateway_mtu",)),
 }
 
+# Of a port's options besides, as long as it has MOVING: where its interface may be, and what lets a second one of them
+# send. Without MOVING somebody else has set them.
+MOVE_KEYS = frozenset(("requested-chassis", "activation-strategy"))
+
 # In external_ids of every row of ours: whose it is, which object it belongs to, and which part of that it is.
 CATALOG, NETWORK, PORT, ROUTER, GROUP, PART = KEYS = (
     "nebula-catalog",
@@ -91,7 +95,9 @@ CATALOG, NETWORK, PORT, ROUTER, GROUP, PART = KEYS = (
 )
 # Beside them, and no part of what tells one row from another.
 NAME = "nebula-name"
-MARKS = frozenset((*KEYS, NAME))
+# The port's machine moves: its MOVE_KEYS are ours.
+MOVING = "nebula-moving"
+MARKS = frozenset((*KEYS, NAME, MOVING))
 
 
 class Uuid(str):

@@ -25,6 +25,8 @@ from .ovsdb_tables import (
     MANAGED_KEYS,
     MAP,
     MARKS,
+    MOVE_KEYS,
+    MOVING,
     NAME,
     REFERENCES,
     ROOTS,
@@ -64,8 +66,11 @@ class DatabaseState:
         # By the row that it is a member of: the rows' columns in which it is.
         self.parents: dict[Uuid, list[tuple[Uuid, str]]] = {}
         self.globals: dict[str, str] | None = None
+        # Of ovn-northd, "" where none has written it.
+        self.version = ""
         for row in read.get(GLOBAL, ()):
             self.globals = dict(row[EXTERNAL_IDS][1])
+            self.version = str(dict(row["options"][1]).get("northd_internal_version", "")) if "options" in row else ""
         for table in TABLES:
             for row in read.get(table, ()):
                 self._take(table, row)
@@ -190,7 +195,7 @@ class _Comparison:
                 continue
             if value == now[column]:
                 continue
-            wanted = self._merged(table, column, now[column], value)
+            wanted = self._merged(table, column, now, value)
             if wanted == now[column]:
                 continue
             read[column], written[column] = now[column], wanted
@@ -204,15 +209,17 @@ class _Comparison:
         if mutations:
             self.acts.append({"op": "mutate", "table": table, "where": _where(uuid), "mutations": mutations})
 
-    def _merged(self, table: str, column: str, now: Any, value: Any) -> Any:
-        """Return the value in the form of what is there, with what others put beside ours."""
+    def _merged(self, table: str, column: str, row: Mapping[str, Any], value: Any) -> Any:
+        """Return the value in the form of what is there, with what others put beside ours. row: all that is there."""
         kind = KINDS[table][column]
         if kind == LINK:
             rows = {self.found.ours.get(each, each) for each in value}
             return frozenset(rows)
         if kind == MAP:
             ours = MARKS if column == EXTERNAL_IDS else MANAGED_KEYS.get((table, column))
-            kept = {} if ours is None else {key: text for key, text in now.items() if key not in ours}
+            if ours is not None and column != EXTERNAL_IDS and MOVING in row[EXTERNAL_IDS]:
+                ours |= MOVE_KEYS
+            kept = {} if ours is None else {key: text for key, text in row[column].items() if key not in ours}
             return {**kept, **value}
         return value
 

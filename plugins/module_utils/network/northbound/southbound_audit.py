@@ -78,13 +78,16 @@ def _ports_elsewhere(rows: Rows, desired: LogicalNetworks, hosts: Mapping[str, s
             f"If nobody has moved the machine there, see who has the certificate of {{}}. ovn-controller of {host} "
             "takes the port back when it is restarted (-e nebula_ovn_restart=true)"
         )
+        if port.between:
+            # It is on one of both, or on both.
+            host = chassis if chassis in port.between else host
         if chassis and chassis != host:
             found = (
                 f"it is on host {chassis}, and the catalog has its machine on {host}: packets for it go to {chassis}"
             )
             yield WrongRow(f"port of {port.name} in OVN", found, remedy.format(chassis), host)
         besides = decode(REFERENCES, row.get("additional_chassis") or ["set", []])
-        for more in sorted({names.get(each, "") for each in besides} - {"", host}):
+        for more in sorted({names.get(each, "") for each in besides} - {"", host, *port.between}):
             yield WrongRow(
                 f"port of {port.name} in OVN",
                 f"it is on host {more} besides, and the catalog has its machine on {host}: {more} gets a copy of the "

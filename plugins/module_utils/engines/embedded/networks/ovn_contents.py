@@ -33,6 +33,7 @@ from ....model.logical_network import (
     Router,
     SecurityGroup,
 )
+from ....model.move import LIVE, Move
 from ....model.network import FILTERS, Network
 from ....model.network_drivers import OVN
 from ....model.nic import addresses_by_nic, interface_id
@@ -205,6 +206,7 @@ def _ports(
         f"SELECT vm_id, nic_id FROM leases WHERE network_id IN ({marks}) AND kind = ?", *networks, NIC
     ):
         leased.setdefault(row["vm_id"], set()).add(row["nic_id"])
+    between = _between(store)
     # Of two machines of one name, the one that is being ended comes last: its floating address is the other's.
     for row in store.rows("SELECT id, name, uuid, body FROM vms WHERE state != 6 ORDER BY wanted = 'DONE', id"):
         nics = leased.get(row["id"])
@@ -215,9 +217,16 @@ def _ports(
         if machine is None or machine.row != given:
             machine = known.machines[row["id"]] = _machine(given, networks, groups)
         for network_id, port in machine.ports:
-            ports.append(port)
+            ports.append(replace(port, between=between[row["id"]]) if row["id"] in between else port)
             by_machine.setdefault(row["name"], {}).setdefault(network_id, port.uuid)
     return ports, by_machine
+
+
+def _between(store: Store) -> dict[int, tuple[str, str]]:
+    """Return by id the two hosts of each machine that moves as it runs. One that is off has no interface anywhere."""
+    rows = store.rows("SELECT id, move FROM vms WHERE move_host IS NOT NULL AND state != 6")
+    moves = {row["id"]: from_plain(Move, json.loads(row["move"])) for row in rows}
+    return {number: (move.source, move.target) for number, move in moves.items() if move.way == LIVE}
 
 
 def _machine(row: tuple[str, str, str, set[int]], networks: Mapping[int, Network], groups: _Groups) -> _Machine:

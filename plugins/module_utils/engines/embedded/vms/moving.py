@@ -39,7 +39,7 @@ from ....model.move import (
     PlannedMove,
 )
 from ....model.network import Network
-from ....model.network_drivers import OVN
+from ....model.network_drivers import INTEGRATION_BRIDGE, OVN
 from ....model.object_ids import id_of
 from ....model.plan import Plan, PlannedVm
 from ....model.states import HostState, LcmState, VmState, vm_state_name
@@ -84,7 +84,7 @@ subjectKeyIdentifier = hash
 
 @dataclass(frozen=True)
 class _Asked:
-    """Holds a machine that is to move, and for whom."""
+    """Holds a machine that is to move, and for whom. on_ovn: names of its networks that are OVN's."""
 
     row: sqlite3.Row
     vm: Vm
@@ -93,6 +93,7 @@ class _Asked:
     way: str
     hosts: Sequence[str] | None
     peers: Collection[str] | None
+    on_ovn: str = ""
 
     @property
     def text(self) -> str:
@@ -121,6 +122,8 @@ def move(
     asked = _Asked(row, vm_of(row), source, target, way, hosts, peers)
     _refuse_state(parts, asked, state)
     networks = _networks(parts, asked.vm)
+    on_ovn = (each.name for each in networks if each.vn_mad == OVN and each.bridge == INTEGRATION_BRIDGE)
+    asked = replace(asked, on_ovn=", ".join(on_ovn))
     _refuse_content(parts, asked, networks)
     host = _host_for(parts, asked, networks)
     vcpu = asked.vm.most_vcpus
@@ -246,10 +249,6 @@ def _refuse_content(parts: DecisionParts, asked: _Asked, networks: Iterable[Netw
             f"Start it anew first (restart: rolling), or set move: {COLD}",
         )
     for network in networks:
-        if network.vn_mad == OVN:
-            raise Unsupported(
-                asked.text, f"it is in network {network.name} of OVN, whose ports are not moved while machines are yet"
-            )
         if network_checks.one_node(network):
             raise Unsupported(
                 asked.text,
@@ -309,6 +308,11 @@ def _reason_against(
     if unbridged.get(host.name):
         networks = ", ".join(unbridged[host.name])
         return no(f"has no bridge of network {networks}", "Run role nebula.provision.network, which makes it there")
+    if asked.on_ovn and host.name in parts.polls.without_ovn:
+        return no(
+            f"is no host of OVN, in which network {asked.on_ovn} is: it has no bridge {INTEGRATION_BRIDGE}",
+            "Run role nebula.provision.ovn for it (nebula_ovn: true)",
+        )
     if any(disk.save for disk in asked.vm.disks) and {source.transfer, host.transfer} != {SHARED}:
         image = next(disk.image for disk in asked.vm.disks if disk.save)
         return no(

@@ -22,6 +22,7 @@ class Polls:
     written: the files that machines wrote there, as the node names them.
     unknown_memory: MiB of machines with this catalog's mark that the catalog does not have there.
     networks: UUIDs of the networks whose bridge the node has.
+    without_ovn: the nodes that have no bridge of OVN.
     believed: the reports of nodes that answered, and that are not older than what the catalog knows.
     unknown: machines with this catalog's mark that the catalog does not have there.
     doubled: by id, why nothing is done about a machine: its former host still runs it."""
@@ -34,6 +35,7 @@ class Polls:
     written: dict[str, frozenset[str]] = field(default_factory=dict)
     unknown_memory: dict[str, int] = field(default_factory=dict)
     networks: dict[str, frozenset[str]] = field(default_factory=dict)
+    without_ovn: set[str] = field(default_factory=set)
     believed: dict[str, Observed] = field(default_factory=dict)
     unknown: dict[str, list[ObservedVm]] = field(default_factory=dict)
     doubled: dict[int, str] = field(default_factory=dict)
@@ -53,6 +55,8 @@ class Polls:
         # Bases are left out: machines may rest on an old one, and the node knows when none does.
         own = (name for name in node.images if name.startswith(OWN_PREFIX))
         self.written[node.host] = frozenset((*own, *node.returns))
+        if node.has_ovn is False:
+            self.without_ovn.add(node.host)
         if not node.reached:
             self.unreached.add(node.host)
         elif node.networks is not None:

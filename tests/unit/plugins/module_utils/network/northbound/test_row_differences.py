@@ -189,6 +189,31 @@ def test_keys_that_others_set_stay_and_ours_go():
     assert "ntp_server" not in str(of_kind(plan(read), "update", "DHCP_Options"))
 
 
+def test_where_a_port_is_while_its_machine_moves_is_ours_for_as_long():
+    moves = replace(desired, ports=(replace(desired.ports[0], between=("node1", "node2")), *desired.ports[1:]))
+    (update,) = of_kind(plan(as_read(CATALOG, desired), moves), "update")
+    options = dict(update["row"]["options"][1])
+    assert (options["requested-chassis"], options["activation-strategy"]) == ("node1,node2", "rarp")
+    assert ["nebula-moving", "node1,node2"] in update["row"]["external_ids"][1]
+    there = as_read(CATALOG, moves)
+    assert plan(there, moves).operations == []
+    # It has moved, or stayed.
+    (update,) = of_kind(plan(there), "update")
+    assert update["row"]["options"] == ["map", [["hostname", '"host111"']]]
+    assert "nebula-moving" not in str(update["row"]["external_ids"])
+    # What somebody else has set of these is left alone.
+    row = row_of(there, "Logical_Switch_Port", name=uuid(ONE))
+    row["external_ids"][1].remove(["nebula-moving", "node1,node2"])
+    assert plan(there).operations == []
+
+
+def test_the_version_of_ovn_is_known_where_northd_has_written_it():
+    read = as_read(CATALOG, desired, generation="41")
+    assert DatabaseState(CATALOG, read).version == ""
+    read["NB_Global"][0]["options"] = ["map", [["northd_internal_version", "23.03.1-20.27.0-70.6"]]]
+    assert DatabaseState(CATALOG, read).version == "23.03.1-20.27.0-70.6"
+
+
 def test_a_name_that_users_see_changes_by_itself():
     named = replace(desired, ports=(replace(desired.ports[0], name="renamed"), *desired.ports[1:]))
     (change,) = plan(as_read(CATALOG, desired), named).changes

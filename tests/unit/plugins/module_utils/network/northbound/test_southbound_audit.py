@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.logical_network import (
@@ -118,6 +120,16 @@ def test_a_host_that_gets_copies_of_packets_is_found(more):
     assert [each.found.split()[4] for each in named] == [f"node{each[1]}" for each in more]
     assert "ovn-sbctl clear Port_Binding b additional_chassis" in named[0].remedy and named[0].host == "node1"
     assert found(more=("c1",)) == []
+
+
+@pytest.mark.parametrize(
+    ("chassis", "more", "hosts"),
+    [("c1", ("c2",), []), ("", ("c2",), []), ("c2", (), []), ("c3", (), ["c3"]), ("c1", ("c2", "c3"), ["c3"])],
+)
+def test_a_port_whose_machine_moves_is_on_either_host_or_on_both(chassis, more, hosts):
+    moves = replace(DESIRED, ports=tuple(replace(each, between=("node1", "node2")) for each in DESIRED.ports))
+    wrong = southbound_audit.find_wrong_rows(rows(chassis=chassis, more=more), moves, HOSTS, SWITCHES)
+    assert [each.found.replace(",", "").split()[4] for each in wrong] == [f"node{each[1]}" for each in hosts]
 
 
 def test_a_row_without_further_hosts_is_one_of_an_earlier_version():

@@ -16,7 +16,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
     CLOSED,
     logical,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
+from ansible_collections.nebula.provision.plugins.module_utils.model.move import Move
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import NEW_AR, AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import interface_id
 from ansible_collections.nebula.provision.plugins.module_utils.model.router import (
@@ -173,6 +175,20 @@ def test_a_router_has_the_gateway_of_ipv6_where_a_prefix_holds_it(catalog, gatew
     catalog.engine.routers.allocate(Router(None, "six", interfaces=(RouterInterface(2, "10.2.0.1"),)))
     (router,) = catalog.logical().routers
     assert len(router.interfaces[0].addresses) == addresses
+
+
+@pytest.mark.parametrize(("way", "between"), [("live", ("node1", "node2")), ("cold", ())])
+def test_the_port_of_a_machine_that_moves_while_it_runs_is_on_both_hosts(catalog, way, between):
+    catalog.engine.hosts.allocate(Host(None, "node2", state=HostState.MONITORED, memory=1, cpu=1))
+    catalog.machine(1, "web", 0)
+    catalog.machine(2, "other", 0)
+    assert [port.between for port in catalog.logical().ports] == [(), ()]
+    move = to_plain(Move("t" * 32, "node1", "node2", way, 2))
+    catalog.engine.store.db.execute("UPDATE vms SET move_host = 1, move = ? WHERE id = 1", (json.dumps(move),))
+    assert [port.between for port in catalog.logical().ports] == [between, ()]
+    # It has moved; which move that was is still known.
+    catalog.engine.store.db.execute("UPDATE vms SET move_host = NULL WHERE id = 1")
+    assert [port.between for port in catalog.logical().ports] == [(), ()]
 
 
 def test_what_is_of_another_driver_by_now_is_left_out(catalog):

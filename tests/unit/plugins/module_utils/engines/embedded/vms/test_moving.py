@@ -279,6 +279,35 @@ def test_a_target_without_the_bridge_of_its_network_is_refused(fleet):
         fleet.vms.move(0, "node2")
 
 
+def in_ovn(fleet, bridge="br-int"):
+    fleet.store.db.execute("UPDATE networks SET vn_mad = 'ovn', bridge = ?", (bridge,))
+    fleet.store.drop()
+
+
+@pytest.mark.parametrize("has_ovn", [True, None])
+@pytest.mark.parametrize("way", [LIVE, COLD])
+def test_a_machine_in_a_network_of_ovn_goes_to_hosts_of_ovn(fleet, has_ovn, way):
+    in_ovn(fleet)
+    fleet.vms.observe([poll("node1", 0, has_ovn=True), poll("node2", has_ovn=has_ovn)])
+    assert fleet.vms.move(0, "node2", way).moving == "node2"
+
+
+def test_a_target_that_is_no_host_of_ovn_is_refused(fleet):
+    in_ovn(fleet)
+    fleet.vms.observe([poll("node1", 0, has_ovn=True), poll("node2", has_ovn=False)])
+    before = everything(fleet)
+    with pytest.raises(WrongState, match="host node2 is no host of OVN, in which network Public is") as caught:
+        fleet.vms.move(0, "node2")
+    assert "nebula_ovn: true" in caught.value.remedy
+    assert everything(fleet) == before
+
+
+def test_a_host_without_ovn_can_have_a_machine_of_other_networks_or_of_another_bridge(fleet):
+    fleet.vms.observe([poll("node1", 0), poll("node2", has_ovn=False)])
+    in_ovn(fleet, "br-own")
+    assert fleet.vms.move(0, "node2").moving == "node2"
+
+
 @pytest.mark.parametrize(
     ("node", "found"),
     [
@@ -422,7 +451,6 @@ def test_devices_that_wait_for_a_restart_come_along_while_it_is_off(fleet):
 @pytest.mark.parametrize(
     ("network", "found"),
     [
-        ({"vn_mad": "ovn"}, "it is in network Public of OVN"),
         ({"attributes": json.dumps({"ONE_NODE": "YES"})}, r"its network Public keeps to one node \(one_node\)"),
     ],
 )
