@@ -252,8 +252,9 @@ def _refuse_content(parts: DecisionParts, asked: _Asked, networks: Iterable[Netw
         if network_checks.one_node(network):
             raise Unsupported(
                 asked.text,
-                f"its network {network.name} keeps to one node (one_node)",
-                "Set one_node: false on the network first",
+                f"its network {network.name} keeps to one node (one_node), where its other machines are",
+                "Connect the network between the nodes (phydev; vn_mad: vxlan or ovn) and set one_node: false on it, "
+                "or make a new machine on the other node",
             )
 
 

@@ -40,6 +40,14 @@ def test_a_poll_tells_what_is_there(root: str) -> None:
     assert found.facts["accelerator"] == "memory"
 
 
+@pytest.mark.parametrize(("bridge", "there"), [("lo", True), ("no-such-bridge", False)])
+def test_it_is_told_whether_the_bridge_of_ovn_is_there(
+    root: str, monkeypatch: pytest.MonkeyPatch, bridge: str, there: bool
+) -> None:
+    monkeypatch.setattr(poll, "INTEGRATION_BRIDGE", bridge)
+    assert poll.poll(MemoryDriver(), root, "node1").has_ovn is there
+
+
 def test_the_room_is_told_that_the_disks_of_machines_have(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 

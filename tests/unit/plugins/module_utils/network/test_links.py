@@ -129,6 +129,11 @@ def test_the_networks_of_a_catalog_whose_bridge_is_here(programs: Programs) -> N
     assert links.networks_here("another") == ()
 
 
+def test_an_interface_is_there_or_not() -> None:
+    assert links.is_there("lo")
+    assert not links.is_there("no-such-interface")
+
+
 def test_without_an_answer_nobody_knows_which_bridges_are_here(programs: Programs) -> None:
     programs.answer("ip", "", "no", code=1)
     assert links.networks_here(CATALOG) is None

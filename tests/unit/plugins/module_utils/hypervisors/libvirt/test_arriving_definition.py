@@ -152,6 +152,22 @@ def test_its_own_definition_is_what_was_agreed_upon(case: str) -> None:
     check(of_case(case), of_case(case), ASKED)
 
 
+_PORT = "<virtualport type='openvswitch'><parameters interfaceid='{}'/></virtualport>"
+
+
+@pytest.mark.parametrize("other", ["11111111-0000-4000-8000-000000000001", ""])
+def test_a_nic_is_at_the_port_of_the_switch_that_is_its_own_here(other: str) -> None:
+    """Whatever its old host says of it: by another name it would have the network of another machine."""
+    place, port = "devices/interface", _PORT.format("22222222-0000-4000-8000-000000000002")
+    own = changed(own_of(Q35), setting(f"{place}/source", bridge="br-int"), adding(place, port))
+    live = changed(live_of(Q35), setting(f"{place}/source", bridge="br-other"))
+    live = changed(live, adding(place, _PORT.format(other))) if other else live
+    found = ET.fromstring(adapted(live, own, ASKED))
+    assert at(found, f"{place}/source").get("bridge") == "br-int"
+    (made,) = at(found, place).findall("virtualport")
+    assert as_written(ET.tostring(made, encoding="unicode")) == as_written(port)
+
+
 # -- what can't come --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("change", "found"),

@@ -37,3 +37,11 @@ def test_a_node_lacks_the_bridges_of_networks_that_are_to_have_one_of_their_own(
     polls.hear(Observed("silent", reached=False))
     assert polls.without_bridge(networks) == {"one": ["b"], "none": ["a", "b"]}
     assert polls.without_bridge(networks[2:]) == {}
+
+
+def test_nodes_that_are_none_of_ovn_are_known_if_they_say_so():
+    polls = Polls()
+    for name, has_ovn in (("with", True), ("without", False), ("unknown", None)):
+        polls.hear(Observed(name, has_ovn=has_ovn))
+    polls.hear(Observed("silent", reached=False))
+    assert polls.without_ovn == {"without"}
