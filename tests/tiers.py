@@ -178,7 +178,7 @@ SUITES = {
             *("test_ovn_cluster", "test_ovn_elsewhere", "test_ovn_life", "test_ovn_migration", "test_role_ovn"),
             *("test_second_runs_ovn", "test_tenants"),
         ),
-        minutes=15,
+        minutes=18,
     ),
     "fleet": Suite(
         subjects=(

@@ -132,6 +132,35 @@ def test_an_audit_names_what_differs() -> None:
         assert audit(database, CATALOG, more) == []
 
 
+@in_bare_world
+def test_a_port_is_on_both_hosts_while_its_machine_moves_and_on_neither_by_name_after_that() -> None:
+    with central() as (ovn, database):
+        for number in (1, 2):
+            ovn.sbctl("chassis-add", f"node{number}", "geneve", f"192.0.2.{number}")
+        chassis = {name: ovn.sbctl("--bare", "--columns=_uuid", "find", "Chassis", f"name={name}").strip()
+                   for name in ("node1", "node2")}  # fmt: skip
+
+        def requested() -> list[str]:
+            database.settle()
+            columns = "--columns=requested_chassis,requested_additional_chassis"
+            return ovn.sbctl("--bare", columns, "find", "Port_Binding", f"logical_port={uuid(ONE)}").split()
+
+        ours, others = desired.ports[0], desired.ports[1:]
+        moves = dataclasses.replace(desired, ports=(dataclasses.replace(ours, between=("node1", "node2")), *others))
+        apply(database, CATALOG, desired)
+        assert requested() == []
+        outcome = apply(database, CATALOG, moves)
+        # The version of ovn-northd is known once it has written it.
+        assert outcome.warnings == [] and names(outcome.changes) == {"port nic111"}
+        assert requested() == [chassis["node1"], chassis["node2"]]
+        assert not apply(database, CATALOG, moves).changed
+        assert audit(database, CATALOG, moves) == []
+        assert names(apply(database, CATALOG, desired).changes) == {"port nic111"}
+        assert requested() == []
+        assert not apply(database, CATALOG, desired).changed
+        assert ovn.complaints("northd") == []
+
+
 # --- where packets go -------------------------------------------------------------------------------------------------
 class Packets:
     """What OVN would do with packets; every port is on one node."""

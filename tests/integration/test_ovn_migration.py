@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,8 @@ from ansible_collections.nebula.provision.tests.integration.tenants_site import 
 )
 
 FLOATING = "203.0.113.110"
-# Seconds, and pings that are sent once in a second.
-MOST_SILENCE = 2
+# Seconds, and from ping to ping: a neighbour sends one each second.
+MOST_SILENCE, PING_EVERY = 2, 0.2
 # From the end of the migration until the others' packets arrive again.
 SECONDS = 20
 
@@ -118,9 +118,9 @@ def test_a_list_moves_it(*, image: str) -> None:
             # Neither node takes it from the other again.
             assert len(set(bindings.seen)) == len(bindings.seen), bindings.seen
             assert goes_on(one, two, there) and is_settled(port)
-            assert outside.longest_silence() <= MOST_SILENCE, outside.silences()
+            assert outside.lost_in_a_row() * PING_EVERY <= MOST_SILENCE, outside.text
             _code, answers = two.does("kill $(cat /run/ping); sed -n 's/.*seq=\\([0-9]*\\).*/\\1/p' /run/answers")
-            assert lost_in_a_row(answers) <= MOST_SILENCE, answers
+            assert lost_in_a_row(map(int, answers.split())) <= MOST_SILENCE, answers
             assert changed_tasks(site.done("site.yml", nebula_vms=listed(there.name), nebula_move="live")) == []
 
         site.done("site.yml", nebula_vms=listed("node2", move="cold"))
@@ -151,7 +151,7 @@ class Pings:
     """Pings an address from outside, all the time."""
 
     def __init__(self, address: str) -> None:
-        command = ["ping", "-D", "-i", "0.2", address]
+        command = ["ping", "-i", str(PING_EVERY), address]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.text = ""
 
@@ -162,19 +162,14 @@ class Pings:
         self.process.send_signal(signal.SIGINT)
         self.text = self.process.communicate(timeout=30)[0]
 
-    def silences(self) -> list[float]:
-        times = [float(each) for each in re.findall(r"^\[([\d.]+)\] \d+ bytes from", self.text, re.MULTILINE)]
-        assert len(times) > 20, self.text
-        return [after - before for before, after in zip(times, times[1:])]
-
-    def longest_silence(self) -> float:
-        return max(self.silences())
+    def lost_in_a_row(self) -> int:
+        return lost_in_a_row(map(int, re.findall(r"bytes from .*seq=(\d+)", self.text)))
 
 
-def lost_in_a_row(answers: str) -> int:
-    """Of pings that were sent once in a second."""
-    numbers = [int(each) for each in answers.split()]
-    assert len(numbers) > 5, answers
+def lost_in_a_row(answered: Iterable[int]) -> int:
+    """How many pings that follow one another had no answer at all. A busy machine answers some of them late."""
+    numbers = sorted({*answered})
+    assert len(numbers) > 5, numbers
     return max(after - before - 1 for before, after in zip(numbers, numbers[1:]))
 
 
