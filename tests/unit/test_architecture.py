@@ -40,6 +40,7 @@ LAYERS = [
         *(f"network/northbound/{name}" for name in ("ovsdb_tables", "desired_rows", "logical_switches", "port_groups")),
         *(f"network/northbound/{name}" for name in ("logical_routers", "render", "row_differences", "desired_checks")),
         *(f"network/northbound/{name}" for name in ("taken_by_others", "route_checks", "bridge_mappings")),
+        "network/northbound/moving_ports",
     ),
     ("text",),
     ("host", "install/watch_machines"),
