@@ -150,6 +150,7 @@ OBSERVED = Observed(
     mark="m",
     disk_room=64,
     moves=(MoveSeen(4, "f" * 32, LEFT),),
+    has_ovn=True,
 )
 
 
