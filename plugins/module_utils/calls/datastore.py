@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 
 UNKNOWN = {"id": None, "path": "", "free": None, "total": None}
 DATASTORES = ObjectList("datastore", "datastores", KEYS, UNKNOWN)
-ARGUMENTS = DATASTORES.arguments()
+ARGUMENTS = DATASTORES.arguments(nodes={"type": "list", "elements": "str", "default": []})
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     root = params["root"]
     if not check_mode:
         prepare_root(root)
-    return DATASTORES.run(params, check_mode, one_by_one(lambda engine, item: apply(engine, item, root, check_mode)))
+    nodes = params["nodes"]
+    return DATASTORES.run(
+        params, check_mode, one_by_one(lambda engine, item: apply(engine, item, root, check_mode, nodes))
+    )

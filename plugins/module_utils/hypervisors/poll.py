@@ -15,7 +15,7 @@ from ..errors import NebulaError
 from ..host import node_file
 from ..model.plan import Observed, ObservedVm
 from ..network import links, openvswitch_state
-from ..storage import datastore_layout, node_image_files
+from ..storage import datastore_layout, node_image_files, shared_datastore
 from ..storage.datastore_layout import vm_directory
 from .base import Driver, Mark
 from .machine_record import CHECKPOINT, Record, foreign_directories, read_record
@@ -59,6 +59,7 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
         mark=known.mark,
         disk_room=datastore_layout.room(os.path.dirname(vm_directory(root, 0)))[0],
         moves=node_moves.seen(root, catalog),
+        datastore=shared_datastore.seen(root),
     )
 
 

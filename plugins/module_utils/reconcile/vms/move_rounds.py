@@ -24,6 +24,7 @@ from ...model.device_matching import DISK
 from ...model.move import COLD, LIVE, MeetingPlace
 from ...model.object_ids import id_of
 from ...model.object_names import known_are
+from ...model.shared_datastores import datastore_of, is_common
 from ...model.states import FAILURES
 from .restarts import Batch
 from .vm_item import ALL, MIGRATED, NEVER
@@ -75,6 +76,7 @@ class WantedMove:
     target: where it is expected to go, "" if that is not known yet.
     way: the way that is expected.
     size: the MiB that are copied at most.
+    shared: the shared datastore in which its disks stay, "" if they are copied or that is not known yet.
     hard, shutdown_timeout: how it is powered off where that is part of the way."""
 
     id: int
@@ -87,6 +89,7 @@ class WantedMove:
     target: str = ""
     way: str = ""
     size: int = 0
+    shared: str = ""
     hard: bool = False
     shutdown_timeout: int = defaults.SHUTDOWN_SECONDS
 
@@ -269,7 +272,8 @@ class Moves:
             if not any(each.host == move.to for each in wanted):
                 raise
             return unknown
-        return replace(move, target=after.moving, way=way, size=_copied(engine, record, way))
+        shared = _shared(engine, record.host, after.moving)
+        return replace(move, target=after.moving, way=way, size=_copied(engine, record, way, shared), shared=shared)
 
     def rounds(self, moves: Sequence[WantedMove]) -> int:
         """Return how many rounds it takes to move all of them."""
@@ -397,9 +401,17 @@ def _ways(word: str, state: str) -> tuple[str, ...]:
     return (LIVE, COLD) if word == EITHER else (LIVE,)
 
 
-def _copied(engine: Engine, record: VmRecord, way: str) -> int:
-    """Return the MiB that are copied at most: of the machine's own disks, and of its memory if it runs on."""
-    disks = engine.vms.devices(id_of(record)).get(DISK, ())
+def _shared(engine: Engine, host: str, target: str) -> str:
+    """Return the name of the shared datastore that both hosts have, "" if they have none."""
+    datastores = engine.datastores.shared()
+    found = datastore_of(datastores, host) if is_common(datastores, host, target) else None
+    return found.name if found is not None else ""
+
+
+def _copied(engine: Engine, record: VmRecord, way: str, shared: str = "") -> int:
+    """Return the MiB that are copied at most: of the machine's own disks, unless they lie in a shared datastore, and of
+    its memory if it runs on."""
+    disks = engine.vms.devices(id_of(record)).get(DISK, ()) if not shared else ()
     return sum(disk.size for disk in disks if disk.own) + (record.memory if way == LIVE else 0)
 
 

@@ -56,7 +56,7 @@ def test_a_host_has_one_of_the_system_and_no_other_is_made(datastores):
         datastores.allocate(Datastore(None, "fast", DatastoreType.SYSTEM))
     assert caught.value.asked == "datastore fast: type SYSTEM"
     assert "datastore 0" in caught.value.found
-    assert caught.value.remedy == "Choose IMAGE or FILE"
+    assert caught.value.remedy == "Choose IMAGE or FILE, or set shared: true"
     assert len(datastores.pool()) == 3
 
 
