@@ -76,8 +76,8 @@ class WantedMove:
     target: where it is expected to go, "" if that is not known yet.
     way: the way that is expected.
     size: the MiB that are copied at most.
-    shared: the shared datastore in which its disks stay, "" if they are copied or that is not known yet.
-    hard, shutdown_timeout: how it is powered off where that is part of the way."""
+    hard, shutdown_timeout: how it is powered off where that is part of the way.
+    datastore: the shared one in which its disks stay, "" if they are copied or that is not known yet."""
 
     id: int
     name: str
@@ -89,9 +89,9 @@ class WantedMove:
     target: str = ""
     way: str = ""
     size: int = 0
-    shared: str = ""
     hard: bool = False
     shutdown_timeout: int = defaults.SHUTDOWN_SECONDS
+    datastore: str = ""
 
     @property
     def orders(self) -> VmOrders:
@@ -272,8 +272,9 @@ class Moves:
             if not any(each.host == move.to for each in wanted):
                 raise
             return unknown
-        shared = _shared(engine, record.host, after.moving)
-        return replace(move, target=after.moving, way=way, size=_copied(engine, record, way, shared), shared=shared)
+        datastore = _datastore_of_both(engine, record.host, after.moving)
+        size = _copied(engine, record, way, datastore)
+        return replace(move, target=after.moving, way=way, size=size, datastore=datastore)
 
     def rounds(self, moves: Sequence[WantedMove]) -> int:
         """Return how many rounds it takes to move all of them."""
@@ -401,17 +402,17 @@ def _ways(word: str, state: str) -> tuple[str, ...]:
     return (LIVE, COLD) if word == EITHER else (LIVE,)
 
 
-def _shared(engine: Engine, host: str, target: str) -> str:
+def _datastore_of_both(engine: Engine, host: str, target: str) -> str:
     """Return the name of the shared datastore that both hosts have, "" if they have none."""
     datastores = engine.datastores.shared()
     found = datastore_of(datastores, host) if is_common(datastores, host, target) else None
     return found.name if found is not None else ""
 
 
-def _copied(engine: Engine, record: VmRecord, way: str, shared: str = "") -> int:
-    """Return the MiB that are copied at most: of the machine's own disks, unless they lie in a shared datastore, and of
-    its memory if it runs on."""
-    disks = engine.vms.devices(id_of(record)).get(DISK, ()) if not shared else ()
+def _copied(engine: Engine, record: VmRecord, way: str, datastore: str = "") -> int:
+    """Return the MiB that are copied at most: of the machine's own disks, if they do not stay in a shared datastore,
+    and of its memory if it runs on."""
+    disks = engine.vms.devices(id_of(record)).get(DISK, ()) if not datastore else ()
     return sum(disk.size for disk in disks if disk.own) + (record.memory if way == LIVE else 0)
 
 
