@@ -15,10 +15,10 @@ from ..storage.datastore_layout import prepare_root
 from ..sync import Result
 
 if TYPE_CHECKING:
-    from ..engines.shipped import datastores
+    from ..engines.shipped import datastores, hosts
 
     # Of the engine it uses these.
-    SHIPPED = (datastores,)
+    SHIPPED = (datastores, hosts)
 
 UNKNOWN = {"id": None, "path": "", "free": None, "total": None}
 DATASTORES = ObjectList("datastore", "datastores", KEYS, UNKNOWN)

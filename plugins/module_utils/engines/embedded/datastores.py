@@ -168,11 +168,12 @@ class Datastores(DatastoresPort):
         """Take as given, or as gone, what an earlier task of a check run would have made or removed."""
         if item.get("state") == "absent":
             self.store.db.execute("DELETE FROM datastores WHERE name = ? AND id >= ?", (item["name"], FIRST))
+        elif item.get("shared"):
+            # No image lies there, and no host has shown yet what only a real run writes.
+            return
         elif self.store.row("SELECT id FROM datastores WHERE name = ?", item["name"]) is None:
             kind = DatastoreType[item.get("type") or "IMAGE"]
-            shared, hosts = bool(item.get("shared")), tuple(item.get("hosts") or ())
-            check = bool(item.get("capacity_check", True))
-            self.allocate(Datastore(None, item["name"], kind, check, shared=shared, hosts=hosts))
+            self.allocate(Datastore(None, item["name"], kind, capacity_check=bool(item.get("capacity_check", True))))
 
     def _get(self, number: int | None) -> Datastore:
         found = _datastore_of(self.store.rows(f"{_SELECT} WHERE datastores.id = ?", number)[0])

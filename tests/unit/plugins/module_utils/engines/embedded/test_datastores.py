@@ -139,6 +139,7 @@ def test_one_with_images_stays_and_names_them(datastores, store, count, told):
 
 def test_one_that_an_earlier_task_would_have_made_is_taken_as_given(datastores):
     datastores.declare({"name": "fast"})
+    datastores.declare({"name": "nfs", "type": "system", "shared": True, "hosts": ["node1"]})
     datastores.declare({"name": "kernels", "type": "FILE", "capacity_check": False})
     found = [(each.name, each.type, each.capacity_check) for each in datastores.pool()[3:]]
     assert found == [("fast", DatastoreType.IMAGE, True), ("kernels", DatastoreType.FILE, False)]
