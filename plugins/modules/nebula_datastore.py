@@ -23,7 +23,8 @@ options:
     description:
       - V(IMAGE) for disks, V(FILE) for images of the types C(KERNEL), C(RAMDISK) and C(CONTEXT). A new one is V(IMAGE)
         if nothing is said.
-      - V(SYSTEM) is the type of datastore 0, and of no other.
+      - V(SYSTEM) for disks of machines. It is the type of datastore 0, which each host has for itself, and of those
+        that are O(shared).
     type: str
     choices: [IMAGE, FILE, SYSTEM]
   capacity_check:
@@ -32,6 +33,22 @@ options:
         It is so if nothing is said.
       - What is stored has to fit in any case.
     type: bool
+  shared:
+    description:
+      - Whether it is a system datastore that several hosts see, such as a directory of an NFS server. You mount it on
+        each of them, where the host has its system datastore (C(datastores/0) below its root).
+      - It is known by a mark, a file in it. No new machine is placed on a host of it that does not show the mark, and
+        that host carries out no plan.
+      - Machines move between its hosts without a copy of their disks.
+    type: bool
+    version_added: 0.2.0
+  hosts:
+    description:
+      - Names of the hosts that have this O(shared) datastore. A host is in one at most, and those that are in none have
+        datastore 0. A host on which machines are stays in it.
+    type: list
+    elements: str
+    version_added: 0.2.0
   description:
     description: A description.
     type: str
@@ -48,6 +65,12 @@ options:
     description: Many datastores, a list of dicts with the keys above.
     type: list
     elements: raw
+  nodes:
+    description: Names of further hosts that O(hosts) may name, beside those of the catalog.
+    type: list
+    elements: str
+    default: []
+    version_added: 0.2.0
 extends_documentation_fragment:
   - nebula.provision.engine
   - nebula.provision.attributes
@@ -64,6 +87,13 @@ EXAMPLES = r"""
 - name: Where it is to be mounted
   ansible.builtin.debug:
     msg: "{{ made.datastore.path }}, {{ made.datastore.free }} MB free"
+
+- name: A directory of an NFS server, which two hosts have mounted as their system datastore
+  nebula.provision.nebula_datastore:
+    name: nfs
+    type: SYSTEM
+    shared: true
+    hosts: [node1, node2]
 
 - name: Disks that are promised more than once
   nebula.provision.nebula_datastore:
@@ -87,11 +117,20 @@ datastores:
     type: {description: Type., type: str, sample: IMAGE}
     capacity_check: {description: Whether empty disks have to fit., type: bool}
     description: {description: Description., type: str}
+    shared:
+      description: Whether it is a system datastore that several hosts see.
+      type: bool
+      version_added: 0.2.0
+    hosts:
+      description: Of a system datastore, the names of the hosts that have it.
+      type: list
+      elements: str
+      version_added: 0.2.0
     images: {description: Number of images that lie there., type: int}
     attributes: {description: Attributes of your own., type: dict}
-    path: {description: Its directory., type: str}
-    free: {description: MB that may still be written there., type: int}
-    total: {description: MB of its file system., type: int}
+    path: {description: "Its directory, on the front-end or on hosts.", type: str}
+    free: {description: MB that may still be written there. Null for one that hosts share., type: int}
+    total: {description: MB of its file system. Null for one that hosts share., type: int}
 catalog:
   description: UUID of the catalog.
   returned: always

@@ -85,6 +85,19 @@ options:
       - It is not reported as a change.
     type: str
     version_added: 0.2.0
+  datastores:
+    description:
+      - The list of datastores, as M(nebula.provision.nebula_datastore) takes it. If it gives this host a system
+        datastore that several hosts share, and that is mounted here and has no mark yet, the mark is written. By it
+        each of these hosts is known to see the same directory.
+    type: list
+    elements: raw
+    default: []
+    version_added: 0.2.0
+  host:
+    description: The name of this host in O(datastores).
+    type: str
+    version_added: 0.2.0
 extends_documentation_fragment:
   - nebula.provision.engine.root
   - nebula.provision.attributes

@@ -650,6 +650,7 @@ moves:
     size: {description: How many MiB of its disks and memory are copied at most., type: int}
     hard: {description: "Whether it is powered off at once, where it is for its move.", type: bool}
     shutdown_timeout: {description: How many seconds its guest has for that otherwise., type: int}
+    datastore: {description: "The shared datastore in which its disks stay, empty if they are copied.", type: str}
 move_rounds:
   description: How often O(moves) is to be given until all of RV(moves) have moved.
   returned: always

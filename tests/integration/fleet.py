@@ -92,6 +92,13 @@ driver = KvmDriver()
 print(json.dumps(to_plain(poll(driver, asked["root"], asked["host"], asked["catalog"]))))
 driver.close()
 """
+_MARK = """
+import json, sys
+from ansible_collections.nebula.provision.plugins.module_utils.storage import shared_datastore
+asked = json.load(sys.stdin)
+root = asked["root"]
+print(json.dumps(shared_datastore.is_mounted(root) and shared_datastore.begin(root, asked["catalog"])))
+"""
 
 
 # mount(8) looks for what it mounts in the namespace of the target: open_tree(2) takes it from here.
@@ -210,6 +217,7 @@ class Fleet:
         way: str = LIVE,
         wanted: str = "RUNNING",
         limit: int = LIMIT,
+        shared: bool = False,
         **orders: Any,
     ) -> dict[str, Plan]:
         """The two plans of a move; the token of a machine is told by its id and the plan."""
@@ -229,6 +237,7 @@ class Fleet:
                         certificate=self.pairs[peer][0],
                         limit=limit,
                         meeting=MEETING,
+                        shared=shared,
                     ),
                     **orders,
                 )
@@ -271,6 +280,10 @@ class Fleet:
         found = Acting(self.hosts[host], _POLL, asked).result()
         assert found is not None
         return found
+
+    def mark(self, host: str) -> bool:
+        """Have a host mark its system datastore, as where it is made ready. Return whether it did."""
+        return bool(Acting(self.hosts[host], _MARK, {"root": ROOT, "catalog": self.catalog}).result())
 
     def states(self, host: str) -> dict[int, str]:
         return {each["vm_id"]: each["state"] for each in self.poll(host)["vms"]}

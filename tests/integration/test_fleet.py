@@ -7,12 +7,22 @@ nodes see. test_moves.py is what this begins with."""
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from in_world import in_nodes
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.move import COLD, HAS_ARRIVED, HAS_LEFT, LIVE
+from ansible_collections.nebula.provision.plugins.module_utils.model.move import (
+    COLD,
+    HAS_ARRIVED,
+    HAS_LEFT,
+    HAS_STAYED,
+    LIVE,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan, PlannedDatastore
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.tests.integration.fleet import ROOT, a_fleet, outcomes_of, share
 from ansible_collections.nebula.provision.tests.integration.kvm_node import BOOTED, wait_for
 
@@ -81,3 +91,40 @@ def test_a_machine_moves_on_a_shared_datastore(way: str) -> None:
         assert (place / "1" / "console.log").read_bytes().count(BOOTED) == (1 if way == LIVE else 2)
         assert not list((place / "1").glob(".*"))
         assert not fleet.bring("node2", vm)[0].changed
+
+
+@pytest.mark.timeout(300)
+@in_nodes(2)
+def test_a_shared_datastore_is_known_by_its_mark() -> None:
+    """The host that has it mounted marks it, and the other one sees that; one that has not refuses its plan."""
+    with a_fleet() as fleet:
+        place = Path(os.environ["NEBULA_WORLD"], "shared-marked")
+        place.mkdir(mode=0o711)
+        place.chmod(0o711)
+        share(place, [fleet.hosts["node1"]], f"{ROOT}/datastores/0")
+        fleet.hosts["node2"].run("mkdir", "-p", "-m", "711", f"{ROOT}/datastores/0")
+        assert [fleet.mark(name) for name in ("node2", "node1", "node1")] == [False, True, False]
+        seen = fleet.poll("node1")["datastore"]
+        assert seen.startswith(f"{fleet.catalog}.")
+        assert fleet.poll("node2")["datastore"] == ""
+
+        def plans(vm: Vm, **orders: Any) -> dict[str, Plan]:
+            found = fleet.moves("node1", "node2", vm, **orders)
+            return {name: replace(each, datastore=PlannedDatastore("nfs", seen)) for name, each in found.items()}
+
+        vm = fleet.vm(1)
+        assert fleet.bring("node1", vm)[0].error is None
+        refused = fleet.act(plans(vm))
+        answer = refused["node2"].result()
+        assert answer is not None and answer["error"]["asked"] == "host node2: shared datastore nfs"
+        stayed = outcomes_of(refused["node1"].result())[0]
+        assert (stayed.moved, stayed.state) == (HAS_STAYED, "RUNNING")
+        assert fleet.hosts["node2"].run("ls", "-A", f"{ROOT}/datastores/0").stdout == ""
+
+        share(place, [fleet.hosts["node2"]], f"{ROOT}/datastores/0")
+        assert fleet.poll("node2")["datastore"] == seen
+        acting = fleet.act(plans(vm, shared=True))
+        left, came = (outcomes_of(acting[name].result())[0] for name in ("node1", "node2"))
+        assert (left.error, left.moved) == (None, HAS_LEFT)
+        assert (came.error, came.moved, came.state) == (None, HAS_ARRIVED, "RUNNING")
+        assert (fleet.states("node1"), fleet.states("node2")) == ({}, {1: "RUNNING"})

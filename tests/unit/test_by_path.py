@@ -152,6 +152,7 @@ BY_MODULE = {
         "module_utils/hypervisors/xen/xl.py",
         "module_utils/network/openvswitch_bridges.py",
         "module_utils/storage/datastore_mark.py",
+        "module_utils/storage/shared_datastore.py",
     ),
     OF_OVN: (
         "module_utils/network/ovn/bridges_at_boot.py",

@@ -15,18 +15,21 @@ from ..storage.datastore_layout import prepare_root
 from ..sync import Result
 
 if TYPE_CHECKING:
-    from ..engines.shipped import datastores
+    from ..engines.shipped import datastores, hosts
 
     # Of the engine it uses these.
-    SHIPPED = (datastores,)
+    SHIPPED = (datastores, hosts)
 
 UNKNOWN = {"id": None, "path": "", "free": None, "total": None}
 DATASTORES = ObjectList("datastore", "datastores", KEYS, UNKNOWN)
-ARGUMENTS = DATASTORES.arguments()
+ARGUMENTS = DATASTORES.arguments(nodes={"type": "list", "elements": "str", "default": []})
 
 
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     root = params["root"]
     if not check_mode:
         prepare_root(root)
-    return DATASTORES.run(params, check_mode, one_by_one(lambda engine, item: apply(engine, item, root, check_mode)))
+    nodes = params["nodes"]
+    return DATASTORES.run(
+        params, check_mode, one_by_one(lambda engine, item: apply(engine, item, root, check_mode, nodes))
+    )

@@ -33,6 +33,8 @@ ARGUMENTS: dict[str, Any] = {
         "transfer": {"type": "str", "choices": [*transfer_user.CHOICES], "default": "shared"},
         "transfer_key": {"type": "str", "no_log": False},
         "mark": {"type": "str"},
+        "datastores": {"type": "list", "elements": "raw", "default": []},
+        "host": {"type": "str"},
         **ENGINE,
     }
 }

@@ -182,7 +182,11 @@ class DatastoresPort(abc.ABC):
 
     @abc.abstractmethod
     def delete(self, ref: Ref) -> Datastore:
-        """Remove a datastore. Those of every catalog stay, and those in which images lie."""
+        """Remove a datastore. Those of every catalog stay, and those in which images lie, or disks of machines."""
+
+    @abc.abstractmethod
+    def shared(self) -> list[Datastore]:
+        """Return the system datastores that several hosts see."""
 
 
 class NetworksPort(abc.ABC):

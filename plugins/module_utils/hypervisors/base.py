@@ -248,6 +248,8 @@ class Driver(abc.ABC):
     switches: frozenset[str] = frozenset()
     # Its machines have directories where others have disks and drives: their root, and their context.
     has_directories: bool = False
+    # All that its machines have is in files, which may lie where other hosts have theirs.
+    shares_datastores: bool = True
     # Disks of a machine that runs are made larger at once, by adjust().
     grows_running_disks: bool = False
     # name_run() and run_name() work; elsewhere nothing tells whether somebody else has started a machine anew.

@@ -20,7 +20,7 @@ from ..model.audit import Bridge, Domain, Inventory, SwitchBridge, UplinkDevice,
 from ..model.plan import Observed
 from ..network import links, nat, nic_filter, openvswitch_state, router_advertisements, uplinks
 from ..storage import qcow2_header
-from ..storage.datastore_layout import SYSTEM, UNPACKED, image_directory
+from ..storage.datastore_layout import SHARED_MARK, SYSTEM, UNPACKED, image_directory
 from .base import Driver
 from .machine_record import is_left_behind, read_record
 from .poll import poll
@@ -139,7 +139,7 @@ def _directories(place: str) -> tuple[VmDirectory, ...]:
     if not os.path.isdir(place):
         return ()
     found = []
-    for name in sorted(set(os.listdir(place)) - {UNPACKED}, key=lambda name: (len(name), name)):
+    for name in sorted(set(os.listdir(place)) - {UNPACKED, SHARED_MARK}, key=lambda name: (len(name), name)):
         path = os.path.join(place, name)
         # Another run may be removing it.
         try:

@@ -16,7 +16,7 @@ from ..host import node_file
 from ..model.network_drivers import INTEGRATION_BRIDGE
 from ..model.plan import Observed, ObservedVm
 from ..network import links, openvswitch_state
-from ..storage import datastore_layout, node_image_files
+from ..storage import datastore_layout, node_image_files, shared_datastore
 from ..storage.datastore_layout import vm_directory
 from .base import Driver, Mark
 from .machine_record import CHECKPOINT, Record, foreign_directories, read_record
@@ -61,6 +61,7 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
         disk_room=datastore_layout.room(os.path.dirname(vm_directory(root, 0)))[0],
         moves=node_moves.seen(root, catalog),
         has_ovn=links.is_there(INTEGRATION_BRIDGE),
+        datastore=shared_datastore.seen(root),
     )
 
 

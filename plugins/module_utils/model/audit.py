@@ -12,6 +12,7 @@ from typing import Optional
 
 from ..dataclass import dataclass
 from .audit_finding import Finding
+from .datastore import Datastore
 from .image import Image
 from .lease import HeldLease
 from .network import Network
@@ -212,6 +213,7 @@ class Ledger:
     ended: ids of machines that are DONE.
     held: addresses that nobody has, and nobody gets.
     guards: by host, what is filtered of machines' NICs.
+    datastores: those that several hosts share.
     findings: what is wrong with the catalog in itself; if it is damaged, the rest is empty and means nothing."""
 
     catalog: str = ""
@@ -225,6 +227,7 @@ class Ledger:
     networks: tuple[Network, ...] = ()
     held: tuple[HeldLease, ...] = ()
     guards: Mapping[str, Sequence[Guard]] = field(default_factory=dict)
+    datastores: tuple[Datastore, ...] = ()
     findings: tuple[Finding, ...] = ()
 
     # An audit asks for them once for each host, and for each thing that it finds there.

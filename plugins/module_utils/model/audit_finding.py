@@ -27,6 +27,7 @@ KINDS = {
     "host-silent": "a host gave no answer",
     "host-unknown": "a host is not in the catalog, or not in the inventory",
     "host-catalog": "a host follows another catalog, or a newer copy of this one",
+    "datastore-mark": "a host does not show its shared datastore, or shows one that is not its own",
     "host-unseen": "something of a host could not be looked at",
     "domain-missing": "a machine has no domain",
     "domain-left": "a domain of this catalog belongs to no machine that is to be on this host",

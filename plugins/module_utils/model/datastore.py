@@ -37,7 +37,10 @@ class Datastore:
     id: None only in check mode, for a datastore that would be created.
     capacity_check: whether an empty disk has to fit as large as a machine sees it, though it takes no room yet.
     images: how many lie there.
-    attributes: the user's own."""
+    attributes: the user's own.
+    shared: of type SYSTEM: one directory that all of its hosts see. Else each host has one of its own.
+    hosts: of type SYSTEM: the names of those that have it.
+    mark: of a shared one: what its directory is known by, as hosts have shown it; "" until one of them has."""
 
     id: Optional[int]
     name: str
@@ -46,6 +49,9 @@ class Datastore:
     description: str = ""
     images: int = 0
     attributes: Mapping[str, str] = field(default_factory=dict)
+    shared: bool = False
+    hosts: tuple[str, ...] = ()
+    mark: str = ""
 
 
 def type_for(kind: ImageType) -> DatastoreType:

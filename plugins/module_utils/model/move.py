@@ -82,7 +82,8 @@ class PlannedMove:
     address, port: where the target is met. address: "" at the target, which listens on all of its own.
     certificate: the other host's, as PEM: nobody else is spoken with.
     limit: seconds after which a move is given up that has not ended.
-    meeting: seconds in which the other host has to be there."""
+    meeting: seconds in which the other host has to be there.
+    shared: by the catalog both hosts have the same shared datastore."""
 
     token: str
     role: str
@@ -94,6 +95,7 @@ class PlannedMove:
     certificate: str = ""
     limit: int = defaults.MOVE_SECONDS
     meeting: int = defaults.MEETING_SECONDS
+    shared: bool = False
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,15 @@ class GivenUp:
 
 
 @dataclass(frozen=True)
+class PlannedDatastore:
+    """Names the shared datastore that a host has.
+    mark: what its directory has to show, "" if no host has shown it yet."""
+
+    name: str
+    mark: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """Holds all that one node needs: every unfinished machine of it, whatever the lists of this run say.
     catalog: UUID of the catalog.
@@ -173,7 +182,8 @@ class Plan:
     proof: the node shows by it that it was given this plan.
     leftovers: of moves that are decided.
     moving: tokens of open moves in which this host takes part.
-    certificate, key: by which this host is known to those with which it moves machines, as PEM."""
+    certificate, key: by which this host is known to those with which it moves machines, as PEM.
+    datastore: the shared datastore that this host has; None if its machines lie on a datastore of its own."""
 
     catalog: str
     number: int
@@ -202,6 +212,7 @@ class Plan:
     moving: tuple[str, ...] = ()
     certificate: str = ""
     key: str = field(default="", repr=False)
+    datastore: Optional[PlannedDatastore] = None
 
 
 @dataclass(frozen=True)
@@ -292,7 +303,8 @@ class Observed:
     mark: the catalog knows the node by it, under whatever name.
     disk_room: MiB that may still be written where the disks of its machines lie, None if that is not known.
     moves: what it has of moves, decided or not.
-    has_ovn: whether OVN's bridge is here, on which the NICs of its networks are; None if that is not known."""
+    has_ovn: whether OVN's bridge is here, on which the NICs of its networks are; None if that is not known.
+    datastore: the mark in its system datastore, "" for none."""
 
     host: str
     hypervisor: str = "kvm"
@@ -321,3 +333,4 @@ class Observed:
     disk_room: Optional[int] = None
     moves: tuple[MoveSeen, ...] = ()
     has_ovn: Optional[bool] = None
+    datastore: str = ""

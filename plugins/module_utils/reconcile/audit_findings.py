@@ -12,7 +12,7 @@ from typing import Any
 
 from ..dataclass import replace
 from ..errors import NebulaError
-from ..model import vlan_trunks
+from ..model import shared_datastores, vlan_trunks
 from ..model.answers import admin_commands
 from ..model.audit import Bridge, Domain, Inventory, Ledger, LedgerVm, SwitchBridge, VmDirectory, VmFile
 from ..model.audit_finding import DIFFERENCE, UNFINISHED, Finding
@@ -60,6 +60,7 @@ def compare(ledger: Ledger, observed: Sequence[Observed], unproved: Collection[s
     if ledger.damaged:
         return found
     found += _hosts(ledger, observed)
+    found += _datastores(ledger, observed)
     for node in observed:
         if not node.reached:
             why = node.facts.get("problem")
@@ -125,6 +126,17 @@ def _hosts(ledger: Ledger, observed: Sequence[Observed]) -> Iterator[Finding]:
             yield Finding("host-unknown", name, "this host", f"it was not asked{holds}", remedy)
     for name in sorted(asked - set(ledger.hosts)) if ledger.begun else ():
         yield Finding("host-unknown", name, "this host", "the catalog does not have it", SITE)
+
+
+def _datastores(ledger: Ledger, observed: Sequence[Observed]) -> Iterator[Finding]:
+    shown = {node.host: node.datastore for node in observed if node.reached}
+    remedy = shared_datastores.REMEDY.capitalize()
+    for host, found in shared_datastores.faults(ledger.datastores, ledger.catalog, shown).items():
+        yield Finding("datastore-mark", host, "this host", f"it {found}", remedy)
+    for host, name in shared_datastores.strangers(ledger.datastores, shown).items():
+        found = f"it is shared datastore {name}, and this host is none of its hosts"
+        remedy = f"Add it to the hosts of {name} (nebula_datastores), or unmount that datastore here"
+        yield Finding("datastore-mark", host, "its system datastore", found, remedy)
 
 
 def _node(ledger: Ledger, node: Observed, seen: Inventory, unproved: bool) -> Iterator[Finding]:
@@ -337,6 +349,8 @@ def _directories(ledger: Ledger, host: str, seen: Inventory, here: Mapping[int, 
     expected = {str(vm.vm.vm_id): vm for vm in ledger.vms_on(host)}
     for name, directory in by_name.items():
         vm = expected.get(name)
+        if vm is None and _is_of_sharer(ledger, host, directory):
+            continue
         if vm is None:
             yield from _stray(ledger, host, directory)
         elif vm.settled:
@@ -345,6 +359,14 @@ def _directories(ledger: Ledger, host: str, seen: Inventory, here: Mapping[int, 
         if name not in by_name and vm.settled and vm.state not in _FAILED:
             found = "its directory is not there, and none of its disks"
             yield Finding("directory-missing", host, _vm_text(vm), found, REMAKE)
+
+
+def _is_of_sharer(ledger: Ledger, host: str, directory: VmDirectory) -> bool:
+    """Return whether a directory is of a machine that another host has, with which this one shares the datastore."""
+    vm = ledger.vm(directory.vm_id) if directory.catalog == ledger.catalog else None
+    if vm is None or directory.name != str(directory.vm_id) or directory.uuid != vm.vm.uuid:
+        return False
+    return shared_datastores.is_common(ledger.datastores, host, vm.host)
 
 
 def _stray(ledger: Ledger, host: str, directory: VmDirectory) -> Iterator[Finding]:

@@ -156,6 +156,11 @@ class Hosts(HostsPort):
             if renamed:
                 text = json.dumps({**known, **renamed})
                 self.store.db.execute("UPDATE vms SET move = ? WHERE id = ?", (text, row["id"]))
+        for row in self.store.rows("SELECT id, hosts FROM datastores WHERE shared = 1"):
+            names = [name if each == host.name else each for each in json.loads(row["hosts"])]
+            # The list may have both names by now.
+            text = json.dumps(list(dict.fromkeys(names)))
+            self.store.db.execute("UPDATE datastores SET hosts = ? WHERE id = ?", (text, row["id"]))
         self.store.db.execute("UPDATE hosts SET name = ? WHERE id = ?", (name, host.id))
         self.marks.rename(host.name, name)
         self._changed()

@@ -23,6 +23,7 @@ from ...model.dataclass_json import from_plain
 from ...model.machine_orders import DONE
 from ...model.states import FAILURES, ImageState, LcmState, vm_state_name
 from ...model.vm import Vm
+from .datastores import Datastores
 from .hosts import Hosts
 from .images.image_verbs import Images
 from .images.refusals import IN_USE
@@ -136,6 +137,7 @@ class Audit:
             networks=tuple(self.networks.pool()),
             held=tuple(self.networks.held()),
             guards=self.networks.guards(),
+            datastores=tuple(Datastores(self.store).shared()),
             findings=tuple(findings),
         )
 

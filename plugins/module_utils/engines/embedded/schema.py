@@ -204,6 +204,12 @@ MIGRATIONS = (
     ALTER TABLE vms ADD COLUMN away TEXT NOT NULL DEFAULT '';
     CREATE INDEX vms_moving ON vms(move_host) WHERE move_host IS NOT NULL;
     """,
+    # System datastores that several hosts see, and what their directories are known by (model/shared_datastores.py).
+    """
+    ALTER TABLE datastores ADD COLUMN shared INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE datastores ADD COLUMN hosts TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE datastores ADD COLUMN mark TEXT NOT NULL DEFAULT '';
+    """,
 )
 VERSION = len(MIGRATIONS)
 

@@ -71,6 +71,13 @@ def take_in(job: Job, move: PlannedMove, meeting: Meeting) -> str:
         channel = meeting.wait(move.meeting, asked)
         offer = channel.receive(departure.ANSWER_SECONDS)
         shared = os.path.lexists(departure.proof_of_sharing(job, move))
+        if move.shared and not shared:
+            raise Conflict(
+                asked,
+                f"host {job.common.plan.host} does not see its files in {job.directory}, and by the catalog both hosts "
+                "have the same shared datastore",
+                "Mount the same directory on both, and run playbook nebula.provision.audit, which compares their marks",
+            )
         _refuse_present(job, shared, asked)
         with node_file.fence(job.common.root, job.common.plan.catalog, job.common.plan.number) as current:
             if not current:

@@ -68,6 +68,7 @@ class LxcDriver(LibvirtDomains, Driver):
     capabilities = frozenset(("shutdown", "reboot", "suspend", "resume", "adjust"))
     switches = frozenset((OVN, OVSWITCH))
     has_directories = True
+    shares_datastores = False
     suspends_in_memory = True
     remedies = REMEDIES
     keep = ""

@@ -77,6 +77,7 @@ class OpenvzDriver(Driver):
     name = openvz_declaration.NAME
     capabilities = frozenset(("shutdown", "reboot", "reset", "suspend", "resume", "migrate", "copy_disk", "ask_agent"))
     programs = (vzctl.PROGRAM,)
+    shares_datastores = False
 
     def __init__(self) -> None:
         vzctl.require()

@@ -121,8 +121,9 @@ def _with_commands_of_ours(node: Observed) -> Observed:
 
 
 def _check_texts(node: Observed, what: str) -> None:
-    if not all(_WORD.fullmatch(each) for each in (node.hypervisor, node.catalog, node.mark, node.plan_proof)):
-        raise answer_bounds.refusal(what, "hypervisor, catalog, mark or plan_proof is not the name of one")
+    words = (node.hypervisor, node.catalog, node.mark, node.plan_proof, node.datastore)
+    if not all(map(_WORD.fullmatch, words)):
+        raise answer_bounds.refusal(what, "hypervisor, catalog, mark, plan_proof or datastore is not the name of one")
     if not all(_DIGEST.fullmatch(each) for each in node.contents):
         raise answer_bounds.refusal(what, "contents has something that is no SHA-256")
     if not all(is_name(each[len(OWN_PREFIX) :] if each.startswith(OWN_PREFIX) else each) for each in node.images):

@@ -11,6 +11,8 @@ KEYS: dict[str, Key] = {
     "name": Key(required=True),
     "type": Key(choices=("IMAGE", "FILE", "SYSTEM"), case="upper", changes="never"),
     "capacity_check": Key(type="bool", changes="always"),
+    "shared": Key(type="bool", changes="never"),
+    "hosts": Key(type="list", elements="str", changes="always"),
     "description": Key(changes="always"),
     "attributes": Key(type="dict", changes="always"),
     "state": Key(choices=("present", "absent"), default="present", empty=True),

@@ -19,6 +19,7 @@ from ...hypervisors.carry_out.nic_filters import NicFilters
 from ...hypervisors.poll import poll
 from ...model.dataclass_json import to_plain
 from ...model.plan import Plan, VmOutcome
+from ...storage import shared_datastore
 from ...sync import Result
 from ..plan_outcomes import items_of_outcomes, plan_for
 from .node_polls import driver_if_there, poll_node
@@ -31,6 +32,7 @@ def apply_plan(params: Mapping[str, Any], check_mode: bool) -> Result:
         if not check_mode:
             node_file.follow(params["root"], plan.catalog, plan.number, plan.proof)
         return Result(payload={"outcomes": []})
+    shared_datastore.require(params["root"], plan.host, plan.datastore)
     with driver_if_there(params["hypervisor"], check_mode) as driver:
         outcomes = _carried_out(plan, driver, params, check_mode)
         result = poll_node(params, driver, check_mode)

@@ -15,7 +15,7 @@ from ...arguments import parse_json
 from ...context import files_on_node
 from ...dataclass import replace
 from ...deps import missing
-from ...errors import ForeignObject, HypervisorError, InUse, InvalidValue, MissingDependency, NebulaError
+from ...errors import ForeignObject, HypervisorError, InUse, InvalidValue, MissingDependency, NebulaError, Unsupported
 from ...host import hypervisor_daemons, kvm_probe, node_file, processes
 from ...host.command import PACKAGES, find
 from ...host.files import make_directory, refuse_exchangeable, remove_empty_directory, remove_file
@@ -25,9 +25,10 @@ from ...hypervisors.machine_record import foreign_directories, read_record
 from ...hypervisors.moves import node_moves
 from ...hypervisors.registry import DRIVERS, open_driver
 from ...model.dataclass_json import to_plain
+from ...model.shared_datastores import named_by
 from ...model.transfer import SHARED, SSH
 from ...network import networks_at_boot as network_boot
-from ...storage import roots
+from ...storage import roots, shared_datastore
 from ...storage.datastore_layout import SYSTEM, image_directory
 from ...sync import Item, Result
 from . import luks_secrets, transfer_user
@@ -71,6 +72,7 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
         # Before the daemons: libvirtd asks its emulators as soon as it is asked itself.
         driver.prepare(changes, lambda facts: node_file.update(root, facts))
         directory_modes.close_directories(driver, root, catalog, changes)
+    _mark_datastore(params, driver, params["catalog"] or catalog, changes)
     started = _start_daemons(driver, root, changes) if params["manage_services"] else ()
     chosen = {"accelerator": "", "reason": "not known before its packages are installed", "key": ""}
     if not lacking:
@@ -99,6 +101,26 @@ def _present(params: Mapping[str, Any], check_mode: bool) -> Result:
         "machine_id": node_file.machine_id(),
     }
     return _result(changes, {**_shown(params, chosen, started), **facts})
+
+
+def _mark_datastore(params: Mapping[str, Any], driver: type[Driver], catalog: str, changes: node_file.Changes) -> None:
+    """Write the mark of the shared datastore that the host is to have, if it is mounted and has none yet. A host that
+    has it on a disk of its own, as an NFS server, finds what another one has written. Raise Unsupported for a
+    hypervisor whose machines are not to lie where other hosts write."""
+    root, host = params["root"].rstrip("/"), params.get("host") or ""
+    name = named_by(params.get("datastores") or (), host)
+    if not name:
+        return
+    if not driver.shares_datastores:
+        raise Unsupported(
+            f"host {host}: shared datastore {name}",
+            f"what machines of {driver.name} have is no plain files",
+            "Take the host out of its hosts (nebula_datastores)",
+        )
+    if catalog and not shared_datastore.seen(root) and shared_datastore.is_mounted(root):
+        if not changes.check_mode and not shared_datastore.begin(root, catalog):
+            return
+        changes.did(shared_datastore.path(root), "absent", "present")
 
 
 def _secrets(params: Mapping[str, Any], root: str, changes: node_file.Changes) -> None:
@@ -174,6 +196,7 @@ def _absent(params: Mapping[str, Any], check_mode: bool) -> Result:
         files_on_node.remove(root)
         node_moves.give_back(root)
         roots.prune(root)
+        shared_datastore.remove_last(root)
     transfer_user.absent(root, known, changes)
     _remove_directories(root, known, changes)
     return _result(changes, {"hypervisor": params["hypervisor"]})
@@ -406,8 +429,10 @@ def _machines(root: str, catalog: str, hypervisor: str) -> list[str]:
     """Return the names of our machines that the hypervisor has, and of those that have only a directory."""
     names: set[str] = set()
     foreign = foreign_directories(root, catalog) if catalog else ()
+    # In a shared datastore, directories are other hosts' as well: those of this one are of machines that it has.
     with contextlib.suppress(FileNotFoundError):
-        there = [int(name) for name in os.listdir(image_directory(root, SYSTEM)) if name.isdigit()]
+        listed = () if shared_datastore.seen(root) else os.listdir(image_directory(root, SYSTEM))
+        there = [int(name) for name in listed if name.isdigit()]
         names.update(f"one-{vm_id}" for vm_id in there if vm_id not in foreign)
     if catalog:
         try:

@@ -16,6 +16,7 @@ from ...errors import NoSpace
 from ...model.datastore import SYSTEM, Datastore
 from ...model.device_matching import DISK, MachineDevice, is_shared_directory
 from ...model.object_ids import id_of
+from ...model.shared_datastores import datastore_of
 from ...model.template import Template
 from ...model.template_changes import pair_devices
 from ...model.transfer import SHARED
@@ -92,6 +93,11 @@ def _place_of(engine: Engine, record: VmRecord, disk: MachineDevice, index: int)
 
 
 def _own_place(engine: Engine, record: VmRecord) -> _Place:
+    shared = datastore_of(engine.datastores.shared(), record.host)
+    if shared is not None:
+        # All of its hosts have the same room.
+        text = f"shared datastore {shared.name}"
+        return _Place(shared, f"disks in {shared.name}", text, engine.vms.disk_room(record.host))
     datastore = engine.datastores.info(SYSTEM)
     text = f"datastore {datastore.name} of host {record.host}"
     return _Place(datastore, f"disks of {record.host}", text, engine.vms.disk_room(record.host))

@@ -24,6 +24,7 @@ from ...model.device_matching import DISK
 from ...model.move import COLD, LIVE, MeetingPlace
 from ...model.object_ids import id_of
 from ...model.object_names import known_are
+from ...model.shared_datastores import datastore_of, is_common
 from ...model.states import FAILURES
 from .restarts import Batch
 from .vm_item import ALL, MIGRATED, NEVER
@@ -75,7 +76,8 @@ class WantedMove:
     target: where it is expected to go, "" if that is not known yet.
     way: the way that is expected.
     size: the MiB that are copied at most.
-    hard, shutdown_timeout: how it is powered off where that is part of the way."""
+    hard, shutdown_timeout: how it is powered off where that is part of the way.
+    datastore: the shared one in which its disks stay, "" if they are copied or that is not known yet."""
 
     id: int
     name: str
@@ -89,6 +91,7 @@ class WantedMove:
     size: int = 0
     hard: bool = False
     shutdown_timeout: int = defaults.SHUTDOWN_SECONDS
+    datastore: str = ""
 
     @property
     def orders(self) -> VmOrders:
@@ -269,7 +272,9 @@ class Moves:
             if not any(each.host == move.to for each in wanted):
                 raise
             return unknown
-        return replace(move, target=after.moving, way=way, size=_copied(engine, record, way))
+        datastore = _datastore_of_both(engine, record.host, after.moving)
+        size = _copied(engine, record, way, datastore)
+        return replace(move, target=after.moving, way=way, size=size, datastore=datastore)
 
     def rounds(self, moves: Sequence[WantedMove]) -> int:
         """Return how many rounds it takes to move all of them."""
@@ -397,9 +402,17 @@ def _ways(word: str, state: str) -> tuple[str, ...]:
     return (LIVE, COLD) if word == EITHER else (LIVE,)
 
 
-def _copied(engine: Engine, record: VmRecord, way: str) -> int:
-    """Return the MiB that are copied at most: of the machine's own disks, and of its memory if it runs on."""
-    disks = engine.vms.devices(id_of(record)).get(DISK, ())
+def _datastore_of_both(engine: Engine, host: str, target: str) -> str:
+    """Return the name of the shared datastore that both hosts have, "" if they have none."""
+    datastores = engine.datastores.shared()
+    found = datastore_of(datastores, host) if is_common(datastores, host, target) else None
+    return found.name if found is not None else ""
+
+
+def _copied(engine: Engine, record: VmRecord, way: str, datastore: str = "") -> int:
+    """Return the MiB that are copied at most: of the machine's own disks, if they do not stay in a shared datastore,
+    and of its memory if it runs on."""
+    disks = engine.vms.devices(id_of(record)).get(DISK, ()) if not datastore else ()
     return sum(disk.size for disk in disks if disk.own) + (record.memory if way == LIVE else 0)
 
 

@@ -37,7 +37,8 @@ class Capacity:
         key = None if only is None else tuple(only)
         if key not in known:
             hosts = self.hosts.by_id().values()
-            known[key] = Scheduler(hosts, self.polls.others_memory(), only, self.polls.unreached, self.held())
+            others, polls = self.polls.others_memory(), self.polls
+            known[key] = Scheduler(hosts, others, only, polls.unreached, self.held(), polls.datastores)
         return known[key]
 
     def held(self) -> dict[str, HeldResources]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ....dataclass import dataclass, replace
 from ....errors import InvalidValue, NebulaError, NotFound, Unsupported, WrongState
-from ....model import hypervisor_rules, network_checks
+from ....model import hypervisor_rules, network_checks, shared_datastores
 from ....model.disk import SHARED_DIRECTORY
 from ....model.host import Host
 from ....model.installation_marks import MARK
@@ -42,6 +42,7 @@ from ....model.network import Network
 from ....model.network_drivers import INTEGRATION_BRIDGE, OVN
 from ....model.object_ids import id_of
 from ....model.plan import Plan, PlannedVm
+from ....model.shared_datastores import datastore_of, is_common
 from ....model.states import HostState, LcmState, VmState, vm_state_name
 from ....model.transfer import SHARED
 from ....model.vm import Vm
@@ -189,6 +190,9 @@ def _refuse_state(parts: DecisionParts, asked: _Asked, state: str) -> None:
             asked.text, f"it installs image {image}", "Run nebula.provision.install_os again; it goes on from there"
         )
     _refuse_absence(parts, asked, asked.source)
+    if asked.source.name in parts.polls.datastores:
+        found = f"its host {asked.source.name} {parts.polls.datastores[asked.source.name]}"
+        raise WrongState(asked.text, found, shared_datastores.REMEDY.capitalize())
 
 
 def _refuse_absence(parts: DecisionParts, asked: _Asked, host: Host) -> None:
@@ -223,6 +227,8 @@ def _refuse_content(parts: DecisionParts, asked: _Asked, networks: Iterable[Netw
             "not chosen anew on another host yet",
             "Take that out of its template and start it anew first",
         )
+    # A host that has the same files is known by its name, and is looked for below.
+    alone = datastore_of(parts.datastores.shared(), asked.source.name) is None
     for disk in vm.disks:
         if disk.type == SHARED_DIRECTORY:
             raise Unsupported(
@@ -232,7 +238,7 @@ def _refuse_content(parts: DecisionParts, asked: _Asked, networks: Iterable[Netw
             raise Unsupported(
                 asked.text, f"its disk {disk.disk_id} is encrypted, and its secret is not brought to another host yet"
             )
-        if disk.snapshots and asked.way == LIVE:
+        if disk.snapshots and asked.way == LIVE and alone:
             raise Unsupported(
                 f"{asked.text} ({LIVE})",
                 f"its disk {disk.disk_id} has snapshots, which do not come along while it runs",
@@ -314,6 +320,14 @@ def _reason_against(
             f"is no host of OVN, in which network {asked.on_ovn} is: it has no bridge {INTEGRATION_BRIDGE}",
             "Run role nebula.provision.ovn for it (nebula_ovn: true)",
         )
+    if host.name in parts.polls.datastores:
+        return no(parts.polls.datastores[host.name], shared_datastores.REMEDY.capitalize())
+    common = is_common(parts.datastores.shared(), source.name, host.name)
+    if asked.way == LIVE and not common and any(disk.snapshots for disk in asked.vm.disks):
+        return no(
+            f"has no shared datastore with {source.name}, and snapshots of disks do not come along while it runs",
+            f"Name a host that has, or set move: {COLD} for it",
+        )
     if any(disk.save for disk in asked.vm.disks) and {source.transfer, host.transfer} != {SHARED}:
         image = next(disk.image for disk in asked.vm.disks if disk.save)
         return no(
@@ -364,11 +378,11 @@ def planned(
     if here and not move.asked:
         # Whoever makes the next plans does not know how far this one has come.
         write(parts, row["id"], replace(move, asked=True))
+    shared = is_common(parts.datastores.shared(), move.source, move.target)
     for host in here:
         role = SOURCE if host == move.source else TARGET
-        part = PlannedMove(
-            move.token, role, move.way, move.target if role == SOURCE else move.source, asks, limit=seconds
-        )
+        peer = move.target if role == SOURCE else move.source
+        part = PlannedMove(move.token, role, move.way, peer, asks, limit=seconds, shared=shared)
         if place is not None:
             part = replace(part, address=place.address if role == SOURCE else "", port=place.port)
         vm = machine.vm

@@ -67,6 +67,7 @@ def observe(parts: Parts, observed: Sequence[Observed]) -> list[VmRecord]:
     noted = _note_doubled(parts, doubled, known)
     parts.polls.believed, parts.polls.unknown = {node.host: node for node in believed}, others
     parts.polls.doubled = doubled
+    parts.polls.datastores = parts.datastores.hear({node.host: node.datastore for node in believed})
     parts.given_ups.hear(believed, others)
     parts.store.drop(PLACES)
     count_unknown(parts)

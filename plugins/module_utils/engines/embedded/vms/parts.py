@@ -10,6 +10,7 @@ from typing import Any, Callable
 
 from ....context.files_on_frontend import Sources
 from ....imported_by_name import file_named
+from ..datastores import Datastores
 from ..hosts import Hosts
 from ..images.image_verbs import Images
 from ..networks.network_verbs import Networks
@@ -30,6 +31,7 @@ class Parts:
     ) -> None:
         self.store, self.images, self.networks, self.hosts = store, images, networks, hosts
         self.sources, self.now = sources, now
+        self.datastores = Datastores(store)
         self.rows, self.polls = VmRows(store), Polls()
         self.tasks, self.given_ups = DiskTasks(store, images, now), GivenUps(store, networks)
         self.port_rows = GraphicsPortRows(store)

@@ -11,13 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ....dataclass import replace
 from ....model import defaults
+from ....model.datastore import Datastore
 from ....model.host import Host
 from ....model.image_operations import returns_from
 from ....model.machine_orders import HeldResources
 from ....model.move import SOURCE, MeetingPlace
 from ....model.network_drivers import OVSWITCH, WITH_BRIDGE
 from ....model.owner import Owner
-from ....model.plan import SAVE_AS, GivenUp, Plan, PlannedVm
+from ....model.plan import SAVE_AS, GivenUp, Plan, PlannedDatastore, PlannedVm
+from ....model.shared_datastores import datastore_of
 from ....model.states import ImageType
 from ....model.transfer import BASE, ENDED, OWN, SAVED, SHARED, PlannedImage, is_outdated, name_of
 from ..store import chunks
@@ -84,6 +86,7 @@ def plans(
         for row in parts.store.rows("SELECT source, name FROM images WHERE type = ?", ImageType.CONTEXT)
     }
     plans = {}
+    shared = parts.datastores.shared()
     stated = plan_guards.of_plans(
         parts.store,
         {host: [each.vm.vm_id for each in planned.get(host, ())] for host in dict.fromkeys((*planned, *ending, *left))},
@@ -123,11 +126,17 @@ def plans(
                 proof=proof,
                 leftovers=left.get(host, ()),
                 moving=tokens.get(host, ()),
+                datastore=_datastore_of(shared, host),
             ),
             known[host],
         )
     # In check mode nobody meets anybody.
     return plans if parts.store.check_mode else moving.with_keys(plans)
+
+
+def _datastore_of(datastores: Sequence[Datastore], host: str) -> PlannedDatastore | None:
+    found = datastore_of(datastores, host)
+    return PlannedDatastore(found.name, found.mark) if found is not None else None
 
 
 def _may_begin_here(planned: PlannedVm) -> bool:

@@ -25,7 +25,8 @@ class Polls:
     without_ovn: the nodes that have no bridge of OVN.
     believed: the reports of nodes that answered, and that are not older than what the catalog knows.
     unknown: machines with this catalog's mark that the catalog does not have there.
-    doubled: by id, why nothing is done about a machine: its former host still runs it."""
+    doubled: by id, why nothing is done about a machine: its former host still runs it.
+    datastores: what is wrong with the system datastores of hosts that are to have a shared one."""
 
     foreign_memory: dict[str, int] = field(default_factory=dict)
     taken_ports: dict[str, set[int]] = field(default_factory=dict)
@@ -39,6 +40,7 @@ class Polls:
     believed: dict[str, Observed] = field(default_factory=dict)
     unknown: dict[str, list[ObservedVm]] = field(default_factory=dict)
     doubled: dict[int, str] = field(default_factory=dict)
+    datastores: dict[str, str] = field(default_factory=dict)
     _without_bridge: dict[tuple[tuple[str, str], ...], dict[str, list[str]]] = field(default_factory=dict)
 
     def others_memory(self) -> dict[str, int]:

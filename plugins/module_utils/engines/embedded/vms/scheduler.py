@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from ....dataclass import dataclass
 from ....errors import InUse, NebulaError, NoCapacity, NotFound, WrongState
-from ....model import hypervisor_rules, network_checks
+from ....model import hypervisor_rules, network_checks, shared_datastores
 from ....model.host import Host
 from ....model.instantiate.growth import most_of
 from ....model.machine_orders import NOTHING, HeldResources
@@ -144,7 +144,7 @@ class _Candidates:
 class Scheduler:
     """Chooses a host for each new machine. foreign: MiB that running domains of others hold, by host name. ending:
     what machines hold that are being ended, by host name. only: host names to choose from; None for all. unreached:
-    hosts that did not answer in this run."""
+    hosts that did not answer in this run. datastores: what is wrong with the system datastores of hosts, by name."""
 
     def __init__(
         self,
@@ -153,9 +153,11 @@ class Scheduler:
         only: Collection[str] | None = None,
         unreached: Collection[str] = (),
         ending: Mapping[str, HeldResources] | None = None,
+        datastores: Mapping[str, str] | None = None,
     ) -> None:
         self.only = None if only is None else frozenset(only)
         self.unreached = unreached
+        self.datastores = datastores or {}
         self.rooms = [
             _room(number, host, foreign.get(host.name, 0), (ending or {}).get(host.name, NOTHING))
             for number, host in enumerate(hosts)
@@ -259,7 +261,7 @@ class Scheduler:
         """Return those of these rooms whose hosts may take the machine. Raise WrongState if there are none."""
         reasons = []
         rooms = []
-        bridges = places = False
+        bridges = places = mounts = False
         for room in among:
             host = room.host
             if self.only is not None and host.name not in self.only:
@@ -274,6 +276,9 @@ class Scheduler:
                 reasons.append(f"{host.name} did not answer")
             elif host.state != HostState.MONITORED:
                 reasons.append(f"{host.name} is {host.state.name}")
+            elif host.name in self.datastores:
+                reasons.append(f"{host.name} {self.datastores[host.name]}")
+                mounts = True
             elif any(host.name not in hosts for hosts in homes.values()):
                 reasons.append(f"{host.name} is not where they all are")
             elif unbridged.get(host.name):
@@ -299,7 +304,8 @@ class Scheduler:
                     "; or have role nebula.provision.network make the bridge, which says what keeps it from that"
                     if bridges
                     else ""
-                ),
+                )
+                + (f"; or {shared_datastores.REMEDY}" if mounts else ""),
             )
         return rooms
 

@@ -26,6 +26,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.audit impor
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.audit_finding import KINDS, Finding
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain, to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.datastore import Datastore, DatastoreType
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.image_operations import Return
@@ -183,6 +184,37 @@ def test_no_directory_is_removed_of_a_machine_that_the_catalog_has_under_another
     there = Observed("node2", catalog=CATALOG, inventory=Inventory(directories=(directory,)))
     (left,) = [finding for finding in compare(two_names(), [there]) if finding.kind == "directory-left"]
     assert not ENDING.search(left.remedy) and "on host node1" in left.remedy
+
+
+NFS = Datastore(100, "nfs", DatastoreType.SYSTEM, shared=True, hosts=("node1", "node2"), mark=f"{CATALOG}.{'a' * 32}")
+
+
+def test_in_a_shared_datastore_each_host_sees_the_machines_of_all() -> None:
+    there = VmDirectory("/srv/datastores/0/3", "3", CATALOG, 3, WHOLE)
+    left = VmDirectory("/srv/datastores/0/9", "9", CATALOG, 9, "u9")
+    other = Observed("node2", catalog=CATALOG, inventory=Inventory(directories=(there, left)), datastore=NFS.mark)
+    found = compare(replace(two_names(), datastores=(NFS,)), [other])
+    assert [finding.object for finding in found if finding.kind == "directory-left"] == [
+        "directory /srv/datastores/0/9"
+    ]
+    assert "datastore-mark" not in kinds(found)
+    # A host that is not one of them has them as left over.
+    alone = replace(two_names(), datastores=(replace(NFS, hosts=("node1",)),))
+    assert kinds(compare(alone, [other])).count("directory-left") == 2
+
+
+@pytest.mark.parametrize(
+    ("hosts", "shown", "text"),
+    [
+        (("node1", "node2"), "", "does not show shared datastore nfs: its system datastore has no mark of one"),
+        (("node1",), NFS.mark, "is shared datastore nfs, and this host is none of its hosts"),
+    ],
+)
+def test_a_host_that_shows_another_datastore_than_its_own(hosts, shown, text) -> None:
+    other = Observed("node2", catalog=CATALOG, inventory=Inventory(), datastore=shown)
+    found = compare(replace(two_names(), datastores=(replace(NFS, hosts=hosts),)), [other])
+    (mark,) = [finding for finding in found if finding.kind == "datastore-mark"]
+    assert mark.host == "node2" and text in mark.found and not ENDING.search(mark.remedy)
 
 
 @pytest.mark.parametrize("seen", [{"images": ("own-i1-2",)}, {"returns": {"i1-2": 7}}])

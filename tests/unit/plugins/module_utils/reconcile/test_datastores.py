@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InUse, InvalidValue, NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.model.datastore import Datastore, DatastoreType
+from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile import datastores
 
@@ -190,3 +191,50 @@ def test_the_room_is_told_where_the_directory_is_still_to_be_made(tmp_path):
     shown = datastores.datastore_view(Datastore(7, "new"), str(tmp_path / "none"))
     assert shown["path"] == str(tmp_path / "none" / "datastores" / "7")
     assert shown["total"] > 0
+
+
+# -- system datastores that hosts share --------------------------------------------------------------------------------
+SHARED = {"name": "nfs", "type": "system", "shared": True, "hosts": ["node1", "node2"]}
+
+
+@pytest.fixture
+def share(engine, root):
+    def one(check=False, nodes=("node1", "node2"), **item):
+        with engine.session():
+            return datastores.apply(engine, {**SHARED, **item}, str(root), check, nodes)
+
+    return one
+
+
+def test_a_shared_datastore_is_where_hosts_have_their_system_datastore(share, root):
+    made = share()
+    assert (made.error, made.is_changed) == (None, True)
+    assert (made.after["shared"], made.after["hosts"]) == (True, ["node1", "node2"])
+    assert made.after["path"] == str(root / "datastores" / "0")
+    assert (made.after["free"], made.after["total"]) == (None, None)
+    assert not place(root).exists()
+    assert not share().is_changed
+    assert share(hosts=["node2"]).after["hosts"] == ["node2"]
+
+
+def test_it_goes_without_what_lies_there(share, root):
+    share()
+    (root / "datastores" / "0" / "7").mkdir(parents=True)
+    gone = share(state="absent", type=None, shared=None, hosts=None)
+    assert (gone.error, gone.is_changed) == (None, True)
+    assert (root / "datastores" / "0" / "7").is_dir()
+
+
+def test_a_host_that_nobody_knows_is_refused_by_name(share):
+    refused = share(hosts=["node1", "nod2"]).error
+    assert "host 'nod2'" in refused.asked and "Did you mean 'node2'?" in refused.remedy
+    # What the catalog has need not be in the inventory of this run.
+    assert share(nodes=("node1", "node2", "node9"), hosts=["node9"]).error is None
+
+
+def test_datastore_0_shows_the_hosts_that_share_none(share, engine, apply):
+    with engine.session():
+        for name in ("node1", "node3"):
+            engine.hosts.allocate(Host(None, name))
+    share()
+    assert apply(name="system").after["hosts"] == ["node3"]

@@ -5,13 +5,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.datastores import Datastores
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.images.image_verbs import Images
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, InUse, InvalidValue, NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.model.datastore import FIRST, Datastore, DatastoreType
+from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
+    decide,
+    obey,
+)
 
 
 @pytest.fixture
@@ -56,7 +64,7 @@ def test_a_host_has_one_of_the_system_and_no_other_is_made(datastores):
         datastores.allocate(Datastore(None, "fast", DatastoreType.SYSTEM))
     assert caught.value.asked == "datastore fast: type SYSTEM"
     assert "datastore 0" in caught.value.found
-    assert caught.value.remedy == "Choose IMAGE or FILE"
+    assert caught.value.remedy == "Choose IMAGE or FILE, or set shared: true"
     assert len(datastores.pool()) == 3
 
 
@@ -131,6 +139,7 @@ def test_one_with_images_stays_and_names_them(datastores, store, count, told):
 
 def test_one_that_an_earlier_task_would_have_made_is_taken_as_given(datastores):
     datastores.declare({"name": "fast"})
+    datastores.declare({"name": "nfs", "type": "system", "shared": True, "hosts": ["node1"]})
     datastores.declare({"name": "kernels", "type": "FILE", "capacity_check": False})
     found = [(each.name, each.type, each.capacity_check) for each in datastores.pool()[3:]]
     assert found == [("fast", DatastoreType.IMAGE, True), ("kernels", DatastoreType.FILE, False)]
@@ -140,3 +149,105 @@ def test_one_that_is_there_stays_as_it_is(datastores):
     before = datastores.pool()
     datastores.declare({"name": "default", "type": "FILE", "capacity_check": False})
     assert datastores.pool() == before
+
+
+# -- system datastores that hosts share --------------------------------------------------------------------------------
+NFS = Datastore(None, "nfs", DatastoreType.SYSTEM, shared=True, hosts=("node1", "node2"))
+CATALOG_MARK = "{}." + "a" * 32
+
+
+@pytest.fixture
+def web(inside):
+    """A machine on node1."""
+    obey(inside, decide(inside, {"name": "web", "template": "web", "host": "node1"}))
+    return inside
+
+
+@pytest.fixture
+def hosts(inside):
+    for name in ("node2", "node3"):
+        inside.hosts.allocate(Host(None, name, state=HostState.MONITORED, memory=4096, cpu=16.0))
+    return inside
+
+
+def test_hosts_share_one_and_the_others_have_their_own(hosts):
+    made = hosts.datastores.allocate(NFS)
+    assert (made.shared, made.hosts, made.mark) == (True, ("node1", "node2"), "")
+    assert hosts.datastores.shared() == [made]
+    own = hosts.datastores.info("system")
+    assert (own.shared, own.hosts) == (False, ("node3",))
+    assert hosts.datastores.pool()[0] == own
+    assert [each.hosts for each in hosts.datastores.pool()[1:]] == [(), (), made.hosts]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (replace(NFS, type=DatastoreType.IMAGE), "it is of type IMAGE"),
+        (Datastore(None, "fast", hosts=("node1",)), "it is of type IMAGE"),
+        (replace(NFS, shared=False), "it is datastore 0"),
+    ],
+)
+def test_only_a_system_datastore_is_shared(hosts, wanted, found):
+    with pytest.raises(InvalidValue, match=found):
+        hosts.datastores.allocate(wanted)
+
+
+def test_a_host_is_in_one_at_most(hosts):
+    hosts.datastores.allocate(NFS)
+    second = hosts.datastores.allocate(replace(NFS, name="san", hosts=("node3",)))
+    for ask in (
+        lambda: hosts.datastores.allocate(replace(NFS, name="third", hosts=("node2",))),
+        lambda: hosts.datastores.update(second.id, hosts=("node3", "node2")),
+    ):
+        with pytest.raises(Conflict, match=r"node2: of shared datastore nfs already.*Take it out"):
+            ask()
+
+
+def test_one_that_is_shared_stays_so(hosts):
+    hosts.datastores.allocate(NFS)
+    for name, shared in (("nfs", False), ("system", True)):
+        with pytest.raises(Conflict, match=f"datastore {name}: shared {str(shared).lower()}"):
+            hosts.datastores.update(name, shared=shared)
+
+
+def test_where_disks_of_machines_lie_nobody_leaves(web):
+    web.datastores.allocate(replace(NFS, hosts=("node1",)))
+    for ask in (lambda: web.datastores.update("nfs", hosts=()), lambda: web.datastores.delete("nfs")):
+        with pytest.raises(InUse, match=r"the disks of machines lie there: web \(on node1\)"):
+            ask()
+    assert web.datastores.update("nfs", hosts=("node1", "node2")).hosts == ("node1", "node2")
+    assert web.datastores.update("nfs", hosts=("node1",)).hosts == ("node1",)
+
+
+def test_a_renamed_host_keeps_its_datastore(hosts):
+    hosts.datastores.allocate(NFS)
+    hosts.hosts.rename("node2", "moved")
+    assert hosts.datastores.info("nfs").hosts == ("node1", "moved")
+
+
+def test_the_first_mark_that_is_shown_counts(hosts):
+    hosts.datastores.allocate(NFS)
+    mark = CATALOG_MARK.format(hosts.catalog())
+    other = f"{hosts.catalog()}.{'b' * 32}"
+    assert set(hosts.datastores.hear({"node1": "", "node2": ""})) == {"node1", "node2"}
+    assert set(hosts.datastores.hear({"node1": "", "node2": mark})) == {"node1"}
+    assert hosts.datastores.info("nfs").mark == mark
+    assert set(hosts.datastores.hear({"node1": other, "node2": mark})) == {"node1"}
+    assert hosts.datastores.info("nfs").mark == mark
+
+
+def test_an_empty_one_may_become_another_directory(hosts):
+    hosts.datastores.allocate(NFS)
+    first, second = (f"{hosts.catalog()}.{letter * 32}" for letter in "ab")
+    hosts.datastores.hear({"node1": first, "node2": first})
+    assert hosts.datastores.hear({"node1": second, "node2": second}) == {}
+    assert hosts.datastores.info("nfs").mark == second
+
+
+def test_one_with_machines_may_not(web):
+    web.datastores.allocate(replace(NFS, hosts=("node1",)))
+    first, second = (f"{web.catalog()}.{letter * 32}" for letter in "ab")
+    assert web.datastores.hear({"node1": first}) == {}
+    assert "another directory" in web.datastores.hear({"node1": second})["node1"]
+    assert web.datastores.info("nfs").mark == first

@@ -607,6 +607,17 @@ def test_files_that_both_hosts_see_stay_where_they_are(shared: Pair, way: str) -
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_hosts_that_are_to_see_the_same_directory_and_do_not(pair: Pair, way: str) -> None:
+    """Nothing is copied into another directory than the catalog takes it for."""
+    pair.begin()
+    found = pair.move(way, shared=True)
+    assert (found[SOURCE].moved, found[TARGET].moved) == ("stayed", "absent")
+    assert "does not see its files" in str(found[TARGET].error)
+    assert pair.on() == {SOURCE: "RUNNING"}
+    is_empty(pair)
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_they_stay_where_a_move_fails(shared: Pair, way: str) -> None:
     shared.begin()
     shared.target.driver.fails["accept"] = Unsupported("it", "a device", "no")

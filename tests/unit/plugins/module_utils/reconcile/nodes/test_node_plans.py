@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, StalePlan
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound, StalePlan
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 
 
@@ -44,3 +44,13 @@ def test_an_empty_plan_asks_no_hypervisor_and_lets_no_older_one_in(deploy, plan,
     assert node_file.read(root).plan == 7
     with pytest.raises(StalePlan):
         deploy(False, state="applied", plan=plan(number=6))
+
+
+def test_a_plan_for_another_datastore_than_is_there_is_refused(deploy, plan, still, root):
+    still.answers = False
+    known = json.loads(plan("RUNNING"))
+    for mark, found in ((f"{known['catalog']}.{'a' * 32}", "has no mark"), ("", "has no mark")):
+        text = json.dumps({**known, "datastore": {"name": "nfs", "mark": mark}})
+        for check in (True, False):
+            with pytest.raises(NotFound, match=f"host node1: shared datastore nfs: .*{found}"):
+                deploy(check, state="applied", plan=text)

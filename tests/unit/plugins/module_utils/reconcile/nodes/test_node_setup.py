@@ -22,6 +22,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     InUse,
     InvalidValue,
     MissingDependency,
+    Unsupported,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import registry
@@ -405,3 +406,66 @@ def test_services_that_machines_of_others_need_run_on(driver, root, monkeypatch,
     assert stopped == ([] if stays or check_mode else ["libvirtd"])
     texts = [text for text in result.warnings if "of others" in text]
     assert len(texts) == stays and all("shop" in text and "systemctl disable --now libvirtd" in text for text in texts)
+
+
+# -- a datastore that several hosts share -----------------------------------------------------------------------------
+NFS = {"name": "nfs", "type": "SYSTEM", "shared": True, "hosts": ["node1"]}
+
+
+@pytest.fixture
+def mounted(monkeypatch):
+    monkeypatch.setattr(node_setup.shared_datastore, "is_mounted", lambda _root: True)
+
+
+def shared_on(root, check=False, host="node1", **given):
+    options = params(root, catalog=CATALOG, datastores=[NFS], host=host, **given)
+    return node_setup.present(options, check_mode=check)
+
+
+@as_root
+def test_what_is_mounted_gets_a_mark_once(driver, root, mounted):
+    node_setup.present(params(root, catalog=CATALOG), check_mode=False)
+    path = root / "datastores" / "0" / ".nebula-datastore"
+    assert shared_on(root, check=True).changed and not path.exists()
+    made = shared_on(root)
+    assert [item.after for item in made.items] == [{str(path): "present"}]
+    mark = path.read_text()
+    assert mark.startswith(f"{CATALOG}.")
+    assert not shared_on(root).changed and path.read_text() == mark
+
+
+@as_root
+def test_an_empty_mount_point_gets_none(driver, root):
+    shared_on(root)
+    assert list((root / "datastores" / "0").iterdir()) == []
+
+
+@as_root
+def test_a_host_that_is_not_one_of_them_gets_none(driver, root, mounted):
+    shared_on(root, host="node2")
+    assert list((root / "datastores" / "0").iterdir()) == []
+
+
+@as_root
+def test_machines_that_are_no_plain_files_share_nothing(driver, root, mounted, monkeypatch):
+    monkeypatch.setattr(driver, "shares_datastores", False)
+    with pytest.raises(Unsupported, match="host node1: shared datastore nfs"):
+        shared_on(root)
+
+
+@as_root
+def test_a_host_is_given_back_beside_machines_of_others(driver, root, mounted):
+    """Their files stay, and the mark, which goes with the last of them."""
+    shared_on(root)
+    theirs = record(root, 7)
+    driver.ids = (8,)
+    with pytest.raises(InUse, match="are here: one-8"):
+        node_setup.absent(params(root, catalog=CATALOG), check_mode=False)
+    driver.ids = ()
+    node_setup.absent(params(root, catalog=CATALOG), check_mode=False)
+    assert sorted(each.name for each in theirs.parent.iterdir()) == [".nebula-datastore", "7"]
+    (theirs / "vm.json").unlink()
+    theirs.rmdir()
+    shared_on(root)
+    node_setup.absent(params(root, catalog=CATALOG), check_mode=False)
+    assert not (root / "datastores" / "0" / ".nebula-datastore").exists()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.base import Engine
+from ansible_collections.nebula.provision.plugins.module_utils.model.datastore import Datastore, DatastoreType
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import ImageState, ImageType
@@ -76,6 +77,19 @@ def test_a_disk_that_its_host_has_no_room_for_stays_as_it_is(engine: Engine, has
     # Another list is as good as if the former had never been.
     (planned,) = run(engine, item(54, 54, state=state))
     assert [disk.size for disk in planned.vm.disks][1:] == [54, 54]
+
+
+def test_the_room_of_a_shared_datastore_is_that_of_all_its_hosts(engine: Engine, has_room: Has) -> None:
+    run(engine, item(4))
+    with engine.session():
+        shared = Datastore(None, "nfs", DatastoreType.SYSTEM, shared=True, hosts=("node1",))
+        made = engine.datastores.allocate(shared)
+    has_room(100)
+    error = refusal(engine, item(105))
+    assert "100 MB are free in shared datastore nfs" in error and "for datastore nfs" in error
+    with engine.session():
+        engine.datastores.update(made.id or 0, capacity_check=False)
+    assert len(run(engine, item(105))) == 1
 
 
 def test_nothing_is_refused_of_a_host_that_tells_nothing(engine: Engine, has_room: Has) -> None:

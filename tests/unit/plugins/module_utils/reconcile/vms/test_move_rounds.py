@@ -9,6 +9,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound, Unsupported
+from ansible_collections.nebula.provision.plugins.module_utils.model.datastore import Datastore, DatastoreType
 from ansible_collections.nebula.provision.plugins.module_utils.model.move import (
     COLD,
     HAS_ARRIVED,
@@ -272,6 +273,18 @@ def test_a_forecast_says_where_to_how_and_how_much(site):
     assert first.is_changed and second.is_changed
     assert (first.before["host"], first.after["host"]) == ("node1", "node2, live, with at most 144 MiB copied")
     assert set(places(site).values()) == {"node1"}
+
+
+def test_of_disks_in_a_shared_datastore_nothing_is_copied(site):
+    with site.session():
+        hosts = ("node1", "node2")
+        site.datastores.allocate(Datastore(None, "nfs", DatastoreType.SYSTEM, shared=True, hosts=hosts))
+    decide(site, MANY)
+    for target, name, size in (("node2", "nfs", 128), ("node3", "", 128 + 16)):
+        decided = decide(site, dict(MANY, host=target, move="live"), check=True)
+        assert {(each.target, each.datastore, each.size) for each in decided.moves} == {(target, name, size)}
+    decided = decide(site, dict(MANY, host="node2", move="cold"), check=True)
+    assert {(each.datastore, each.size) for each in decided.moves} == {("nfs", 0)}
 
 
 def test_a_decision_itself_changes_nothing(site):

@@ -24,6 +24,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     WrongState,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.datastore import Datastore, DatastoreType
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk_snapshots import Snapshot
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host, Overhead
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
@@ -438,6 +439,70 @@ def test_snapshots_come_along_while_it_is_off(fleet):
         with pytest.raises(Unsupported, match=r"its disk 0 has snapshots.*Set move: cold"):
             fleet.vms.move(0, "node2", way)
     assert fleet.vms.move(0, "node2", COLD).moving == "node2"
+
+
+# -- a datastore that both hosts share ---------------------------------------------------------------------------------
+@pytest.fixture
+def common(fleet):
+    """Both hosts show the same shared datastore. Returns what they show."""
+    shared = Datastore(None, "nfs", DatastoreType.SYSTEM, shared=True, hosts=("node1", "node2"))
+    fleet.datastores.allocate(shared)
+    return f"{fleet.catalog()}.{'a' * 32}"
+
+
+def shows(fleet, first, second):
+    fleet.vms.observe([poll("node1", 0, datastore=first), poll("node2", datastore=second)])
+
+
+@pytest.mark.parametrize("way", [LIVE, COLD])
+def test_both_plans_say_that_its_files_stay(fleet, common, way):
+    shows(fleet, common, common)
+    change(fleet, with_disk(snapshots=(Snapshot(0, "s", date=1, size=16),)))
+    fleet.vms.move(0, "node2", way)
+    plans = fleet.vms.plans(places=PLACES)
+    assert {host: plan.vms[0].move.shared for host, plan in plans.items()} == {"node1": True, "node2": True}
+    assert {(plan.datastore.name, plan.datastore.mark) for plan in plans.values()} == {("nfs", common)}
+
+
+def test_without_a_common_datastore_nothing_says_so(fleet):
+    fleet.vms.move(0, "node2")
+    plans = fleet.vms.plans(places=PLACES).values()
+    assert {(plan.vms[0].move.shared, plan.datastore) for plan in plans} == {(False, None)}
+
+
+def test_snapshots_need_a_host_of_the_same_datastore(fleet, common):
+    fleet.hosts.allocate(Host(None, "node3", state=HostState.MONITORED, memory=9999, cpu=16.0))
+    fleet.vms.observe([poll("node1", 0, datastore=common), poll("node2", datastore=common), poll("node3")])
+    change(fleet, with_disk(snapshots=(Snapshot(0, "s", date=1, size=16),)))
+    with pytest.raises(WrongState, match=r"host node3 has no shared datastore with node1, and snapshots"):
+        fleet.vms.move(0, "node3", LIVE)
+    # The scheduler would prefer the larger one.
+    assert fleet.vms.move(0, "", LIVE).moving == "node2"
+
+
+def test_a_host_that_does_not_show_the_datastore_gets_and_gives_nothing(fleet, common):
+    for first, second, host in ((common, "", "node2"), ("", common, "node1")):
+        shows(fleet, first, second)
+        before = everything(fleet)
+        with pytest.raises(WrongState, match=f"host {host} does not show shared datastore nfs.*Mount the shared"):
+            fleet.vms.move(0, "node2")
+        assert everything(fleet) == before
+
+
+def test_no_machine_is_made_on_a_host_that_does_not_show_the_datastore(fleet, common):
+    shows(fleet, common, "")
+    outcomes, _warnings = reconcile(fleet, [dict(FIRST, name="new", host="node2")])
+    assert "node2 does not show shared datastore nfs: its system datastore has no mark" in str(outcomes[0].error)
+    assert "mount the shared datastore there" in str(outcomes[0].error)
+    # Where none is pinned, it is made where the datastore is.
+    outcomes, _warnings = reconcile(fleet, [{"name": "free", "template": "web"}])
+    assert outcomes[0].after.host == "node1"
+
+
+def test_a_plan_names_the_datastore_also_where_nobody_has_shown_it_yet(fleet, common):
+    fleet.vms.action(0, "poweroff", VmOrders())
+    datastore = fleet.vms.plans()["node1"].datastore
+    assert (datastore.name, datastore.mark) == ("nfs", "")
 
 
 def test_devices_that_wait_for_a_restart_come_along_while_it_is_off(fleet):
