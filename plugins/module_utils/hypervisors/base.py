@@ -248,6 +248,8 @@ class Driver(abc.ABC):
     switches: frozenset[str] = frozenset()
     # Its machines have directories where others have disks and drives: their root, and their context.
     has_directories: bool = False
+    # A machine that moves while it runs may have disks that the other host does not see: they are copied.
+    copies_departing_disks: bool = False
     # Disks of a machine that runs are made larger at once, by adjust().
     grows_running_disks: bool = False
     # name_run() and run_name() work; elsewhere nothing tells whether somebody else has started a machine anew.
