@@ -6,8 +6,8 @@
 
     PYTHONPATH=COLLECTIONS xen_migration.py DEMO KIND < PLAN     the machine's outcome, as a line of JSON
 
-DEMO has the guest's kernel, initrd and disk. PLAN is JSON: root, number, certificate, key, and what PlannedVm has besides
-its machine."""
+DEMO has the guest's kernel, initrd and disk. PLAN is JSON: root, number, certificate, key, and what PlannedVm has
+besides its machine."""
 
 from __future__ import annotations
 

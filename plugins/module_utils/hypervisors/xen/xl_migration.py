@@ -217,9 +217,9 @@ class XlReceiver(Receiver):
         ours, theirs = socket.socketpair()
         with tempfile.TemporaryFile() as words:
             with theirs:
-                process = subprocess.Popen(
-                    [self._tool, "migrate-receive", "-p"], stdin=theirs, stdout=theirs, stderr=words
-                )
+                both = theirs.fileno()
+                receives = [self._tool, "migrate-receive", "-p"]
+                process = subprocess.Popen(receives, stdin=both, stdout=both, stderr=words)
             stream: Stream = channel.stream
             refused: NebulaError | None = None
             try:

@@ -662,9 +662,11 @@ def test_a_departure_that_fails_is_settled_by_what_xl_said(
 
 
 def test_what_comes_is_what_runs_there(host: Host) -> None:
-    (host.dom0.network / "br-int").mkdir()
-    vm = host.vm(disks=(Disk(0, "xvda"),), nics=(SWITCHED,))
-    moving(host)
+    vm = host.vm(disks=(Disk(0, "xvda"),), nics=(Nic(0, 0, "net", mac=MAC, bridge="br0"),))
+    (host.dom0.network / "br0" / "bridge").mkdir(parents=True)
+    (host.directory / "disk.0").touch()
+    host.define(vm)
+    host.run()
     host.dom0.answers["block-list"] = (
         "Vdev  BE  handle state evt-ch ring-ref BE-path\n51712 0   1      4     9      8        /b\n"
     )
@@ -682,7 +684,7 @@ def test_what_comes_is_what_runs_there(host: Host) -> None:
     host.run(flags="--p---")
     assert host.driver.has_arrived(MARK)
     for other in ({"vcpus": 2}, {"disks": []}, {"nics": [MAC, "02:00:00:00:00:01"]}):
-        with pytest.raises(Conflict, match="it runs with .* by its plan it has 1 processors, disks 51712 and NICs"):
+        with pytest.raises(Conflict, match=r"it runs with .* by its plan it has 1 processors, disks 51712 and NICs"):
             host.driver.accept(vm, site, json.dumps({**json.loads(offered), **other}))
     for nonsense in ("", "[]", "{}", '{"vcpus": "x", "disks": [], "nics": []}', '{"vcpus": 1, "disks": 1, "nics": []}'):
         with pytest.raises(ForeignObject, match="does not say what runs there"):
