@@ -43,6 +43,7 @@ class MovingDriver(MemoryDriver):
     during, after: called in the midst of a departure, and
     when the machine is gone. arrives_as: its state then at the target."""
 
+    copies_departing_disks: bool = True
     paths: dict[int, Mapping[int, DiskFiles]] = field(default_factory=dict)
     during: Callable[[], None] = lambda: None
     after: Callable[[], None] = lambda: None

@@ -2,83 +2,83 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Steps of a live migration, each in the dom0 where it happens, as root:
+"""A node of Xen that carries out one plan with one machine, in its dom0, as root:
 
-    PYTHONPATH=COLLECTIONS xen_migration.py DEMO DIRECTORY KIND STEP [LOGIN]
-start: make the machine and wait for its guest. expect: define it. migrate: to where LOGIN leads. live: it runs here,
-and its guest, which was not booted anew, shuts down when it is asked to. stays: so it does where it could not go away.
-remove: end it.
-DIRECTORY is one that both hosts see."""
+    PYTHONPATH=COLLECTIONS xen_migration.py DEMO KIND < PLAN     the machine's outcome, as a line of JSON
+
+DEMO has the guest's kernel, initrd and disk. PLAN is JSON: root, number, certificate, key, and what PlannedVm has
+besides its machine."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
-from xen_operations import BRIDGE, KINDS, SECONDS, Guest
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.batch import Batch
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import open_driver
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.move import PlannedMove
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan, PlannedVm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
+BRIDGE = "nbrmove0"
+CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
+KINDS = ("pv", "pvh", "hvm")
+COMMAND_LINE = "console=hvc0 quiet net.ifnames=0 mitigations=off"
 
 
-def bridge() -> None:
+def machine(kind: str, demo: Path) -> Vm:
+    vm_id = KINDS.index(kind) + 1
+    boot = Os(machine=f"xen{kind}", kernel=str(demo / "kernel"), initrd=str(demo / "initrd"), kernel_cmd=COMMAND_LINE)
+    disk = Disk(0, "xvda", type="FS", size=8, bus="xen", format="raw", driver="raw")
+    if kind == "hvm":
+        boot = Os()
+        disk = Disk(
+            0,
+            "xvda",
+            image_id=1,
+            image_uuid="demo",
+            source=str(demo / "image"),
+            bus="xen",
+            format="qcow2",
+            driver="raw",
+        )
+    nic = Nic(0, 0, "moves", bridge=BRIDGE, mac=f"02:00:0a:42:{vm_id:02x}:00", target=f"one-{vm_id}-0")
+    # By IDE, each word that its firmware reads is a trap into an emulated hypervisor.
+    raw = {"xen": "hdtype = 'ahci'"} if kind == "hvm" else {}
+    uuid = f"5bd0b2a1-7d1c-4a6e-8a44-0a8f6f2f9d{vm_id:02x}"
+    return Vm(vm_id, uuid, kind, "xen", cpu=0.5, memory=160, os=boot, disks=(disk,), nics=(nic,), raw=raw)
+
+
+def have_bridge() -> None:
     if not Path("/sys/class/net", BRIDGE).exists():
         subprocess.run(["ip", "link", "add", BRIDGE, "type", "bridge"], check=True)
         subprocess.run(["ip", "link", "set", BRIDGE, "up"], check=True)
 
 
-class Traveller(Guest):
-    def start(self) -> None:
-        bridge()
-        self.deploy()
-
-    def expect(self) -> None:
-        bridge()
-        self.define()
-
-    def migrate(self, login: str) -> None:
-        self.driver.migrate(self.mark, login)
-        assert self.listed() is None
-        assert self.driver.survey(self.mark.catalog).vms == (), "it is defined here still"
-
-    def live(self) -> None:
-        self.runs()
-        self.shutdown()
-        self.was_booted_once()
-
-    def stays(self) -> None:
-        self.runs()
-        self.driver.shutdown(self.mark, SECONDS)
-        assert self.listed() is None
-        # Nobody waits for its end any more who would write down how that was.
-        (seen,) = self.driver.survey(self.mark.catalog).vms
-        assert (seen.state, seen.ended) == ("POWEROFF", "unknown"), seen
-        self.was_booted_once()
-
-    def was_booted_once(self) -> None:
-        assert self.boots() == 1, f"booted {self.boots()} times; its console:\n{self.said()[-3000:]}"
-
-    def runs(self) -> None:
-        (seen,) = self.driver.survey(self.mark.catalog).vms
-        assert seen.state == "RUNNING", seen
-
-    def remove(self) -> None:
-        self.driver.remove(self.mark)
+def apply(demo: Path, kind: str, given: dict[str, Any]) -> dict[str, Any]:
+    own = {key: given.pop(key) for key in ("root", "number", "certificate", "key")}
+    move = given.pop("move", None)
+    moving = (move["token"],) if move else ()
+    planned = PlannedVm(machine(kind, demo), move=PlannedMove(**move) if move else None, **given)
+    plan = Plan(
+        CATALOG, own["number"], "here", (planned,), certificate=own["certificate"], key=own["key"], moving=moving
+    )
+    node_file.update(own["root"], lambda before: before)
+    (outcome,) = Batch(plan, open_driver("xen"), own["root"]).apply()
+    found: dict[str, Any] = to_plain(outcome)
+    return found
 
 
-def main(demo: str, directory: str, kind: str, step: str, *arguments: str) -> None:
-    place = Path(directory)
-    place.mkdir(exist_ok=True)
-    guest = Traveller(kind, Path(demo), place, KINDS.index(kind) + 1)
-    began, error = time.monotonic(), ""
-    try:
-        getattr(guest, step)(*arguments)
-    except (NebulaError, AssertionError, TimeoutError) as problem:
-        error = f"{type(problem).__name__}: {problem}"
-    seconds = round(time.monotonic() - began, 1)
-    print(json.dumps({"kind": kind, "operation": step, "seconds": seconds, "error": error}))
+def main(demo: str, kind: str) -> None:
+    have_bridge()
+    print(json.dumps(apply(Path(demo), kind, json.load(sys.stdin))))
 
 
 if __name__ == "__main__":

@@ -250,6 +250,8 @@ class Driver(abc.ABC):
     has_directories: bool = False
     # All that its machines have is in files, which may lie where other hosts have theirs.
     shares_datastores: bool = True
+    # A machine that moves while it runs may have disks that the other host does not see: they are copied.
+    copies_departing_disks: bool = False
     # Disks of a machine that runs are made larger at once, by adjust().
     grows_running_disks: bool = False
     # name_run() and run_name() work; elsewhere nothing tells whether somebody else has started a machine anew.

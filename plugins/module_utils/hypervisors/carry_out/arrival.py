@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ...dataclass import dataclass, replace
-from ...errors import Conflict, ForeignObject, HypervisorError, InvalidValue, NebulaError
+from ...errors import Conflict, ForeignObject, HypervisorError, InvalidValue, NebulaError, Unsupported
 from ...host import node_file
 from ...host.files import adopt, settle, sync_directory
 from ...model.dataclass_json import from_plain
@@ -133,6 +133,13 @@ def _take_in(
     own = machine_disks.own_disks(job.vm, job.directory, job.common.transfer.find)
     disks = _disks_of(offer, own, asked)
     _check(job, 0 if shared else sum(each["bytes"] for each in disks.values()))
+    if move.way == LIVE and not shared and not job.common.driver.copies_departing_disks:
+        raise Unsupported(
+            f"{asked} ({LIVE})",
+            f"both hosts do not see the same directory {job.directory}, and machines of {job.common.driver.name} leave "
+            "with their memory alone",
+            "Mount what holds its disks on both hosts, or move it cold (move: cold)",
+        )
     channel.send(shared=shared)
     if not channel.receive(departure.ANSWER_SECONDS).get("go"):
         raise _nonsense(asked)

@@ -148,6 +148,7 @@ class KvmDriver(LibvirtDomains, Driver):
     uri = "qemu:///system"
     capabilities = Driver.OPTIONAL - {"migrate"}
     grows_running_disks = True
+    copies_departing_disks = True
     switches = frozenset((OVN, OVSWITCH))
     remedies = REMEDIES
     keep = "--keep-nvram"

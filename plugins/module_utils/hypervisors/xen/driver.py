@@ -9,25 +9,26 @@ Xen's own script starts what is linked in there when the host boots: /etc/xen/NA
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
-import shlex
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO, Callable
 
 from ...dataclass import dataclass
 from ...errors import (
     CommandFailed,
+    Conflict,
     ForeignObject,
     HypervisorError,
     NebulaError,
     NoCapacity,
     NotFound,
     TimedOut,
-    WrongState,
 )
-from ...host.command import last_lines, run
+from ...host.command import run
 from ...host.files import explained as files_explained
 from ...host.files import (
     make_directory,
@@ -39,14 +40,17 @@ from ...host.files import (
 )
 from ...host.node_file import Changes, NodeFile
 from ...model.audit import Domain
+from ...model.dataclass_json import from_plain, json_value, to_plain
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ..base import (
     Adjusted,
     Adjustment,
+    Departure,
     Deployment,
     Driver,
     Mark,
+    Receiver,
     Site,
     Survey,
     copied_domains,
@@ -54,7 +58,7 @@ from ..base import (
     label_of,
     refuse_other,
 )
-from . import config, switch_ports, xl_logs
+from . import config, switch_ports, xl_logs, xl_migration
 from .dom0 import CONSOLES, GUEST, XenNode
 from .xl import NAMELESS, ListedDomain, lock_holder
 
@@ -64,7 +68,6 @@ LARGEST = 1 << 20
 STEP = 0.1
 CREATE_SECONDS = 600
 SAVE_SECONDS = 1800
-LOGIN_SECONDS = 120
 # A guest that reboots is no domain for two seconds: its tool ends one and makes another.
 PASSING_SECONDS = 120.0
 ASK_AGAIN = 10.0
@@ -86,9 +89,19 @@ class Definition:
     directory: str = ""
 
 
+@dataclass(frozen=True)
+class Running:
+    """Holds what the other host has to know of a running machine.
+    disks: numbers of the devices. nics: MAC addresses."""
+
+    vcpus: int
+    disks: tuple[int, ...]
+    nics: tuple[str, ...]
+
+
 class XenDriver(XenNode, Driver):
     name = "xen"
-    capabilities = frozenset(("shutdown", "reboot", "reset", "suspend", "resume", "adjust", "migrate"))
+    capabilities = frozenset(("shutdown", "reboot", "reset", "suspend", "resume", "adjust", "depart"))
     programs = ("xl|xm",)
 
     def close(self) -> None:
@@ -325,10 +338,13 @@ class XenDriver(XenNode, Driver):
         return self._names_left(self._running(mark).domid, vm, directory)
 
     def remove(self, mark: Mark) -> bool:
+        name = domain_name(mark.vm_id)
         found = self._find(mark)
+        self._end_copies(mark)
+        if found is None and _away(name).exists():
+            found = self._read(_away(name)), None
         if found is None:
             return False
-        name = domain_name(mark.vm_id)
         if found[1] is not None:
             self._destroy(name, mark)
         # While it is still known to be ours.
@@ -342,6 +358,7 @@ class XenDriver(XenNode, Driver):
         if definition is not None and definition.mark is not None:
             switch_ports.remove_ports_file(definition.mark.uuid)
         self._unlink_console(name)
+        remove_file(str(_away(name)))
         remove_file(str(DEFINITIONS / f"{name}.cfg"))
 
     def starts_with_host(self, mark: Mark) -> bool | None:
@@ -494,42 +511,98 @@ class XenDriver(XenNode, Driver):
         self._tool.wait_for_lock(asked)
         self._tool.ask(asked, "restore", str(definition.path), checkpoint, timeout=SAVE_SECONDS)
 
-    def migrate(self, mark: Mark, login: str) -> None:
-        name, asked = domain_name(mark.vm_id), f"migrating {label_of(mark)}"
-        definition = self._found(mark)
-        self._running(mark)
-        self._check_destination(asked, definition, login)
-        self._tool.wait_for_lock(asked)
-        try:
-            self._tool.migrate(asked, name, login)
-        except NebulaError as error:
-            domain = self._tool.named(name)
-            if self._state_of(domain) == "RUNNING":
-                words = "The machine runs on here"
-            elif domain is None:
-                words = "The machine does not run here any more: see the other host"
-            else:
-                # Where xl knows that the other one does not go on, it lets this one: two would destroy their disks.
-                words = f"It stands still here: {self._tool.name} unpause {name}, if it is not on the other host"
-            error.found = f"{error.found}\n{words}"
-            raise
-        xl_logs.remove(name)
-        self._forget(name, definition)
+    # -- to another host ------------------------------------------------------------------------------------------
+    def offer(self, mark: Mark) -> str:
+        asked, name = f"moving {label_of(mark)}", domain_name(mark.vm_id)
+        self._tool.require_migration(asked)
+        domain = self._running(mark)
+        there = Running(
+            domain.vcpus, tuple(sorted(self._tool.blocks(asked, name))), tuple(sorted(self._tool.macs(asked, name)))
+        )
+        return json.dumps(to_plain(there))
 
-    def _check_destination(self, asked: str, definition: Definition, login: str) -> None:
-        """Raise WrongState unless the other host expects this machine and sees its disks."""
-        disks = config.disks_of(definition.text)
-        words = " && ".join([*(f"test -e {shlex.quote(path)}" for path in disks), f"cat {definition.path}"])
-        done = run(["sh", "-c", f"{login} sh"], input=words, timeout=LOGIN_SECONDS, check=False)
-        found, wanted = _UUID.search(done.stdout), _UUID.search(definition.text)
-        if done.returncode != 0 or found is None or wanted is None or found[1] != wanted[1]:
-            reason = last_lines(done.stderr, 3) or f"there is no {definition.path} of it, or not all of its disks"
-            raise WrongState(
-                asked, f"the other host does not expect it: {reason}", "Define it there, on files that both hosts see"
+    def accept(self, vm: Vm, site: Site, offered: str) -> str:
+        mark = Mark(site.catalog, vm.vm_id, vm.uuid, site.generation)
+        asked = f"moving {label_of(mark)}"
+        self._tool.require_migration(asked)
+        try:
+            runs = from_plain(Running, json_value(offered))
+        except (ValueError, NebulaError) as error:
+            raise ForeignObject(asked, f"that host does not say what runs there: {error}") from error
+        devices = config.devices_of(vm, site)
+        wanted = Running(vm.vcpu or 1, tuple(sorted(devices.disks)), tuple(sorted(devices.nics)))
+        if runs != wanted:
+            raise Conflict(
+                asked,
+                f"it runs with {_words_of(runs)}; by its plan it has {_words_of(wanted)}",
+                "Start it anew first (restart: rolling), or move it cold (move: cold)",
             )
+        deployment = self.render(vm, site)
+        self._refuse(asked, config.needs_of(deployment.text))
+        # Nothing starts with the host by this file alone.
+        self.define(vm, deployment, mark)
+        return self._tool.written(deployment.text)
+
+    def receive(self, mark: Mark, token: str, definition: str, disks: Collection[str]) -> Receiver:
+        asked = f"moving {label_of(mark)}"
+        self._tool.wait_for_lock(asked)
+        return xl_migration.XlReceiver(self._tool.name, definition, asked)
+
+    def has_arrived(self, mark: Mark) -> bool:
+        domain = self._running_or_none(mark)
+        return domain is not None and "p" in domain.flags
+
+    def depart(self, vm: Vm, mark: Mark, departure: Departure) -> None:
+        name, asked = domain_name(mark.vm_id), f"moving {label_of(mark)}"
+        self._found(mark)
+        self._running(mark)
+        self._tool.wait_for_lock(asked)
+        xl_migration.depart(self._tool.name, name, departure, lambda: self._put_away(name), asked)
+        self.remove(mark)
+
+    def settle_departure(self, mark: Mark, token: str) -> str | None:
+        name = domain_name(mark.vm_id)
+        xl_migration.wait_for_tool(name, f"moving {label_of(mark)}")
+        if _away(name).exists():
+            # The other host has all of it, or has said that it can't start it: then xl lets this one go on.
+            domain = self._tool.named(name)
+            if domain is None or not _is_its(domain, mark):
+                self.remove(mark)
+                return None
+            with files_explained(str(_away(name))):
+                os.replace(_away(name), DEFINITIONS / f"{name}.cfg")
+            sync_directory(str(DEFINITIONS))
+        return self.state(mark)
+
+    def settle_definitions(self) -> None:
+        sync_directory(str(DEFINITIONS))
+
+    @staticmethod
+    def _put_away(name: str) -> None:
+        """Have the machine be none of this host's any more, whatever comes."""
+        with files_explained(str(_away(name))):
+            os.replace(DEFINITIONS / f"{name}.cfg", _away(name))
+        sync_directory(str(DEFINITIONS))
+
+    def _end_copies(self, mark: Mark) -> None:
+        """End what xl has left of the machine, on its way here or from here."""
+        for name in (f"{domain_name(mark.vm_id)}{suffix}" for suffix in (xl_logs.INCOMING, xl_migration.AWAY)):
+            domain = self._tool.named(name)
+            if domain is not None and domain.uuid == mark.uuid:
+                self._destroy(name, mark)
 
     def is_saved(self, file: BinaryIO) -> bool:
         return self._tool.is_saved(file)
+
+
+def _away(name: str) -> Path:
+    """Return where the definition of a machine is that has left."""
+    return DEFINITIONS / f"{name}.left"
+
+
+def _words_of(runs: Running) -> str:
+    disks, nics = (", ".join(map(str, each)) or "none" for each in (runs.disks, runs.nics))
+    return f"{runs.vcpus} processors, disks {disks} and NICs {nics}"
 
 
 def _is_its(domain: ListedDomain, mark: Mark) -> bool:

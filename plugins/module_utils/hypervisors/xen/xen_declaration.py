@@ -211,6 +211,7 @@ XEN = Hypervisor(
     # Of emulated drives only.
     changes_context=lambda os: kind(os) == HVM,
     ends_at_reboot="on_reboot = 'destroy'",
+    moves=("live",),
 )
 # The same machines, made by libvirt.
 XEN_LIBVIRT = replace(
@@ -221,4 +222,5 @@ XEN_LIBVIRT = replace(
     # libvirt calls those of Xen as Xen's own tools do.
     drops_names=("vif", *DROPPED_BY_LIBVIRT),
     packages=(*_PACKAGES, "libvirt-daemon-system", "libvirt-daemon-driver-xen", *LIBVIRT_PACKAGES),
+    moves=(),
 )

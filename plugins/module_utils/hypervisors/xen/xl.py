@@ -26,7 +26,6 @@ CAPABILITIES = Path("/proc/xen/capabilities")
 LOCK = Path("/var/lock/xl")
 LOCK_SECONDS = 120
 SECONDS = 60
-MIGRATE_SECONDS = 3600
 STEP = 0.1
 SHOWN = 5
 # What xl shows of a domain whose name it does not find in xenstore: one at its end, or all where xenstored has ended.
@@ -51,7 +50,7 @@ KEPT = (
 )
 REMEDIES = (
     # What follows is of the other host, which got nothing.
-    ("enable logdirty", "This Xen can't follow what a PV machine writes meanwhile: shut it down, and start it there"),
+    ("enable logdirty", "This Xen can't follow what a PV machine writes meanwhile: move it cold (move: cold)"),
     # It was made while ours was.
     ("Domain with name", "End or rename the one that is there (xl rename): it will not be touched"),
     ("segment kernel too large", "Give it more MEMORY: its kernel does not fit into what it has"),
@@ -232,13 +231,8 @@ class Tool:
         self.ask(asked, "cd-insert", name, device, path)
         return True
 
-    def migrate(self, asked: str, name: str, login: str) -> None:
-        """Move the domain to the host where `login` runs what is appended to it."""
-        argv = [self.name, "migrate", "-s", "", name, f"{login} {self.name} migrate-receive"]
-        done = run(argv, timeout=MIGRATE_SECONDS, check=False)
-        if done.returncode != 0:
-            # The cause is far above the last lines: both hosts speak here.
-            raise error_of_xl(asked, done.stderr)
+    def require_migration(self, asked: str) -> None:
+        """Raise Unsupported where the tool does not move what runs over a connection that it is given."""
 
     def written(self, text: str) -> str:
         """Return a deployment file in the form that the tool reads."""

@@ -171,11 +171,11 @@ class Xm(Tool):
     def insert(self, asked: str, name: str, device: str, path: str) -> bool:
         return False
 
-    def migrate(self, asked: str, name: str, login: str) -> None:
+    def require_migration(self, asked: str) -> None:
         raise Unsupported(
             asked,
             f"this host has no xl, only the older {self.name}, whose daemon migrates over a port that anybody may use",
-            "Suspend it, and resume it there",
+            "Move it cold (move: cold)",
         )
 
     def written(self, text: str) -> str:

@@ -7,7 +7,9 @@ tests/integration/test_xen.py. What the older `xm` is asked is in test_xm.py."""
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,13 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Conflict,
     ForeignObject,
     HypervisorError,
+    NebulaError,
     NoCapacity,
     NotFound,
     TimedOut,
-    WrongState,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host.node_file import Changes, NodeFile
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Adjustment, Mark, Site
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Adjustment, Departure, Mark, Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import driver as xen
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen import xl
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.xen.dom0 import XenNode
@@ -604,40 +606,99 @@ def moving(host: Host) -> Path:
     return disk
 
 
-def test_a_machine_that_has_moved_is_not_defined_here_any_more(host: Host) -> None:
-    """The other host is this one: a shell sees the same files."""
+class Moving:
+    """In place of the two xl: what the old host's does. ends: the state of the machine's domain then, "" without one;
+    gives: it has said that the machine is the other host's."""
+
+    def __init__(self, host: Host, gives: bool, ends: str, error: NebulaError | None = None) -> None:
+        self.host, self.gives, self.ends, self.error = host, gives, ends, error
+
+    def depart(self, tool: str, name: str, departure: Departure, given: Callable[[], None], asked: str) -> None:
+        assert (tool, name) == ("xl", "one-1")
+        if self.gives:
+            given()
+            assert not self.host.path.exists(), "the machine is this host's still"
+        del self.host.dom0.domains["one-1"]
+        if self.ends:
+            self.host.dom0.domains[self.ends] = Running(7, UUID)
+        if self.error is not None:
+            raise self.error
+
+
+def departing(host: Host, monkeypatch: pytest.MonkeyPatch, **how: Any) -> None:
     moving(host)
-    host.driver.migrate(MARK, "env A=b")
-    (words,) = host.dom0.did()
-    assert words == "migrate -s  one-1 env A=b xl migrate-receive"
-    assert not host.path.exists() and "one-1" in host.dom0.domains
+    monkeypatch.setattr(xen.xl_migration, "depart", Moving(host, **how).depart)
+    monkeypatch.setattr(xen.xl_migration, "wait_for_tool", lambda name, asked: None)
+    departure = Departure("token", "", (), None, 60, lambda: False)  # type: ignore[arg-type]
+    host.driver.depart(host.vm(), MARK, departure)
+
+
+def test_a_machine_that_has_moved_is_not_defined_here_any_more(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    departing(host, monkeypatch, gives=True, ends="")
+    assert list(host.dom0.etc.glob("one-1*")) == []
     assert list((host.dom0.etc / "nebula-ports").iterdir()) == []
+    assert host.driver.settle_departure(MARK, "token") is None
 
 
-@pytest.mark.parametrize("lacks", ["disk", "login", "machine", "success"])
-def test_a_host_that_does_not_expect_the_machine_does_not_get_it(host: Host, lacks: str) -> None:
-    disk, login = moving(host), "env A=b"
-    if lacks == "disk":
-        disk.unlink()
-    elif lacks == "login":
-        login = "cd /nowhere-at-all &&"
-    elif lacks == "success":
-        login = f"cat {host.path}; false"
-    else:
-        login = f"sed s/{UUID}/{STRANGER}/ {host.path};:"
-    with pytest.raises(WrongState, match=r"the other host does not expect it: .*Define it there"):
-        host.driver.migrate(MARK, login)
-    assert host.dom0.did() == [] and host.path.exists()
+@pytest.mark.parametrize(("gives", "ends", "state"), [
+    (False, "one-1", "RUNNING"),
+    # Its own, since the other host could not start it.
+    (True, "one-1", "RUNNING"),
+    (True, "one-1--migratedaway", None),
+    # xl was ended, and its domain with it; it was not the other host's by then.
+    (False, "", "POWEROFF"),
+    (True, "", None),
+])  # fmt: skip
+def test_a_departure_that_fails_is_settled_by_what_xl_said(
+    host: Host, monkeypatch: pytest.MonkeyPatch, gives: bool, ends: str, state: str | None
+) -> None:
+    with pytest.raises(HypervisorError, match="lost"):
+        departing(host, monkeypatch, gives=gives, ends=ends, error=HypervisorError("moving", "the link is lost"))
+    assert host.driver.settle_departure(MARK, "token") == state
+    assert host.driver.state(MARK) == state
+    assert host.path.exists() == (state is not None)
+    left = [each.name for each in host.dom0.etc.glob("one-1.left")]
+    assert left == [] and "one-1--migratedaway" not in host.dom0.domains
 
 
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [("-b----", "runs on here"), ("--p---", "xl unpause one-1"), (None, "does not run here any more")],
-)
-def test_a_migration_that_fails_says_where_the_machine_is(host: Host, flags: str | None, words: str) -> None:
+def test_what_comes_is_what_runs_there(host: Host) -> None:
+    vm = host.vm(disks=(Disk(0, "xvda"),), nics=(Nic(0, 0, "net", mac=MAC, bridge="br0"),))
+    (host.dom0.network / "br0" / "bridge").mkdir(parents=True)
+    (host.directory / "disk.0").touch()
+    host.define(vm)
+    host.run()
+    host.dom0.answers["block-list"] = (
+        "Vdev  BE  handle state evt-ch ring-ref BE-path\n51712 0   1      4     9      8        /b\n"
+    )
+    host.dom0.answers["network-list"] = (
+        "Idx BE Mac Addr.         handle state evt-ch   tx-/rx-ring-ref BE-path\n"
+        f"0   0  {MAC}     0     4     11      768/769   /local/domain/0/backend/vif/1/0\n"
+    )
+    offered = host.driver.offer(MARK)
+    assert json.loads(offered) == {"vcpus": 1, "disks": [51712], "nics": [MAC]}
+    site = host.site(vm)
+    host.driver.remove(MARK)
+    text = host.driver.accept(vm, site, offered)
+    assert text == host.path.read_text() and not host.driver.has_arrived(MARK)
+    assert not (host.dom0.etc / "auto" / "one-1.cfg").exists()
+    host.run(flags="--p---")
+    assert host.driver.has_arrived(MARK)
+    for other in ({"vcpus": 2}, {"disks": []}, {"nics": [MAC, "02:00:00:00:00:01"]}):
+        with pytest.raises(Conflict, match=r"it runs with .* by its plan it has 1 processors, disks 51712 and NICs"):
+            host.driver.accept(vm, site, json.dumps({**json.loads(offered), **other}))
+    for nonsense in ("", "[]", "{}", '{"vcpus": "x", "disks": [], "nics": []}', '{"vcpus": 1, "disks": 1, "nics": []}'):
+        with pytest.raises(ForeignObject, match="does not say what runs there"):
+            host.driver.accept(vm, site, nonsense)
+
+
+@pytest.mark.parametrize("suffix", ["--incoming", "--migratedaway"])
+def test_what_xl_leaves_of_a_machine_on_its_way_goes_with_it(host: Host, suffix: str) -> None:
     moving(host)
-    host.dom0.fails["migrate"] = "migration sender: Failed to unpause domain\n"
-    host.dom0.then["migrate"] = (lambda: host.run(flags=flags)) if flags else (lambda: host.dom0.domains.pop("one-1"))
-    with pytest.raises(HypervisorError, match=rf"(?s)migrating virtual machine 1: .*Failed to unpause.*{words}"):
-        host.driver.migrate(MARK, "env A=b")
-    assert host.path.exists()
+    del host.dom0.domains["one-1"]
+    host.dom0.domains[f"one-1{suffix}"] = Running(8, UUID)
+    host.dom0.domains[f"one-2{suffix}"] = Running(9, STRANGER)
+    host.driver.remove(MARK)
+    assert set(host.dom0.domains) == {"Domain-0", f"one-2{suffix}"}
+    host.dom0.domains[f"one-1{suffix}"] = Running(8, STRANGER)
+    host.driver.remove(MARK)
+    assert f"one-1{suffix}" in host.dom0.domains
