@@ -183,7 +183,10 @@ SUITES = {
     "fleet": Suite(
         subjects=(
             *(f"{UTILS}/hypervisors/moves", f"{UTILS}/model/move.py", f"{UTILS}/reconcile/vms/move_rounds.py"),
-            *(f"{UTILS}/hypervisors/carry_out/{name}.py" for name in ("arrival", "departure", "fence", "moved_roots", "moves")),
+            *(
+                f"{UTILS}/hypervisors/carry_out/{name}.py"
+                for name in ("arrival", "departure", "fence", "moved_roots", "moves")
+            ),
             *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("migration", "migration_calls")),
             f"{UTILS}/hypervisors/libvirt/arriving_definition.py",
             *(f"{UTILS}/engines/embedded/vms/{name}.py" for name in ("moving", "move_records")),
@@ -346,7 +349,15 @@ NEEDS = {
             "test_late_runs",
             "test_lost_catalog",
         ),
-        *("test_container_moves", "test_fleet", "test_mixed_hosts", "test_move_faults", "test_moves", "test_nic_aliases", "test_nodes"),
+        *(
+            "test_container_moves",
+            "test_fleet",
+            "test_mixed_hosts",
+            "test_move_faults",
+            "test_moves",
+            "test_nic_aliases",
+            "test_nodes",
+        ),
         *("test_molecule", "test_power_cut", "test_role_install_os", "test_role_moves", "test_role_transfer"),
         "test_role_transfer_life",
         *("test_runs_at_once", "test_saving", "test_secrets", "test_site", "test_site_life", "test_stock_host"),

@@ -287,12 +287,15 @@ def test_a_container_moves_on_a_shared_datastore() -> None:
         share(place, fleet.hosts.values(), f"{ROOT}/datastores/0")
         vm = fleet.vm(1)
         assert fleet.bring(SOURCE, vm)[0].error is None
-        fleet.wait_for_boots(SOURCE, vm)
+        # It is mounted on the nodes, and not on their disks.
+        console = place / "1" / "console.log"
+        booted = b"nebula-guest: hostname=web-1"
+        wait_for(lambda: booted in console.read_bytes(), "it to boot")
         fleet.inside(_WRITE, SOURCE, vm)
         before = fleet.listed(SOURCE, vm)
         found = outcomes(fleet, fleet.moves(SOURCE, TARGET, vm, way=COLD))
         assert (found[SOURCE].error, found[SOURCE].moved) == (None, HAS_LEFT), found
         assert (found[TARGET].error, found[TARGET].moved, found[TARGET].state) == (None, HAS_ARRIVED, "RUNNING")
         assert not [line for line in fleet.mounts(SOURCE) if "disk.0" in line]
-        fleet.wait_for_boots(TARGET, vm, 2)
+        wait_for(lambda: console.read_bytes().count(booted) == 2, "it to boot again")
         assert fleet.listed(TARGET, vm) == before

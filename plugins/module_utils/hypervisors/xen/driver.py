@@ -357,6 +357,11 @@ class XenDriver(XenNode, Driver):
                 os.symlink(definition.path, link)
         sync_directory(str(AUTO))
 
+    def settle_definitions(self) -> None:
+        for place in (DEFINITIONS, AUTO):
+            with contextlib.suppress(FileNotFoundError):
+                sync_directory(str(place))
+
     # -- state ----------------------------------------------------------------------------------------------------
     def start(self, mark: Mark) -> None:
         name, asked = domain_name(mark.vm_id), f"starting {label_of(mark)}"
