@@ -225,7 +225,9 @@ SUITES = {
             "tests/tools/xen_switches.py",
             *("extensions/molecule/xen", "extensions/molecule/xen_install"),
         ),
-        files=("test_xen_libvirt", "test_xen_migration", "test_xen_switches", "test_xen_tenants"),
+        files=(
+            *("test_xen_cold_moves", "test_xen_libvirt", "test_xen_migration", "test_xen_switches", "test_xen_tenants"),
+        ),
         # test_xen belongs to `make test`, and is here once more, with each operation on each kind.
         again=("test_xen",),
         scenarios=("xen", "xen_install"),
@@ -321,7 +323,10 @@ LONGEST = ("test_tools", "test_xen", "test_site", "test_awx_jobs", "test_role_tr
 
 # pytest's marks by file; `root` is said by the tests themselves.
 NEEDS = {
-    "xen": ("test_xen", "test_xen_libvirt", "test_xen_migration", "test_xen_switches", "test_xen_tenants"),
+    "xen": (
+        *("test_xen", "test_xen_cold_moves", "test_xen_libvirt", "test_xen_migration", "test_xen_switches"),
+        "test_xen_tenants",
+    ),
     "guests": (
         *("test_ansible", "test_at_once", "test_audit", "test_bad_input", "test_boot", "test_capacity"),
         *(
@@ -362,7 +367,8 @@ NEEDS = {
         "test_role_transfer_life",
         *("test_runs_at_once", "test_saving", "test_secrets", "test_site", "test_site_life", "test_stock_host"),
         *("test_stock_containers", "test_stock_injection", "test_stock_switches", "test_verify", "test_xen"),
-        *("test_stock_tunnels", "test_xen_libvirt", "test_xen_migration", "test_xen_switches", "test_xen_tenants"),
+        *("test_stock_tunnels", "test_xen_cold_moves", "test_xen_libvirt", "test_xen_migration", "test_xen_switches"),
+        "test_xen_tenants",
     ),
 }
 

@@ -233,7 +233,6 @@ options:
       - V(all) moves it as it is, one that runs as with V(live). One that is off stays off, and its disks are copied.
       - With V(cold) it is powered off, as O(hard) and O(shutdown_timeout) say, its disks are copied, and it is started
         there if it ran.
-      - Machines of KVM move in each way, containers of LXC with V(cold) only, and others not at all.
       - With O(state=migrated) it moves also where this says V(never), and also one that is off where this says V(live).
       - With O(vms), that of all items which do not say themselves.
     type: str
