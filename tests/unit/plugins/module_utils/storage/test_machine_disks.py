@@ -92,7 +92,9 @@ def test_where_the_disks_of_a_machine_are(image):
 
 def test_what_goes_with_a_machine_is_its_own(image, directory):
     """Files go as they are, and roots of containers otherwise; what is an image's own, or the host's, stays."""
-    shared = Disk(4, "", type="FILESYSTEM", source=str(directory), format="directory", driver="directory", clone=False)
+    shared = Disk(
+        4, "", type="FILESYSTEM", source=str(directory), format="directory", driver="directory", by_hypervisor=True
+    )
     root = of_image(image, disk_id=1, format="tar", driver="tar")
     given = vm(of_image(image, clone=False), root, volatile(), shared)
     assert machine_disks.own_roots(given, str(directory)) == {1: DiskFiles(str(directory / "disk.1"), "directory")}
