@@ -183,10 +183,8 @@ SUITES = {
     "fleet": Suite(
         subjects=(
             *(f"{UTILS}/hypervisors/moves", f"{UTILS}/model/move.py", f"{UTILS}/reconcile/vms/move_rounds.py"),
-            *(
-                f"{UTILS}/hypervisors/carry_out/{name}.py"
-                for name in ("arrival", "departure", "fence", "moved_roots", "moves")
-            ),
+            *(f"{UTILS}/hypervisors/carry_out/{name}.py" for name in ("arrival", "departure", "moves", "fence")),
+            f"{UTILS}/hypervisors/carry_out/moved_roots.py",
             *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("migration", "migration_calls")),
             f"{UTILS}/hypervisors/libvirt/arriving_definition.py",
             *(f"{UTILS}/engines/embedded/vms/{name}.py" for name in ("moving", "move_records")),
@@ -225,9 +223,7 @@ SUITES = {
             "tests/tools/xen_switches.py",
             *("extensions/molecule/xen", "extensions/molecule/xen_install"),
         ),
-        files=(
-            *("test_xen_cold_moves", "test_xen_libvirt", "test_xen_migration", "test_xen_switches", "test_xen_tenants"),
-        ),
+        files=("test_xen_libvirt", "test_xen_migration", "test_xen_switches", "test_xen_tenants"),
         # test_xen belongs to `make test`, and is here once more, with each operation on each kind.
         again=("test_xen",),
         scenarios=("xen", "xen_install"),
@@ -323,10 +319,7 @@ LONGEST = ("test_tools", "test_xen", "test_site", "test_awx_jobs", "test_role_tr
 
 # pytest's marks by file; `root` is said by the tests themselves.
 NEEDS = {
-    "xen": (
-        *("test_xen", "test_xen_cold_moves", "test_xen_libvirt", "test_xen_migration", "test_xen_switches"),
-        "test_xen_tenants",
-    ),
+    "xen": ("test_xen", "test_xen_libvirt", "test_xen_migration", "test_xen_switches", "test_xen_tenants"),
     "guests": (
         *("test_ansible", "test_at_once", "test_audit", "test_bad_input", "test_boot", "test_capacity"),
         *(
@@ -354,21 +347,13 @@ NEEDS = {
             "test_late_runs",
             "test_lost_catalog",
         ),
-        *(
-            "test_container_moves",
-            "test_fleet",
-            "test_mixed_hosts",
-            "test_move_faults",
-            "test_moves",
-            "test_nic_aliases",
-            "test_nodes",
-        ),
+        "test_container_moves",
+        *("test_fleet", "test_mixed_hosts", "test_move_faults", "test_moves", "test_nic_aliases", "test_nodes"),
         *("test_molecule", "test_power_cut", "test_role_install_os", "test_role_moves", "test_role_transfer"),
         "test_role_transfer_life",
         *("test_runs_at_once", "test_saving", "test_secrets", "test_site", "test_site_life", "test_stock_host"),
         *("test_stock_containers", "test_stock_injection", "test_stock_switches", "test_verify", "test_xen"),
-        *("test_stock_tunnels", "test_xen_cold_moves", "test_xen_libvirt", "test_xen_migration", "test_xen_switches"),
-        "test_xen_tenants",
+        *("test_stock_tunnels", "test_xen_libvirt", "test_xen_migration", "test_xen_switches", "test_xen_tenants"),
     ),
 }
 
