@@ -84,11 +84,11 @@ except NebulaError as error:
 """
 _POLL = """
 import json, sys
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import registry
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.poll import poll
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 asked = json.load(sys.stdin)
-driver = KvmDriver()
+driver = registry.open_driver(asked["hypervisor"])
 print(json.dumps(to_plain(poll(driver, asked["root"], asked["host"], asked["catalog"]))))
 driver.close()
 """
@@ -149,12 +149,14 @@ class Acting:
 class Fleet:
     """The nodes of this world, and the catalog that makes their plans. image: of the machines' disks."""
 
+    hypervisor = "kvm"
+    base = f"{ROOT}/base.qcow2"
+
     def __init__(self, image: str, size: int) -> None:
         self.hosts = {each.name: each for each in nodes()}
         self.catalog = str(uuid.uuid4())
         self.number = 0
         self.size = size
-        self.base = f"{ROOT}/base.qcow2"
         self.pairs = {name: key_pair(name) for name in self.hosts}
         for host in self.hosts.values():
             Acting(host, _PREPARE, {"root": ROOT, "image": image, "base": self.base}).result()
@@ -190,7 +192,7 @@ class Fleet:
             "plan": json.dumps(to_plain(plan)),
             "host": plan.host,
             "root": ROOT,
-            "hypervisor": "kvm",
+            "hypervisor": self.hypervisor,
             "catalog": self.catalog,
             "threads": 0,
             "detach_timeout": 60,
@@ -276,7 +278,7 @@ class Fleet:
         return owner
 
     def poll(self, host: str) -> dict[str, Any]:
-        asked = {"root": ROOT, "host": host, "catalog": self.catalog}
+        asked = {"root": ROOT, "host": host, "catalog": self.catalog, "hypervisor": self.hypervisor}
         found = Acting(self.hosts[host], _POLL, asked).result()
         assert found is not None
         return found

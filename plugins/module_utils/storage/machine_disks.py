@@ -109,6 +109,21 @@ def own_disks(vm: Vm, directory: str, find: Find = path_of_shared) -> dict[int, 
     }
 
 
+def own_roots(vm: Vm, directory: str, find: Find = path_of_shared) -> dict[int, DiskFiles]:
+    """Return those of the machine's disks that are directories of its own, roots of containers, by disk id."""
+    return {
+        disk_id: file
+        for disk_id, file in locate(vm, directory, find).items()
+        if file.path == disk_path(directory, disk_id) and file.format == DIRECTORY
+    }
+
+
+def require_users(vm: Vm, directory: str) -> None:
+    """Raise Conflict where another container of this host has the users that the machine's own root belongs to."""
+    if os.path.isdir(os.path.dirname(directory)):
+        _refuse_twin(vm.vm_id, directory)
+
+
 def make_empty(file: DiskFiles, size: int) -> None:
     """Make the file of a disk of `size` bytes that comes from elsewhere, above what it rests on."""
     new = _beside(file.path)

@@ -17,7 +17,7 @@ import stat
 from collections.abc import Collection, Generator, Iterator
 from dataclasses import asdict
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, Optional
 
 from ..dataclass import dataclass
 from ..errors import Conflict, ForeignObject, InvalidValue, NotFound, TimedOut
@@ -50,6 +50,8 @@ _NEW = ".unpacking"
 _ROOT, _MARK, _USERS = "root", "base.json", "users"
 _SHOWN = "shown"
 _LONGEST_MARK = 64 * 1024
+_Archive = tuple[Optional[int], int, Optional[Generator[bytes, None, None]]]
+"""An archive: its open file, how much it unpacks to at least, and, where it is packed, what is in it."""
 # Beside the unpacked images, what is tried on their file system.
 _TRIAL = ".trial"
 # Why machines on a file system (by its number) can't show a base, and why a base would be of no use there. Both are
@@ -103,13 +105,34 @@ def unpack(archive: str, directory: str, ids: IdRange, limits: Limits | None = N
     whole; what a killed run left of it is removed first. Raise ImageRefused or NoSpace, and then nothing is left,
     or Conflict if something is there already. what: the words that errors begin with."""
     asked = what or f"archive {archive}"
-    limits = limits or Limits()
+    return _unpack(_open_archive(archive, asked), directory, ids, limits or Limits(), asked, _LONGEST)
+
+
+def take_in(blocks: Generator[bytes, None, None], directory: str, ids: IdRange, what: str, timeout: float) -> Unpacked:
+    """Make a new tree of what pack() has written on another host, as unpack() does of an archive, and have it on the
+    disk. It is bounded by the room that there is: it is a machine's, and no image.
+    blocks: the archive. what: the words that errors begin with. timeout: seconds, after which it is given up."""
+    room = max(0, datastore_layout.free_space(os.path.dirname(directory)) - datastore_layout.RESERVE)
+    coming = contextlib.nullcontext((None, 0, blocks))
+    done = _unpack(coming, directory, ids, Limits(size=room), what, timeout)
+    _settle(directory)
+    return done
+
+
+def _unpack(
+    archive: contextlib.AbstractContextManager[_Archive],
+    directory: str,
+    ids: IdRange,
+    limits: Limits,
+    asked: str,
+    timeout: float,
+) -> Unpacked:
     with _locked(directory, WAIT):
         new = directory + _NEW
         untrusted_trees.remove(new)
         if os.path.lexists(directory) and not _is_empty(directory):
             raise Conflict(f"{asked}: directory {directory}", "something is there", "See what it is; remove it")
-        with _open_archive(archive, asked) as (fd, size, blocks):
+        with archive as (fd, size, blocks):
             require_room(directory, size, asked)
             with files.explained(new):
                 os.mkdir(new, 0o700)
@@ -119,7 +142,7 @@ def unpack(archive: str, directory: str, ids: IdRange, limits: Limits | None = N
                 arguments = {"what": asked, "limits": limits.as_dict(), "reserve": datastore_layout.RESERVE}
                 view = confined_process.View([ids], root=new)
                 streams: dict[str, Any] = {"source": fd} if blocks is None else {"blocks": blocks}
-                done = confined_process.run(root_unpacking.unpack, arguments, view, asked, timeout=_LONGEST, **streams)
+                done = confined_process.run(root_unpacking.unpack, arguments, view, asked, timeout=timeout, **streams)
                 with files.explained(directory):
                     os.rename(new, directory)
                     files.sync_directory(os.path.dirname(directory))
@@ -298,21 +321,52 @@ def save(directory: str, target: str, ids: IdRange, what: str = "") -> Saved:
     """Write the root of a machine that is stopped, or frozen, to a new archive at `target`, with the owners that the
     machine sees. Raise InUse if it changed meanwhile."""
     asked = what or f"root {directory}"
-    limits = Limits()
-    arguments = {"what": asked, "reserve": datastore_layout.RESERVE, "depth": limits.depth, "length": limits.length}
     with _locked(directory, WAIT):
-        if not os.path.isdir(directory):
-            raise NotFound(asked, "it is not there", "Deploy the machine")
-        root_overlay.mount_again(directory)
-        require_room(target, untrusted_trees.bytes_on_disk(directory), asked)
-        view = confined_process.View([ids], root=directory, reads=[directory])
+        require_room(target, _size(directory, asked), asked)
         with (
             disk_saving.new_image_file(target, asked) as new,
             files.explained(new),
             files.opened(new, files.NEW_FILE) as fd,
         ):
-            done = confined_process.run(root_saving.save, arguments, view, asked, timeout=_LONGEST, target=fd)
-    return Saved(**done)
+            return _pack(directory, fd, ids, asked, datastore_layout.RESERVE, _LONGEST)
+
+
+def pack(directory: str, fd: int, ids: IdRange, what: str, timeout: float) -> Saved:
+    """Write the root of a machine that is stopped to a pipe, as save() does to a file.
+    what: the words that errors begin with. timeout: seconds, after which it is given up."""
+    with _locked(directory, WAIT):
+        _have_mounted(directory, what)
+        return _pack(directory, fd, ids, what, 0, timeout)
+
+
+def size(directory: str, what: str) -> int:
+    """Return the bytes that a machine's root takes where it shows no image. what: the words that errors begin with."""
+    with _locked(directory, WAIT):
+        return _size(directory, what)
+
+
+def unmount(directory: str) -> None:
+    """Have the root of a machine that is off not mounted, where it shows its image."""
+    with _locked(directory, WAIT):
+        root_overlay.unmount(directory)
+
+
+def _have_mounted(directory: str, asked: str) -> None:
+    if not os.path.isdir(directory):
+        raise NotFound(asked, "it is not there", "Deploy the machine")
+    root_overlay.mount_again(directory)
+
+
+def _size(directory: str, asked: str) -> int:
+    _have_mounted(directory, asked)
+    return untrusted_trees.bytes_on_disk(directory)
+
+
+def _pack(directory: str, fd: int, ids: IdRange, asked: str, reserve: int, timeout: float) -> Saved:
+    limits = Limits()
+    arguments = {"what": asked, "reserve": reserve, "depth": limits.depth, "length": limits.length}
+    view = confined_process.View([ids], root=directory, reads=[directory])
+    return Saved(**confined_process.run(root_saving.save, arguments, view, asked, timeout=timeout, target=fd))
 
 
 def require_room(directory: str, size: int, what: str) -> None:
@@ -466,8 +520,7 @@ def _is_empty(directory: str) -> bool:
 
 
 @contextlib.contextmanager
-def _open_archive(archive: str, what: str) -> Iterator[tuple[int, int, Generator[bytes, None, None] | None]]:
-    """Yield the open file, how much it unpacks to at least, and, where it is packed, what is in it."""
+def _open_archive(archive: str, what: str) -> Iterator[_Archive]:
     with files.explained(archive):
         fd = os.open(archive, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:

@@ -26,7 +26,7 @@ from ..machine_record import Record, read_record
 from ..moves import file_streams, node_moves
 from ..moves.node_moves import NodeMove
 from ..moves.passage import Channel, Meeting
-from . import console_port, definition, departure, fence, named_files, removal, state_changes
+from . import console_port, definition, departure, fence, moved_roots, named_files, removal, state_changes
 from .job import Job
 
 # Seconds between two times that the disks which come are written out: what is left to write counts as time in which
@@ -131,7 +131,10 @@ def _take_in(
     if offer.get("way") != move.way:
         raise _nonsense(asked)
     own = machine_disks.own_disks(job.vm, job.directory, job.common.transfer.find)
-    disks = _disks_of(offer, own, asked)
+    roots = moved_roots.own(job)
+    disks = _disks_of(offer, {*own, *roots}, asked)
+    if roots:
+        machine_disks.require_users(job.vm, job.directory)
     _check(job, 0 if shared else sum(each["bytes"] for each in disks.values()))
     if move.way == LIVE and not shared and not job.common.driver.copies_departing_disks:
         raise Unsupported(
@@ -147,7 +150,8 @@ def _take_in(
     if move.way == LIVE:
         has_left = _take_live(job, move, meeting, channel, offer, own, disks, shared, course)
     else:
-        _take_files(job, channel, own, {number: each["length"] for number, each in disks.items()}, limit)
+        lengths = {number: each["length"] for number, each in disks.items()}
+        _take_files(job, channel, own, lengths, limit, roots={} if shared else roots)
         has_left = False
         for number, file in own.items():
             machine_disks.take_in(file, f"disk {number} of virtual machine {job.vm.name}")
@@ -292,15 +296,22 @@ def _take_files(
     lengths: Mapping[int, int],
     limit: float,
     context: int | None = None,
+    roots: Mapping[int, DiskFiles] | None = None,
 ) -> None:
-    """Take in the files that the old host sends: those of these disks, its logs, and its context's if it runs on."""
+    """Take in the files that the old host sends: those of these disks, its logs, and its context's if it runs on. The
+    roots come as archives."""
+    trees = {os.path.basename(file.path): (number, file) for number, file in (roots or {}).items()}
     wanted = {os.path.basename(file.path): lengths[number] for number, file in own.items()}
     if context is not None:
         wanted[os.path.basename(disk_path(job.directory, context))] = _MOST_CONTEXT
-    lacking = set(wanted)
+    lacking = {*wanted, *trees}
     wanted.update(dict.fromkeys(departure.LOGS, departure.MOST_LOG))
     while "file" in (message := channel.receive(departure.ANSWER_SECONDS)):
         name = str(message["file"])
+        if name in trees:
+            moved_roots.receive(job, channel, *trees.pop(name), limit)
+            lacking.discard(name)
+            continue
         if name not in wanted:
             raise _nonsense(f"virtual machine {job.vm.name}: move from another host")
         file_streams.receive(channel, message, job.path(name), wanted.pop(name), limit)

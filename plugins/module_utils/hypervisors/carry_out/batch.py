@@ -243,7 +243,11 @@ def _take_over_copy(job: Job) -> None:
         return
     if entry.stage == ARRIVED and not job.record.coming:
         return
-    files = machine_disks.own_disks(job.vm, job.directory, job.common.transfer.find)
+    find = job.common.transfer.find
+    files = {
+        **machine_disks.own_disks(job.vm, job.directory, find),
+        **machine_disks.own_roots(job.vm, job.directory, find),
+    }
     lacking = [number for number, file in files.items() if not os.path.lexists(file.path)]
     if job.record.coming and lacking and job.planned.operation != "recreate":
         raise NotFound(

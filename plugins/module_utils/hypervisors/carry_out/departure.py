@@ -26,7 +26,7 @@ from ..base import Departure
 from ..moves import file_streams, node_moves
 from ..moves.node_moves import NodeMove
 from ..moves.passage import Caller, Channel, Identity
-from . import autostart, fence, removal, state_changes
+from . import autostart, fence, moved_roots, removal, state_changes
 from .job import Job
 from .shutdown import stop
 
@@ -92,6 +92,7 @@ def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: 
     """Bring the machine to the other host, and write that it has left."""
     limit = time.monotonic() + move.limit
     own = machine_disks.own_disks(job.vm, job.directory, job.common.transfer.find)
+    roots = moved_roots.own(job)
     offer = job.common.driver.offer(job.mark) if move.way == LIVE else ""
     proof = proof_of_sharing(job, move)
     write_atomically(proof, move.token, mode=0o600)
@@ -100,7 +101,10 @@ def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: 
             way=move.way,
             definition=offer,
             record=to_plain(job.record),
-            disks=[_described(number, file) for number, file in sorted(own.items())],
+            disks=[
+                *(_described(number, file) for number, file in sorted(own.items())),
+                *moved_roots.described(job, roots),
+            ],
         )
         shared = _answer(channel, "shared", move)["shared"] is True
     finally:
@@ -142,6 +146,11 @@ def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: 
         for _number, file in sorted(own.items()):
             fence.check_current(job)
             file_streams.send(channel, os.path.basename(file.path), file.path, limit)
+        if shared:
+            moved_roots.let_go(roots)
+        for number, root in () if shared else sorted(roots.items()):
+            fence.check_current(job)
+            moved_roots.send(job, channel, number, root, limit)
         channel.send(sent=True, moved=True)
         _answer(channel, "kept", move)
         fence.check_current(job)

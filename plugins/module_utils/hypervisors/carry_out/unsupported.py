@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ...errors import Unsupported
 from ...model.disk import TAR
+from ...model.move import LIVE
 from ...model.network_drivers import OVN, SWITCHED
 from ...model.plan import ADOPT, CREATE, DELETE, SAVE_AS, PlannedVm
 from ..base import Driver
@@ -26,8 +27,10 @@ def check_supported(planned: PlannedVm, driver: Driver) -> None:
             f"this node runs {driver.name}",
             "Set nebula_hypervisor of this host to what it runs, then run again",
         )
-    if planned.move is not None and "depart" not in driver.capabilities:
+    if planned.move is not None and planned.move.way == LIVE and "depart" not in driver.capabilities:
         raise driver.lacks("depart", f"{asked}: move")
+    if planned.move is not None and any(disk.by_hypervisor for disk in planned.vm.disks):
+        raise Unsupported(f"{asked}: move", f"hypervisor {driver.name} keeps its disks, and they stay on this host")
     for nic in planned.vm.nics if planned.wanted == "RUNNING" else ():
         of = nic.network_values.get("VN_MAD", "")
         whose = "OVN" if of == OVN else "Open vSwitch"

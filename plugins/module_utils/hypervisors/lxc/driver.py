@@ -16,6 +16,7 @@ from ...dataclass import replace
 from ...errors import NebulaError
 from ...host import hypervisor_daemons
 from ...host.console import console_log
+from ...host.files import sync_directory
 from ...host.node_file import Changes, NodeFile, Remember
 from ...model.audit import Domain
 from ...model.container_user_ids import id_range
@@ -306,6 +307,12 @@ class LxcDriver(LibvirtDomains, Driver):
         except BaseException:
             mounted_disks.release(uuid)
             raise
+
+    def settle_definitions(self) -> None:
+        for place in (hooks.DEFINED, hooks.DEFINED / "autostart"):
+            # libvirt makes each with the first that is in there.
+            with contextlib.suppress(FileNotFoundError):
+                sync_directory(str(place))
 
     def let_go(self, mark: Mark) -> None:
         domain = self._find(mark)

@@ -204,4 +204,5 @@ LXC = Hypervisor(
     column=KVM,
     own=_own_attributes(),
     live=("DISK", "NIC", "MEMORY", "LXC_SWAP", *FILTERS_OF_NICS, *silent(KVM, _own_attributes())),
+    moves=("cold",),
 )

@@ -374,6 +374,11 @@ class XenDriver(XenNode, Driver):
                 os.symlink(definition.path, link)
         sync_directory(str(AUTO))
 
+    def settle_definitions(self) -> None:
+        for place in (DEFINITIONS, AUTO):
+            with contextlib.suppress(FileNotFoundError):
+                sync_directory(str(place))
+
     # -- state ----------------------------------------------------------------------------------------------------
     def start(self, mark: Mark) -> None:
         name, asked = domain_name(mark.vm_id), f"starting {label_of(mark)}"
@@ -573,9 +578,6 @@ class XenDriver(XenNode, Driver):
                 os.replace(_away(name), DEFINITIONS / f"{name}.cfg")
             sync_directory(str(DEFINITIONS))
         return self.state(mark)
-
-    def settle_definitions(self) -> None:
-        sync_directory(str(DEFINITIONS))
 
     @staticmethod
     def _put_away(name: str) -> None:

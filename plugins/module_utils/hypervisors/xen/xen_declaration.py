@@ -211,16 +211,17 @@ XEN = Hypervisor(
     # Of emulated drives only.
     changes_context=lambda os: kind(os) == HVM,
     ends_at_reboot="on_reboot = 'destroy'",
-    moves=("live",),
+    moves=("live", "cold"),
 )
 # The same machines, made by libvirt.
 XEN_LIBVIRT = replace(
     XEN,
     name="xen_libvirt",
     machines="xen",
+    # Where libvirt keeps their definitions, nobody has seen to it yet that what has left stays away.
+    moves=(),
     module=("xen.libvirt_driver", "XenLibvirtDriver"),
     # libvirt calls those of Xen as Xen's own tools do.
     drops_names=("vif", *DROPPED_BY_LIBVIRT),
     packages=(*_PACKAGES, "libvirt-daemon-system", "libvirt-daemon-driver-xen", *LIBVIRT_PACKAGES),
-    moves=(),
 )

@@ -183,7 +183,9 @@ def _refuse_state(parts: DecisionParts, asked: _Asked, state: str) -> None:
     if way not in moves:
         can = f"only {' and '.join(moves)}" if moves else "to no other host"
         found = f"machines of {asked.source.hypervisor} move {can} by this collection"
-        raise Unsupported(f"{asked.text} ({way})", found, "Recreate it there, or move it by its hypervisor's own means")
+        anew = "Recreate it there, or move it by its hypervisor's own means"
+        remedy = f"Set move: {COLD} for it, and it is powered off for its move" if COLD in moves else anew
+        raise Unsupported(f"{asked.text} ({way})", found, remedy)
     image = asked.vm.attributes.get(MARK, "")
     if image and parts.store.row("SELECT 1 FROM images WHERE name = ? AND unfinished != ''", image) is not None:
         raise WrongState(

@@ -25,6 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Unsupported,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.guest_disk import file_injection as injection
+from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import RANGES
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import ContextFile
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.injected_files import Injected
@@ -87,6 +88,29 @@ def test_where_the_disks_of_a_machine_are(image):
         5: DiskFiles(str(image), "raw"),
         6: DiskFiles("/x/7/disk.6", "qcow2", ((str(image), "qcow2"),)),
     }
+
+
+def test_what_goes_with_a_machine_is_its_own(image, directory):
+    """Files go as they are, and roots of containers otherwise; what is an image's own, or the host's, stays."""
+    shared = Disk(
+        4, "", type="FILESYSTEM", source=str(directory), format="directory", driver="directory", by_hypervisor=True
+    )
+    root = of_image(image, disk_id=1, format="tar", driver="tar")
+    given = vm(of_image(image, clone=False), root, volatile(), shared)
+    assert machine_disks.own_roots(given, str(directory)) == {1: DiskFiles(str(directory / "disk.1"), "directory")}
+    assert machine_disks.own_disks(given, str(directory)) == {2: DiskFiles(str(directory / "disk.2"), "raw")}
+
+
+def test_another_container_with_the_same_users_is_in_the_way(directory):
+    machine_disks.require_users(vm(), str(directory))
+    twin = directory.parent / str(7 + RANGES)
+    twin.mkdir()
+    machine_disks.require_users(vm(), str(directory))
+    (twin / "disk.0").mkdir()
+    with pytest.raises(Conflict, match=f"machine {7 + RANGES} is on this host"):
+        machine_disks.require_users(vm(), str(directory))
+    # On a host without machines there is none.
+    machine_disks.require_users(vm(), str(directory / "away" / "7"))
 
 
 def test_the_image_of_a_disk_is_where_the_transfer_says(image):

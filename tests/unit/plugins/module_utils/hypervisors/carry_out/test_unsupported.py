@@ -14,6 +14,14 @@ from memory_node import machine
 from ansible_collections.nebula.provision.plugins.module_utils.errors import Unsupported
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Driver
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import unsupported
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.move import (
+    COLD,
+    LIVE,
+    SOURCE,
+    TARGET,
+    PlannedMove,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
     CREATE,
@@ -38,6 +46,22 @@ def test_a_task_needs_the_driver_only_while_the_machine_runs(
         unsupported.check_supported(PlannedVm(machine(), 1, "RUNNING", tasks=(task,)), MemoryDriver())
     assert "shutdown" in caught.value.remedy
     unsupported.check_supported(PlannedVm(machine(), 1, "RUNNING", tasks=(DiskTask(REVERT, "t", 0),)), MemoryDriver())
+
+
+@pytest.mark.parametrize("role", [SOURCE, TARGET])
+def test_only_a_machine_that_moves_while_it_runs_needs_a_driver_for_it(
+    role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MemoryDriver, "capabilities", Driver.OPTIONAL - {"depart"})
+
+    def planned(way: str, *disks: Disk) -> PlannedVm:
+        return PlannedVm(machine(disks=disks), 1, "RUNNING", move=PlannedMove("t", role, way, "node2"))
+
+    unsupported.check_supported(planned(COLD), MemoryDriver())
+    with pytest.raises(Unsupported, match="virtual machine web-0: move: hypervisor memory can't depart"):
+        unsupported.check_supported(planned(LIVE), MemoryDriver())
+    with pytest.raises(Unsupported, match="keeps its disks, and they stay on this host"):
+        unsupported.check_supported(planned(COLD, Disk(0, "", by_hypervisor=True)), MemoryDriver())
 
 
 @pytest.mark.parametrize(("driver", "what"), [("ovn", "OVN"), ("ovswitch", "Open vSwitch")])

@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Driver, Mark, Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.domains import error_of_libvirt
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import container_xml
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import container_xml, hooks
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc import driver as lxc
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.driver import REMEDIES, LxcDriver
 
 
@@ -34,6 +36,21 @@ def test_its_site_names_libvirts_controller() -> None:
     driver._confinement = lambda: "apparmor"
     site = driver.site(Site("", "c", 0, {}))
     assert (site.emulator, site.confinement) == (container_xml.EMULATOR, "apparmor")
+
+
+def test_definitions_are_brought_to_the_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where no machine starts with the host, libvirt has made no directory of those."""
+    synced: list[str] = []
+    monkeypatch.setattr(hooks, "DEFINED", tmp_path)
+    real = lxc.sync_directory
+
+    def sync(path: str) -> None:
+        real(path)
+        synced.append(path)
+
+    monkeypatch.setattr(lxc, "sync_directory", sync)
+    object.__new__(LxcDriver).settle_definitions()
+    assert synced == [str(tmp_path)]
 
 
 class Busy(Exception):

@@ -377,11 +377,34 @@ def test_a_machine_that_is_to_be_made_anew_moves_once_it_is(fleet):
 
 def test_machines_of_other_hypervisors_do_not_move(fleet):
     on_xen(fleet, "box")
-    fleet.hosts.allocate(Host(None, "xen2", "xen", state=HostState.MONITORED, memory=4096, cpu=16.0))
+    fleet.hosts.update("xen1", hypervisor="xen_libvirt")
+    fleet.hosts.allocate(Host(None, "xen2", "xen_libvirt", state=HostState.MONITORED, memory=4096, cpu=16.0))
     before = everything(fleet)
-    with pytest.raises(Unsupported, match="machines of xen move to no other host"):
+    with pytest.raises(Unsupported, match="machines of xen_libvirt move to no other host"):
         fleet.vms.move(1, "xen2", COLD)
     assert everything(fleet) == before
+
+
+def test_a_machine_of_xen_moves_cold(fleet):
+    on_xen(fleet, "box")
+    fleet.hosts.allocate(Host(None, "xen2", "xen", state=HostState.MONITORED, memory=4096, cpu=16.0))
+    assert fleet.vms.move(1, "", COLD).moving == "xen2"
+
+
+def test_a_container_moves_cold_only(fleet):
+    image = fleet.images.allocate(Image(None, "root"))
+    fleet.images.update(image.id, state=ImageState.READY, size=16, format="tar")
+    for name in ("lxc1", "lxc2"):
+        fleet.hosts.allocate(Host(None, name, "lxc", state=HostState.MONITORED, memory=4096, cpu=8.0))
+    item = {"name": "box", "template": "web", "disks": [{"IMAGE": "root"}], "memory": 32, "cpu": 0.1, "host": "lxc1"}
+    obey(fleet, decide(fleet, item))
+    before = everything(fleet)
+    for way in ("", LIVE):
+        with pytest.raises(Unsupported, match="machines of lxc move only cold") as caught:
+            fleet.vms.move(1, "lxc2", way)
+        assert "move: cold" in caught.value.remedy
+    assert everything(fleet) == before
+    assert fleet.vms.move(1, "", COLD).moving == "lxc2"
 
 
 def test_a_machine_that_installs_moves_nowhere(fleet):
