@@ -32,6 +32,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
     Observed,
     ObservedVm,
     Plan,
+    PlannedDatastore,
     PlannedEntry,
     PlannedSource,
     PlannedVm,
@@ -106,6 +107,7 @@ PLAN = Plan(
     leftovers=(Leftover(4, "w", "e" * 32),),
     moving=("f" * 32,),
     certificate="PEM",
+    datastore=PlannedDatastore("nfs", "mark"),
     key="hunter2",
 )
 OUTCOME = VmOutcome(
@@ -151,6 +153,7 @@ OBSERVED = Observed(
     disk_room=64,
     moves=(MoveSeen(4, "f" * 32, LEFT),),
     has_ovn=True,
+    datastore="mark",
 )
 
 
