@@ -198,6 +198,9 @@ def _stay(job: Job, move: PlannedMove, channel: Channel, state: str | None) -> N
         channel.send(stays=True)
     _note(job, move, STAYED)
     bring_back(job, now, state == "RUNNING" and move.way == COLD)
+    if move.way == LIVE:
+        # Its guest may have ended it meanwhile.
+        job.stage = job.common.driver.state(job.mark) or "POWEROFF"
 
 
 def bring_back(job: Job, now: str | None, ran: bool) -> None:

@@ -145,6 +145,8 @@ def _decide(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmOu
     if owner == role and _is_brought(row, move, outcome):
         _note_found(parts, row, move)
         ordinary = _as_ordinary(move, owner, outcome, row["generation"])
+        if _is_switched_off(move, outcome):
+            return Settled(True, ordinary, _of_switched_off(move))
         return Settled(True, ordinary, _why_it_failed(move) if owner == SOURCE else "")
     if owner == SOURCE:
         # A host may have said before why the move can't be.
@@ -186,6 +188,8 @@ def _confirm(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmO
         before = "" if row["error"].startswith(_not_moved(move)) else row["error"]
         known = [text for text in (_why_it_failed(move), before) if text]
         reason = next((text for text in known if not _is_little(text)), known[0] if known else "")
+    if _is_switched_off(move, outcome):
+        reason = _of_switched_off(move)
     if role == SOURCE or outcome.state in _FOUND:
         parts.port_rows.drop_of_host(row["id"], _other_id(parts, row, move))
     if outcome.moved:
@@ -424,6 +428,13 @@ def _note_doubt(parts: Parts, row: sqlite3.Row, move: Move, role: str, doubt: st
 def _doubt(move: Move, role: str, error: str) -> str:
     host = move.source if role == SOURCE else move.target
     return f"host {host} can't say yet what became of it" + (f" ({error})" if error else "")
+
+
+def _of_switched_off(move: Move) -> str:
+    why = _why_it_failed(move)
+    return f"it went off on host {move.source} while it was to move to host {move.target}, and stays off there" + (
+        "" if _is_little(why) else f" ({why})"
+    )
 
 
 def _of_left(move: Move, doubt: str) -> str:

@@ -212,6 +212,20 @@ def test_one_that_stands_still_after_that_goes_on(pair: Pair) -> None:
     stays(pair)
 
 
+def test_one_that_its_guest_switches_off_meanwhile_is_off(pair: Pair) -> None:
+    pair.begin()
+
+    def end() -> None:
+        pair.source.driver.machines[1].state = "POWEROFF"
+        raise HypervisorError("it", "the machine does not run any more")
+
+    pair.source.driver.during = end
+    found = pair.move()
+    assert moved(found[SOURCE]) == ("stayed", "POWEROFF", "HypervisorError")
+    assert moved(found[TARGET])[0] == "absent"
+    assert (pair.on(), pair.directories(), pair.source.ledger()) == ({SOURCE: "POWEROFF"}, [SOURCE], STAYED)
+
+
 def test_an_error_that_comes_when_it_is_gone_does_not_bring_it_back(pair: Pair) -> None:
     """libvirt forgets it only once all of it is on the other host."""
     pair.begin()

@@ -431,7 +431,8 @@ def test_a_machine_that_its_guest_switched_off_while_it_was_to_move_live_stays_o
         say(fleet, *answer, generation=generation)
     # As if a poll had found it so.
     assert standing(fleet) == ("node1", "POWEROFF", "RUNNING", True, "")
-    assert record(fleet).error == (BROKE if error else f"VM web: {LITTLE['found']}. Mend it")
+    went_off = "it went off on host node1 while it was to move to host node2, and stays off there"
+    assert record(fleet).error == (f"{went_off} ({BROKE})" if error else went_off)
     assert fleet.vms.plans() == {}
     fleet.vms.observe([poll("node1", 0, state="POWEROFF"), poll("node2")])
     assert (fleet.vms.plans(), promised(fleet)) == ({}, ALONE)
