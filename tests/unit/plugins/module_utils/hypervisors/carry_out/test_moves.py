@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 from memory_hypervisor import Machine, MemoryDriver
 from memory_node import CATALOG, OTHER, machine, mark
-from move_pairs import PATIENCE, Beside, caller, key_pair
+from move_pairs import PATIENCE, Beside, caller, door, key_pair
 from moving_nodes import DATA, MovingNode, Pair, moved, token_of
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CatalogError, HypervisorError
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import moves
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.arrival import Undecided
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.moves import Moves
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.moves import node_moves, passage
@@ -39,7 +40,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.move import
     WAYS,
     PlannedMove,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model.plan import PlannedVm, VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan, PlannedVm, VmOutcome
 
 pytestmark = pytest.mark.root
 
@@ -54,6 +55,48 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pair:
 @pytest.fixture
 def node(tmp_path: Path) -> MovingNode:
     return MovingNode(tmp_path / "node", "node")
+
+
+# -- a plan that is not carried out ------------------------------------------------------------------------------------
+STALE = HypervisorError("plan 7", "the node follows plan 8", "Run again")
+
+
+def refused_plan(pair: Pair) -> Plan:
+    certificate, key = key_pair(TARGET)
+    planned = pair.planned(TARGET, LIVE, "RUNNING", {})
+    return Plan(CATALOG, pair.source.number, "target", (planned,), certificate=certificate, key=key)
+
+
+def test_a_host_whose_machine_is_not_taken_does_not_call_until_its_time_is_over(pair: Pair) -> None:
+    pair.begin()
+    refusing = Beside(lambda: moves.refuse(refused_plan(pair), str(pair.target.root), STALE))
+    found = pair.move(roles=(SOURCE,))[SOURCE]
+    refusing.result()
+    assert moved(found) == ("stayed", "RUNNING", "HypervisorError")
+    assert (found.error or {})["found"] == "the node follows plan 8"
+    assert (pair.on(), pair.target.ledger()) == ({SOURCE: "RUNNING"}, "")
+
+
+@pytest.mark.parametrize("stage", [COMING, ARRIVED, ABSENT])
+def test_a_move_that_was_begun_here_is_not_refused(pair: Pair, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(*_arguments: object) -> None:
+        raise AssertionError("its door was opened")
+
+    pair.target.note(stage)
+    monkeypatch.setattr(moves, "Door", opened)
+    moves.refuse(refused_plan(pair), str(pair.target.root), STALE)
+    # Of another move of the same machine nothing was begun.
+    pair.target.note(stage, token="another")
+    with pytest.raises(AssertionError, match="its door was opened"):
+        moves.refuse(refused_plan(pair), str(pair.target.root), STALE)
+
+
+def test_nobody_is_refused_where_another_run_has_the_port(pair: Pair) -> None:
+    with door({pair.token: passage.Meeting(key_pair(SOURCE)[0])}) as port:
+        pair.port = port
+        moves.refuse(refused_plan(pair), str(pair.target.root), STALE)
+        channel = caller(port, token=pair.token).connect(passage.TALK)
+        channel.close()
 
 
 # -- plans ------------------------------------------------------------------------------------------------------------
