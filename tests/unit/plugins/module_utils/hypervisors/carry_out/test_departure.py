@@ -164,7 +164,7 @@ def test_a_live_move_of_one_that_is_not_there(pair: Pair) -> None:
 def test_one_whose_target_does_not_come_stays(pair: Pair, way: str) -> None:
     pair.begin()
     found = pair.move(way, roles=(SOURCE,), meeting=0)
-    assert moved(found[SOURCE]) == ("stayed", "RUNNING", "TimedOut")
+    assert moved(found[SOURCE]) == ("stayed", "RUNNING", "OtherHostFailed")
     assert "nebula_move_address" in (found[SOURCE].error or {})["remedy"]
     # It was not touched at all.
     assert pair.source.driver.names() == []

@@ -189,8 +189,8 @@ def test_a_source_with_another_certificate_is_not_let_in(pair: Pair, monkeypatch
 
     monkeypatch.setattr(pair, "planned", other)
     found = pair.move(meeting=1)
-    assert moved(found[SOURCE]) == ("stayed", "RUNNING", "TimedOut")
-    assert moved(found[TARGET])[::2] == ("absent", "TimedOut")
+    assert moved(found[SOURCE]) == ("stayed", "RUNNING", "OtherHostFailed")
+    assert moved(found[TARGET])[::2] == ("absent", "OtherHostFailed")
 
 
 def test_a_source_that_came_before_something_failed_is_not_kept_waiting(pair: Pair) -> None:
@@ -198,7 +198,7 @@ def test_a_source_that_came_before_something_failed_is_not_kept_waiting(pair: Pa
     pair.begin()
     pair.target.note(COMING)
     found = pair.move()
-    assert moved(found[TARGET])[::2] == ("", "Undecided")
+    assert moved(found[TARGET])[::2] == ("", "OtherHostFailed")
     assert moved(found[SOURCE])[:2] == ("stayed", "RUNNING")
 
 

@@ -49,7 +49,7 @@ from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engine
 )
 
 STALE = {"kind": "StalePlan", "asked": "plan 2", "found": "the node follows plan 3", "remedy": ""}
-LITTLE = dict(ERROR, found="the connection to the other host is lost: broken pipe")
+LITTLE = {**ERROR, "kind": "OtherHostFailed", "found": "the connection is lost: broken pipe"}
 ALONE = {"node1": (128, 0, 0.5, 1), "node2": (0, 0, 0.0, 0)}
 THERE = {"node1": (0, 0, 0.0, 0), "node2": (128, 0, 0.5, 1)}
 
@@ -263,7 +263,11 @@ def test_a_move_that_failed_leaves_the_machine_where_it_was(fleet, answers, agai
 @pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize(
     ("source", "target", "kept"),
-    [(ERROR, LITTLE, "it broke"), (LITTLE, ERROR, "it broke"), (ERROR, dict(ERROR, found="no room"), "it broke")],
+    [
+        *((ERROR, LITTLE, "it broke"), (LITTLE, ERROR, "it broke"), (ERROR, dict(ERROR, found="no room"), "it broke")),
+        # Which it is, its kind says, and not its words.
+        (dict(ERROR, found="that host says no more than the other host does"), ERROR, "that host says no more"),
+    ],
 )
 def test_the_error_that_says_why_is_kept(fleet, order, source, target, kept):
     begin(fleet)
