@@ -61,6 +61,16 @@ def refuse(plan: Plan, root: str, error: NebulaError) -> None:
             moves.refuse(error)
 
 
+def _tell(meeting: Meeting, error: NebulaError, limit: float) -> None:
+    """Tell a host that has not come yet, or has just come, why its machine is not taken. Who has begun to give it has
+    heard so, and its connection is closed."""
+    with contextlib.suppress(NebulaError):
+        channel = meeting.wait(max(limit - time.monotonic(), 0.0), error.asked)
+        # What it says first is read: else the answer would be lost with it.
+        channel.receive(max(limit - time.monotonic(), 1.0))
+        channel.send(refused=error.as_dict())
+
+
 def _has_begun(root: str, vm_id: int, move: PlannedMove) -> bool:
     try:
         entry = node_moves.read(root, vm_id)
@@ -98,11 +108,7 @@ class Moves:
             return
         limit = time.monotonic() + _REFUSAL_SECONDS
         for meeting in self._meetings.values():
-            with contextlib.suppress(NebulaError):
-                channel = meeting.wait(max(limit - time.monotonic(), 0.0), error.asked)
-                # What it says first is read: else the answer would be lost with it.
-                channel.receive(max(limit - time.monotonic(), 1.0))
-                channel.send(refused=error.as_dict())
+            _tell(meeting, error, limit)
 
     def close(self) -> None:
         for door in self._doors:
@@ -120,9 +126,14 @@ class Moves:
         if move.role == TARGET:
             if self._fault is not None:
                 raise self._fault
+            limit = time.monotonic() + min(move.meeting, _REFUSAL_SECONDS)
             # Its source may have come before something here failed, and waits for a word.
             with contextlib.closing(self._meetings[move.token]) as meeting:
-                return arrival.take_in(job, move, meeting)
+                try:
+                    return arrival.take_in(job, move, meeting)
+                except NebulaError as error:
+                    _tell(meeting, error, limit)
+                    raise
         with fence.hold(job):
             return departure.leave(job, move, self._identity)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import socket
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -75,6 +76,26 @@ def test_a_host_whose_machine_is_not_taken_does_not_call_until_its_time_is_over(
     assert moved(found) == ("stayed", "RUNNING", "HypervisorError")
     assert (found.error or {})["found"] == "the node follows plan 8"
     assert (pair.on(), pair.target.ledger()) == ({SOURCE: "RUNNING"}, "")
+
+
+def test_a_host_that_comes_after_its_machine_was_refused_hears_why(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = threading.Event()
+    connect = passage.Caller.connect
+
+    def fail(*_arguments: object) -> str:
+        failed.set()
+        raise HypervisorError("it", "its disk is lost", "Mend it")
+
+    def come_late(self: passage.Caller, name: str) -> passage.Channel:
+        assert failed.wait(PATIENCE)
+        return connect(self, name)
+
+    pair.begin()
+    monkeypatch.setattr(moves.arrival, "take_in", fail)
+    monkeypatch.setattr(passage.Caller, "connect", come_late)
+    found = pair.move()[SOURCE]
+    assert moved(found)[:2] == ("stayed", "RUNNING")
+    assert (found.error or {})["found"] == "its disk is lost"
 
 
 @pytest.mark.parametrize("stage", [COMING, ARRIVED, ABSENT])
