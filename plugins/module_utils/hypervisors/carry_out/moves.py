@@ -91,9 +91,12 @@ class Moves:
         self._fault: NebulaError | None = None
         self._doors: list[Door] = []
 
-    def open(self, patient: bool = True) -> None:
-        """Be there for those who come. What keeps it from that is raised by those moves. patient: wait for a port that
-        another run has."""
+    def open(self) -> None:
+        """Be there for those who come. What keeps it from that is raised by those moves."""
+        self._listen(patient=True)
+
+    def _listen(self, patient: bool) -> None:
+        """Open the doors. patient: wait for a port that another run has."""
         for port, seconds in self._ports.items():
             try:
                 self._doors.append(Door(port, self._identity, self._meetings, seconds if patient else 0.0))
@@ -102,7 +105,7 @@ class Moves:
 
     def refuse(self, error: NebulaError) -> None:
         """Tell those who come within some seconds that nothing is taken in, and why."""
-        self.open(patient=False)
+        self._listen(patient=False)
         if self._fault is not None:
             # Another run has the port, and answers for itself.
             return
