@@ -124,6 +124,10 @@ class HypervisorError(NebulaError):
     """Says that the hypervisor refused or failed an operation."""
 
 
+class OtherHostFailed(HypervisorError):
+    """Says that a move failed on its other host, or that this did not answer: the error of that host says more."""
+
+
 class Unsupported(NebulaError):
     """Says that this hypervisor or engine does not have an operation."""
 

@@ -65,6 +65,14 @@ failed_vms:
   returned: always
   type: list
   elements: str
+stopping_vms:
+  description:
+    - Those of RV(failed_vms) after which a run moves no further machine.
+    - A machine that went off by itself while it was to move live keeps no other one from moving.
+  returned: always
+  type: list
+  elements: str
+  version_added: 0.2.0
 unfinished_vms:
   description: What is still to be done in machines that were changed while they run, a sentence each.
   returned: always

@@ -7,12 +7,16 @@ ended only where that is wanted."""
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 from in_world import in_nodes
 from nodes import Node
 
+from ansible_collections.nebula.provision.plugins.module_utils.engines.registry import open_engine
+from ansible_collections.nebula.provision.plugins.module_utils.model.move import HAS_LEFT, LIVE
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
 from ansible_collections.nebula.provision.tests.integration.sent_site import TEMPLATE, Sent, hosts, root_of
 
 NETWORK = {
@@ -76,3 +80,33 @@ def test_a_host_that_was_given_up_comes_back_with_its_machine() -> None:
         output = site.done("site.yml", nebula_vms=[asked])
         assert FIRST in output and "given up" not in output, output
         assert sorted(machines(site, second).values()) == ["RUNNING", "RUNNING"]
+
+
+def leave(site: Sent) -> None:
+    """Have the catalog believe that machine 0 has left the first node for the second, which has said nothing of it."""
+    engine = open_engine({"engine": "embedded", "root": str(site.root)}, False)
+    with engine.session():
+        generation = engine.vms.move(0, "node2", LIVE).generation
+        engine.vms.record("node1", [VmOutcome(0, generation, "UNKNOWN", True, moved=HAS_LEFT)])
+
+
+@pytest.mark.timeout(1200)
+@in_nodes(3)
+def test_machines_that_are_taken_back_are_not_told_as_forgotten() -> None:
+    """One has left for a host, and was not found there before that is given up: its disks are where it was."""
+    site = Sent()
+    site.variables["nebula_networks"] = []
+    site.variables["nebula_images"] = site.variables["nebula_images"][1:]
+    site.variables["nebula_templates"] = site.variables["nebula_templates"][1:]
+    with hosts(site):
+        site.done("site.yml", nebula_vms=[wanted("back", "node1"), wanted("gone", "node2")])
+        leave(site)
+        site.nodes = site.nodes[:1]
+        output = site.done(
+            "playbooks/forget_host.yml", "-e", "nebula_lost_host=node2", "-e", "nebula_lost_host_gone=true"
+        )
+        table = output[output.index("Forgotten with host node2") :]
+        assert re.search(r"^\s*1 +gone ", table, re.MULTILINE), table
+        assert not re.search(r"^\s*0 +back ", table, re.MULTILINE), table
+        assert "since other hosts have them by their moves: back" in table, table
+        assert machines(site, site.nodes[0]) == {0: "RUNNING"}

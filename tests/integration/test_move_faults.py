@@ -2,15 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Moves that are broken off, wherever they are: afterwards the machine is on one host alone and runs, with all that its
-disks held, and nothing of it is on the other one. Each node has files of its own, so no lock of QEMU's hides a second
-machine."""
+disks held, and nothing of it is on the other one. QEMU's own locks of files, which would hide a second machine, are
+off."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import signal
+import uuid
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from in_world import in_nodes
@@ -26,7 +28,16 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.move import
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.tests.integration.fleet import ROOT, Acting, Fleet, a_fleet, outcomes_of
+from ansible_collections.nebula.provision.tests.integration.fleet import (
+    ROOT,
+    Acting,
+    Fleet,
+    a_fleet,
+    is_locked,
+    outcomes_of,
+    share,
+    without_locks,
+)
 from ansible_collections.nebula.provision.tests.integration.kvm_node import BOOTED, wait_for
 
 SOURCE, TARGET = "node1", "node2"
@@ -39,23 +50,55 @@ HALF, SWITCH = "half", "switch"
 
 
 class Scene:
-    """A machine that runs on the source, with a disk full of data, and its move over a slow link."""
+    """A machine that runs on the source, with a disk full of data, and its move over a slow link.
+    shared: both hosts see the same files, where only QEMU's locks would keep a second machine from them."""
 
-    def __init__(self, fleet: Fleet, way: str = LIVE, limit: int = 60) -> None:
+    def __init__(self, fleet: Fleet, way: str = LIVE, limit: int = 60, shared: bool = False) -> None:
         self.fleet = fleet
+        self.shared: Path | None = None
+        if shared:
+            self.shared = Path(os.environ["NEBULA_WORLD"], f"shared-{uuid.uuid4().hex[:8]}")
+            self.shared.mkdir(mode=0o711)
+            self.shared.chmod(0o711)
+        for host in HOSTS:
+            self.set_up(host)
         data = Disk(1, "vdb", type="FS", size=DATA, format="raw", driver="raw")
         vm = fleet.vm(1)
         self.vm: Vm = fleet.vm(1, disks=(*vm.disks, data))
         fleet.bring(SOURCE, self.vm, wanted="POWEROFF")
         content = os.urandom(DATA * MIB)
-        (fleet.directory(SOURCE, self.vm) / "disk.1").write_bytes(content)
+        (self.directory(SOURCE) / "disk.1").write_bytes(content)
         self.digest = hashlib.sha256(content).hexdigest()
         assert fleet.bring(SOURCE, self.vm)[0].error is None
-        fleet.wait_for_boot(SOURCE, self.vm)
+        wait_for(lambda: BOOTED in self.console(SOURCE), "it to boot")
+        self.find_no_lock(SOURCE)
         slow = ("tbf", "rate", RATE, "burst", "64kb", "latency", "400ms")
         fleet.hosts[SOURCE].run("tc", "qdisc", "replace", "dev", "eth0", "root", *slow)
         self.plans: Mapping[str, Plan] = fleet.moves(SOURCE, TARGET, self.vm, way=way, limit=limit, hard=way == COLD)
         self.acting: dict[str, Acting] = {}
+
+    def set_up(self, host: str) -> None:
+        """What a host has forgotten that was without power."""
+        node, place = self.fleet.hosts[host], f"{ROOT}/datastores/0"
+        without_locks(node)
+        if self.shared is not None and node.run("mountpoint", "-q", place, check=False).returncode != 0:
+            share(self.shared, [node], place)
+
+    def directory(self, host: str) -> Path:
+        return self.shared / "1" if self.shared is not None else self.fleet.directory(host, self.vm)
+
+    def console(self, host: str) -> bytes:
+        return (self.directory(host) / "console.log").read_bytes()
+
+    def running(self) -> list[str]:
+        """The hosts on which its guest is not standing still."""
+        up = [host for host in HOSTS if self.fleet.hosts[host].init is not None]
+        lists = {host: self.fleet.hosts[host].run("virsh", "list", "--name", "--state-running") for host in up}
+        return [host for host, done in lists.items() if "one-1" in done.stdout.split()]
+
+    def find_no_lock(self, host: str) -> None:
+        for disk in ("disk.0", "disk.1"):
+            assert not is_locked(self.fleet.hosts[host], f"{ROOT}/datastores/0/1/{disk}")
 
     def begin(self, **environment: Mapping[str, str]) -> None:
         self.acting = self.fleet.act(self.plans, **environment)
@@ -78,17 +121,22 @@ class Scene:
 
     def end(self, boots: int | None = None) -> str:
         """The next run ends it. Return where the machine is."""
+        for host in HOSTS:
+            self.set_up(host)
+        assert len(self.running()) < len(HOSTS)
         owner = self.fleet.settle(self.plans, self.vm)
         other = next(name for name in HOSTS if name != owner)
         assert self.fleet.states(owner) == {1: "RUNNING"}
+        self.find_no_lock(owner)
         assert self.fleet.states(other) == {}
-        assert not self.fleet.directory(other, self.vm).exists()
-        disk = self.fleet.directory(owner, self.vm) / "disk.1"
+        assert self.running() == [owner]
+        assert self.shared is not None or not self.fleet.directory(other, self.vm).exists()
+        disk = self.directory(owner) / "disk.1"
         assert hashlib.sha256(disk.read_bytes()).hexdigest() == self.digest
-        before = len(self.fleet.console(owner, self.vm))
-        wait_for(lambda: len(self.fleet.console(owner, self.vm)) > before, "the machine to go on")
+        before = len(self.console(owner))
+        wait_for(lambda: len(self.console(owner)) > before, "the machine to go on")
         if boots is not None:
-            assert self.fleet.console(owner, self.vm).count(BOOTED) == boots
+            assert self.console(owner).count(BOOTED) == boots
         assert self.fleet.poll(other)["moves"] == []
         return owner
 
@@ -216,6 +264,26 @@ def test_the_link_is_cut_at_the_switch() -> None:
         for host in HOSTS:
             fleet.hosts[host].plug()
         assert scene.end(boots=1) == TARGET
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("what", ["module", "power"])
+@in_nodes(2)
+def test_a_machine_of_shared_files_is_hit_at_the_switch(what: str, host: str) -> None:
+    with a_fleet() as fleet:
+        scene = Scene(fleet, shared=True)
+        scene.begin()
+        scene.wait_for(SWITCH)
+        if what == "module":
+            kill(scene.acting[host])
+        else:
+            fleet.hosts[host].kill()
+        scene.answers()
+        if what == "power":
+            fleet.hosts[host].start()
+        # A source without power may not have written yet that it has left.
+        assert scene.end() == TARGET or (what, host) == ("power", SOURCE)
 
 
 @pytest.mark.timeout(300)

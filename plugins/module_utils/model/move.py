@@ -49,7 +49,8 @@ class Move:
     overhead: MiB that it takes there beside its memory.
     away: the host from which it is away until that is out of maintenance, "" if it moves for good.
     source_doubt, target_doubt: why that host does not tell whose the machine is, "" if it was not asked yet.
-    source_error, target_error: what went wrong there by what that host says, "" for nothing."""
+    source_error, target_error: what went wrong there by what that host says, "" for nothing.
+    little: errors of this move as they were written which do not say why it failed, or only that the other host did."""
 
     token: str
     source: str
@@ -64,6 +65,7 @@ class Move:
     target_doubt: str = ""
     source_error: str = ""
     target_error: str = ""
+    little: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,15 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ...dataclass import dataclass, replace
-from ...errors import Conflict, ForeignObject, HypervisorError, InvalidValue, NebulaError, Unsupported
+from ...errors import (
+    Conflict,
+    ForeignObject,
+    HypervisorError,
+    InvalidValue,
+    NebulaError,
+    OtherHostFailed,
+    Unsupported,
+)
 from ...host import node_file
 from ...host.files import adopt, settle, sync_directory
 from ...model.dataclass_json import from_plain
@@ -49,6 +57,13 @@ class _Course:
 
 class Undecided(HypervisorError):
     """It is not known here whether the machine has left its old host."""
+
+
+class _Unheard(Undecided):
+    """The same, where nothing else went wrong here."""
+
+    def as_dict(self) -> dict[str, str]:
+        return {**super().as_dict(), "kind": OtherHostFailed.__name__}
 
 
 def take_in(job: Job, move: PlannedMove, meeting: Meeting) -> str:
@@ -319,7 +334,7 @@ def _take_files(
         if name not in departure.LOGS:
             adopt(job.path(name), 0o660, -1, hypervisor_group())
     if not message.get("sent") or lacking:
-        raise HypervisorError(
+        raise OtherHostFailed(
             f"virtual machine {job.vm.name}: move from another host",
             "its files did not come as a whole",
             "It stays where it was: see what that host says",
@@ -367,13 +382,14 @@ def _wait_for_departure(channel: Channel, move: PlannedMove, asked: str, course:
         raise _undecided(asked, move)
 
 
-def _stayed(asked: str) -> HypervisorError:
-    return HypervisorError(asked, "it has stayed on its host", "See what that host says")
+def _stayed(asked: str) -> OtherHostFailed:
+    return OtherHostFailed(asked, "it has stayed on its host", "See what that host says")
 
 
 def _undecided(asked: str, move: PlannedMove, why: BaseException | None = None) -> Undecided:
     found = f" ({why})" if why is not None else ""
-    return Undecided(
+    kind = _Unheard if why is None or isinstance(why, OtherHostFailed) else Undecided
+    return kind(
         asked,
         f"host {move.peer} has not said whether it has left{found}",
         f"Nothing starts it until then. See that host {move.peer} is reached, then run again",

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from ...dataclass import replace
-from ...errors import Conflict, HypervisorError, NebulaError, NotFound, WrongState
+from ...errors import Conflict, HypervisorError, NebulaError, NotFound, OtherHostFailed, WrongState
 from ...host import vm_log
 from ...host.console import console_log
 from ...host.files import remove_file, write_atomically
@@ -186,7 +186,8 @@ def _answer(channel: Channel, name: str, move: PlannedMove) -> dict[str, Any]:
     refused = message.get("refused")
     if isinstance(refused, dict):
         words = {key: str(refused.get(key, ""))[:1000] for key in ("asked", "found", "remedy")}
-        raise HypervisorError(f"{words['asked']} (host {move.peer})", words["found"], words["remedy"])
+        kind = OtherHostFailed if refused.get("kind") == OtherHostFailed.__name__ else HypervisorError
+        raise kind(f"{words['asked']} (host {move.peer})", words["found"], words["remedy"])
     if name not in message:
         raise channel.broken("it answers something else than it was asked")
     return message
@@ -207,6 +208,9 @@ def _stay(job: Job, move: PlannedMove, channel: Channel, state: str | None) -> N
         channel.send(stays=True)
     _note(job, move, STAYED)
     bring_back(job, now, state == "RUNNING" and move.way == COLD)
+    if move.way == LIVE:
+        # Its guest may have ended it meanwhile.
+        job.stage = job.common.driver.state(job.mark) or "POWEROFF"
 
 
 def bring_back(job: Job, now: str | None, ran: bool) -> None:

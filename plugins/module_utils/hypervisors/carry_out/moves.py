@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 
+from ...dataclass import replace
 from ...errors import NebulaError
 from ...host.vm_log import VmLog
 from ...model.move import (
@@ -44,6 +46,40 @@ _NEWEST = 1 << 62
 _ANSWERS = {LEFT: HAS_LEFT, CLEARED: HAS_LEFT, STAYED: HAS_STAYED, ARRIVED: HAS_ARRIVED, ABSENT: IS_ABSENT}
 
 
+# Seconds in which the hosts have come whose machines are not taken: both act in the same task.
+_REFUSAL_SECONDS = 10.0
+
+
+def refuse(plan: Plan, root: str, error: NebulaError) -> None:
+    """Tell the hosts whose machines were to come that this host has not carried the plan out: they would call until
+    their time is over. Only moves that were never begun here are refused."""
+    planned = [each for each in plan.vms if each.move is not None and each.move.role == TARGET and not each.move.asks]
+    left = [each for each in planned if each.move is not None and not _has_begun(root, each.vm.vm_id, each.move)]
+    if left:
+        moves = Moves(replace(plan, vms=tuple(left)))
+        with contextlib.closing(moves):
+            moves.refuse(error)
+
+
+def _tell(meeting: Meeting, error: NebulaError, limit: float) -> None:
+    """Tell a host that has not come yet, or has just come, why its machine is not taken. Who has begun to give it has
+    heard so, and its connection is closed."""
+    with contextlib.suppress(NebulaError):
+        channel = meeting.wait(max(limit - time.monotonic(), 0.0), error.asked)
+        # What it says first is read: else the answer would be lost with it.
+        channel.receive(max(limit - time.monotonic(), 1.0))
+        channel.send(refused=error.as_dict())
+
+
+def _has_begun(root: str, vm_id: int, move: PlannedMove) -> bool:
+    try:
+        entry = node_moves.read(root, vm_id)
+    except NebulaError:
+        # Nobody knows, and an answer that may be wrong is worse than none.
+        return True
+    return entry is not None and entry.token == move.token
+
+
 class Moves:
     """Holds what the moves of one plan have in common: where machines of other hosts come to."""
 
@@ -57,11 +93,25 @@ class Moves:
 
     def open(self) -> None:
         """Be there for those who come. What keeps it from that is raised by those moves."""
+        self._listen(patient=True)
+
+    def _listen(self, patient: bool) -> None:
+        """Open the doors. patient: wait for a port that another run has."""
         for port, seconds in self._ports.items():
             try:
-                self._doors.append(Door(port, self._identity, self._meetings, seconds))
+                self._doors.append(Door(port, self._identity, self._meetings, seconds if patient else 0.0))
             except NebulaError as error:
                 self._fault = error
+
+    def refuse(self, error: NebulaError) -> None:
+        """Tell those who come within some seconds that nothing is taken in, and why."""
+        self._listen(patient=False)
+        if self._fault is not None:
+            # Another run has the port, and answers for itself.
+            return
+        limit = time.monotonic() + _REFUSAL_SECONDS
+        for meeting in self._meetings.values():
+            _tell(meeting, error, limit)
 
     def close(self) -> None:
         for door in self._doors:
@@ -79,9 +129,14 @@ class Moves:
         if move.role == TARGET:
             if self._fault is not None:
                 raise self._fault
+            limit = time.monotonic() + min(move.meeting, _REFUSAL_SECONDS)
             # Its source may have come before something here failed, and waits for a word.
             with contextlib.closing(self._meetings[move.token]) as meeting:
-                return arrival.take_in(job, move, meeting)
+                try:
+                    return arrival.take_in(job, move, meeting)
+                except NebulaError as error:
+                    _tell(meeting, error, limit)
+                    raise
         with fence.hold(job):
             return departure.leave(job, move, self._identity)
 

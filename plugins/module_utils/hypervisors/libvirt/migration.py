@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from ...errors import HypervisorError, MissingDependency, NebulaError, TimedOut
+from ...errors import HypervisorError, MissingDependency, NebulaError, OtherHostFailed, TimedOut
 from ...model.vm import Vm
 from ..base import Departure, Receiver
 from ..moves.passage import CONTROL, DISKS, MEMORY, Channel, Stream, relay, tunnels
@@ -33,6 +33,7 @@ SOCKETS = ("/run/libvirt/virtqemud-sock", "/run/libvirt/libvirt-sock")
 ENDING_SECONDS = 60.0
 _ANSWER_SECONDS = 10.0
 _STEP = 0.05
+_LOST = "the other host is not there any more"
 _AGAIN = 1.0
 
 
@@ -128,7 +129,8 @@ def depart(lv: Any, domain: Any, vm: Vm, departure: Departure, owner: int, asked
     if moving.is_alive():
         raise TimedOut(asked, f"{why}, and libvirt does not end it", "See both hosts, then run again")
     if failed and why:
-        raise TimedOut(asked, f"{why}; it was given up", "See the other host, or raise nebula_move_timeout; run again")
+        kind = OtherHostFailed if why == _LOST else TimedOut
+        raise kind(asked, f"{why}; it was given up", "See the other host, or raise nebula_move_timeout; run again")
     if failed:
         raise failed[0]
 
@@ -141,7 +143,7 @@ def _watch(moving: threading.Thread, departure: Departure) -> str:
         if time.monotonic() > limit:
             return f"it was not done within {departure.limit} s"
         if departure.lost():
-            return "the other host is not there any more"
+            return _LOST
     return ""
 
 
@@ -240,8 +242,9 @@ class MigrationReceiver(Receiver):
 def explain(error: NebulaError) -> NebulaError:
     """Return what libvirt's error of a migration means for those who asked for it."""
     found = error.found
-    if isinstance(error, HypervisorError) and not error.remedy:
-        error.remedy = "It runs on where it was. See the other host, or move it cold (move: cold)"
     if "guest CPU" in found or "CPU feature" in found or "host doesn't provide" in found:
         error.remedy = "Set CPU_MODEL to a model that both hosts have (virsh domcapabilities), and start it anew"
+    elif isinstance(error, HypervisorError) and not error.remedy:
+        remedy = "It runs on where it was. See the other host, or move it cold (move: cold)"
+        return OtherHostFailed(error.asked, found, remedy)
     return error

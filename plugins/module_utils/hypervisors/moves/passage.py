@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
-from ...errors import HypervisorError, NebulaError, TimedOut
+from ...errors import HypervisorError, NebulaError, OtherHostFailed
 from ...model.dataclass_json import json_value
 
 # What a connection is for: the two hosts' own words and files, libvirt's calls, and what QEMU sends.
@@ -72,8 +72,8 @@ class Channel:
         with contextlib.suppress(OSError):
             self.stream.close()
 
-    def broken(self, why: object) -> HypervisorError:
-        return HypervisorError(
+    def broken(self, why: object) -> OtherHostFailed:
+        return OtherHostFailed(
             self._asked, f"the connection to the other host is lost: {why}", "See that host, then run again"
         )
 
@@ -88,8 +88,8 @@ class Channel:
             raise self.broken(error) from error
 
     def receive(self, seconds: float) -> dict[str, Any]:
-        """Return the next message. Raise TimedOut if it is not there within so many seconds, and HypervisorError for a
-        connection that is lost or for what is no message."""
+        """Return the next message. Raise OtherHostFailed if it is not there within so many seconds, for a connection
+        that is lost, and for what is no message."""
         limit = time.monotonic() + seconds
         while b"\n" not in self._buffer:
             if len(self._buffer) > LARGEST_LINE:
@@ -147,7 +147,7 @@ class Channel:
             self.stream.settimeout(max(seconds, 0.001))
             block = self.stream.recv(BLOCK)
         except socket.timeout as error:
-            raise TimedOut(
+            raise OtherHostFailed(
                 self._asked, "the other host said nothing in time", "See that host, then run again"
             ) from error
         except OSError as error:
@@ -293,7 +293,7 @@ class Meeting:
             self._talk.close()
 
     def wait(self, seconds: float, asked: str) -> Channel:
-        """Return the connection by which the source speaks. Raise TimedOut if it does not come."""
+        """Return the connection by which the source speaks. Raise OtherHostFailed if it does not come."""
         with self._changed:
             self._changed.wait_for(lambda: self._talk is not None, seconds)
             if self._talk is None:
@@ -301,8 +301,8 @@ class Meeting:
             return self._talk
 
 
-def not_met(asked: str, found: str, seconds: float) -> TimedOut:
-    return TimedOut(
+def not_met(asked: str, found: str, seconds: float) -> OtherHostFailed:
+    return OtherHostFailed(
         asked,
         f"{found} within {seconds:g} s",
         "Both hosts of a move work in the same task: see what the other one says, and that nebula_move_address and "
@@ -440,8 +440,8 @@ class Caller:
             raise
 
     def meet(self, seconds: float) -> Channel:
-        """Return the connection by which both hosts speak; the other one may begin somewhat later. Raise TimedOut if it
-        does not come, HypervisorError if it is not reached at all."""
+        """Return the connection by which both hosts speak; the other one may begin somewhat later. Raise
+        OtherHostFailed if it does not come, or is not reached at all."""
         limit = time.monotonic() + seconds
         while True:
             try:

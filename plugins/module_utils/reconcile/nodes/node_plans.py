@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping
 from typing import Any
 
+from ...errors import NebulaError
 from ...host import node_file
 from ...host.progress import Reporter
 from ...host.restricted_directories import Rules
@@ -32,13 +34,28 @@ def apply_plan(params: Mapping[str, Any], check_mode: bool) -> Result:
         if not check_mode:
             node_file.follow(params["root"], plan.catalog, plan.number, plan.proof)
         return Result(payload={"outcomes": []})
-    shared_datastore.require(params["root"], plan.host, plan.datastore)
-    with driver_if_there(params["hypervisor"], check_mode) as driver:
-        outcomes = _carried_out(plan, driver, params, check_mode)
+    with contextlib.ExitStack() as held:
+        try:
+            shared_datastore.require(params["root"], plan.host, plan.datastore)
+            driver = held.enter_context(driver_if_there(params["hypervisor"], check_mode))
+            outcomes = _carried_out(plan, driver, params, check_mode)
+        except NebulaError as error:
+            if not check_mode:
+                _refuse_machines(plan, params["root"], error)
+            raise
         result = poll_node(params, driver, check_mode)
     result.items = items_of_outcomes(plan, outcomes)
     result.payload["outcomes"] = to_plain(outcomes)
     return result
+
+
+def _refuse_machines(plan: Plan, root: str, error: NebulaError) -> None:
+    """Let the hosts know whose machines were to come by a plan that failed as a whole."""
+    if any(planned.move is not None for planned in plan.vms):
+        # What few plans need takes its time to import.
+        from ...hypervisors.carry_out.moves import refuse
+
+        refuse(plan, root, error)
 
 
 def _carried_out(plan: Plan, driver: Driver | None, params: Mapping[str, Any], check_mode: bool) -> list[VmOutcome]:

@@ -13,8 +13,9 @@ from ...engines.ports import VmRecord
 from ...errors import ForeignObject, InvalidValue
 from ...model import image_deliveries
 from ...model.answers import outcomes as carried_out
+from ...model.move import HAS_STAYED
 from ...model.object_ids import id_of
-from ...model.plan import Observed
+from ...model.plan import Observed, VmOutcome
 from ...printable import printable
 from ...sync import Item, Result
 from .nodes_answers import refused_answers
@@ -30,6 +31,7 @@ def record(
     answers: by host, the results of its plan."""
     moved: dict[int, VmRecord] = {}
     notes: dict[int, tuple[str, ...]] = {}
+    stayed_off: set[int] = set()
     with engine.session():
         before = {id_of(each): each for each in engine.vms.pool(ids=ids)}
         refused = refused_answers(observed)
@@ -40,6 +42,7 @@ def record(
                 outcomes = carried_out.read(host, answer or {})
                 records = engine.vms.record(host, outcomes, carried_out.done_number(host, answer))
                 notes.update({each.vm_id: each.notes for each in outcomes or () if each.notes})
+                stayed_off.update(each.vm_id for each in outcomes or () if _stayed_off(each))
             except (InvalidValue, ForeignObject) as error:
                 refused[host] = str(error)
                 records = engine.vms.record(host, None)
@@ -53,10 +56,11 @@ def record(
         "vms": [vm_view(shown[vm_id], root) for vm_id in sorted(shown) if shown[vm_id].state != "DONE"],
         "returning": returning,
         "refused_answers": refused,
-        "failed_vms": [
-            printable(f"VM {each.name} (id {each.id}) is {each.state}: {each.error}")
-            for each in shown.values()
-            if each.error
+        "failed_vms": [_failed(each) for each in shown.values() if each.error],
+        "stopping_vms": [
+            _failed(each)
+            for vm_id, each in shown.items()
+            if each.error and not (vm_id in stayed_off and _is_switched_off(each))
         ],
         "unfinished_vms": [
             printable(f"VM {each.name} (id {vm_id}): {note}")
@@ -65,6 +69,21 @@ def record(
         ],
     }
     return Result(items, payload, [*refused.values()])
+
+
+def _failed(record: VmRecord) -> str:
+    return printable(f"VM {record.name} (id {record.id}) is {record.state}: {record.error}")
+
+
+def _stayed_off(outcome: VmOutcome) -> bool:
+    """Return whether a machine did not move by what its host says, and is off there."""
+    return outcome.moved == HAS_STAYED and outcome.state == "POWEROFF"
+
+
+def _is_switched_off(record: VmRecord) -> bool:
+    """Return whether a machine that is off where it was to move from is so by itself: nothing keeps others from moving.
+    One that was powered off for its move is to be started again, which is another decision."""
+    return record.settled and (record.state, record.wanted) == ("POWEROFF", "RUNNING")
 
 
 def _item(before: VmRecord | None, after: VmRecord) -> Item:

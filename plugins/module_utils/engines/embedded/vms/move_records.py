@@ -13,6 +13,7 @@ import json
 import sqlite3
 
 from ....dataclass import dataclass, replace
+from ....errors import OtherHostFailed
 from ....model import machine_orders
 from ....model.dataclass_json import from_plain, to_plain
 from ....model.host import Host
@@ -35,7 +36,7 @@ from ....model.states import LcmState, VmState, vm_state_name
 from ..hosts import HELD, PLACES, ROOMS
 from ..store import compact
 from . import plan_guards
-from .disk_task_rows import UNEXPLAINED, text_of
+from .disk_task_rows import text_of
 from .parts import Parts
 from .vm_rows import orders_of, vm_of
 
@@ -43,8 +44,8 @@ from .vm_rows import orders_of, vm_of
 ACTIONS = {LIVE: "live-migrate", COLD: "migrate"}
 # States in which a host has a machine as a whole.
 _FOUND = ("RUNNING", "POWEROFF", "SUSPENDED")
-# In errors that only say that the other host has failed, or nothing: that host's own error says more.
-_OF_THE_OTHER = ("the other host", "the other one", "that host says", UNEXPLAINED)
+# Errors of this kind that are kept of a move: both hosts answer it, and are asked again.
+_MOST_LITTLE = 8
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,8 @@ def settle(parts: Parts, row: sqlite3.Row, outcome: VmOutcome, host: str) -> Set
     """Take over what a host says of a machine that moves or has moved."""
     move = move_of(row)
     role = role_in(move, host)
+    if role:
+        move = _learn(parts, row, move, outcome)
     if row["move_host"] is not None:
         if not role or outcome.generation != row["generation"]:
             return Settled()
@@ -115,11 +118,23 @@ def settle(parts: Parts, row: sqlite3.Row, outcome: VmOutcome, host: str) -> Set
     return _second(parts, row, move, role, outcome) if decided and role else Settled()
 
 
+def _learn(parts: Parts, row: sqlite3.Row, move: Move, outcome: VmOutcome) -> Move:
+    """Return the move with what is to be known of this error, whatever becomes of it: that it says little."""
+    error, text = outcome.error, text_of(outcome.error)
+    if error is None or text in move.little:
+        return move
+    if error.get("kind") != OtherHostFailed.__name__ and error.get("found", "").strip():
+        return move
+    move = replace(move, little=(*move.little, text)[-_MOST_LITTLE:])
+    write(parts, row["id"], move)
+    return move
+
+
 def _hear(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmOutcome) -> Move:
     """Return the move with what went wrong by this answer: the answer that settles it may say less of that."""
     error, known = text_of(outcome.error), move.source_error if role == SOURCE else move.target_error
     of_move = outcome.moved or outcome.generation == move.generation
-    if not of_move or not error or (_is_little(error) and known):
+    if not of_move or not error or (_is_little(move, error) and known):
         return move
     move = replace(move, source_error=error) if role == SOURCE else replace(move, target_error=error)
     write(parts, row["id"], move)
@@ -129,7 +144,7 @@ def _hear(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmOutc
 def _why_it_failed(move: Move) -> str:
     """Return why a move was given up, by both hosts: "" if neither says so."""
     errors = [error for error in (move.source_error, move.target_error) if error]
-    return next((error for error in errors if not _is_little(error)), errors[0] if errors else "")
+    return next((error for error in errors if not _is_little(move, error)), errors[0] if errors else "")
 
 
 def _decide(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmOutcome) -> Settled:
@@ -145,6 +160,8 @@ def _decide(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmOu
     if owner == role and _is_brought(row, move, outcome):
         _note_found(parts, row, move)
         ordinary = _as_ordinary(move, owner, outcome, row["generation"])
+        if _is_switched_off(move, outcome):
+            return Settled(True, ordinary, _of_switched_off(move))
         return Settled(True, ordinary, _why_it_failed(move) if owner == SOURCE else "")
     if owner == SOURCE:
         # A host may have said before why the move can't be.
@@ -153,7 +170,7 @@ def _decide(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmOu
         # The answers of both hosts come to the same in either order.
         if owner == TARGET:
             error = _of_left(move, move.target_doubt)
-        elif _is_little(error):
+        elif _is_little(move, error):
             error = _of_absent(move, move.source_doubt) if move.source_doubt else error or _of_absent(move)
     _await(parts, row, move, owner, error)
     return Settled(True)
@@ -164,7 +181,7 @@ def _confirm(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmO
     error = text_of(outcome.error)
     if not own:
         tells = role == TARGET or bool(outcome.moved)
-        says_more = tells and _is_little(row["error"]) and not _is_little(error)
+        says_more = tells and _is_little(move, row["error"]) and not _is_little(move, error)
         return Settled(says_more and _note(parts, row, error))
     if outcome.moved in (HAS_LEFT, IS_ABSENT):
         return _lose(parts, row, move)
@@ -178,14 +195,16 @@ def _confirm(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmO
     if of_move and not _is_brought(row, move, outcome):
         if outcome.moved == HAS_ARRIVED:
             return Settled(_note(parts, row, error))
-        better = error and (not row["error"] or not _is_little(error))
+        better = error and (not row["error"] or not _is_little(move, error))
         return Settled(bool(better) and _note(parts, row, error))
     # A move that was given up has failed, however well the machine does where it was.
     reason = ""
-    if role == SOURCE and (_is_little(error) or outcome.moved):
+    if role == SOURCE and (_is_little(move, error) or outcome.moved):
         before = "" if row["error"].startswith(_not_moved(move)) else row["error"]
         known = [text for text in (_why_it_failed(move), before) if text]
-        reason = next((text for text in known if not _is_little(text)), known[0] if known else "")
+        reason = next((text for text in known if not _is_little(move, text)), known[0] if known else "")
+    if _is_switched_off(move, outcome):
+        reason = _of_switched_off(move)
     if role == SOURCE or outcome.state in _FOUND:
         parts.port_rows.drop_of_host(row["id"], _other_id(parts, row, move))
     if outcome.moved:
@@ -204,7 +223,7 @@ def _second(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmOu
         )
         return Settled(_note(parts, row, error))
     # Both have failed: what is kept is the error that says why.
-    says_more = (bool(error) and not row["error"]) or (_is_little(row["error"]) and not _is_little(error))
+    says_more = (bool(error) and not row["error"]) or (_is_little(move, row["error"]) and not _is_little(move, error))
     return Settled(role == TARGET and says_more and _note(parts, row, error))
 
 
@@ -426,6 +445,13 @@ def _doubt(move: Move, role: str, error: str) -> str:
     return f"host {host} can't say yet what became of it" + (f" ({error})" if error else "")
 
 
+def _of_switched_off(move: Move) -> str:
+    why = _why_it_failed(move)
+    return f"it went off on host {move.source} while it was to move to host {move.target}, and stays off there" + (
+        "" if _is_little(move, why) else f" ({why})"
+    )
+
+
 def _of_left(move: Move, doubt: str) -> str:
     return f"it has left host {move.source}, and " + (doubt or f"host {move.target} has not answered that it has it")
 
@@ -439,7 +465,7 @@ def _not_moved(move: Move) -> str:
 
 
 def _is_of_absent(error: str, move: Move) -> bool:
-    return _is_little(error) or error == _of_absent(move)
+    return _is_little(move, error) or error == _of_absent(move)
 
 
 def _other_id(parts: Parts, row: sqlite3.Row, move: Move) -> int | None:
@@ -448,5 +474,6 @@ def _other_id(parts: Parts, row: sqlite3.Row, move: Move) -> int | None:
     return next((number for number in ids if number != row["host_id"]), None)
 
 
-def _is_little(text: str) -> bool:
-    return not text or any(words in text for words in _OF_THE_OTHER)
+def _is_little(move: Move, text: str) -> bool:
+    """Return whether an error does not say why the move failed: it is, or holds, one that is known as such."""
+    return not text or any(little in text for little in move.little)

@@ -169,7 +169,7 @@ def test_a_link_in_its_place_is_left_alone(pair: Pair, tmp_path: Path) -> None:
 
 def test_one_whose_source_does_not_come(pair: Pair) -> None:
     found = pair.move(roles=(TARGET,), meeting=0)
-    assert moved(found[TARGET]) == ("absent", "UNKNOWN", "TimedOut")
+    assert moved(found[TARGET]) == ("absent", "UNKNOWN", "OtherHostFailed")
     is_empty(pair)
     # The same plan again, late: what was answered is not taken back.
     pair.begin()
@@ -286,7 +286,7 @@ def test_the_same_move_is_not_begun_twice(pair: Pair, stage: str) -> None:
     copy_of(pair, token_of(1))
     pair.target.note(stage)
     found = pair.move(roles=(TARGET,), meeting=0)
-    assert moved(found[TARGET])[::2] == ("", "Undecided")
+    assert moved(found[TARGET])[::2] == ("", "OtherHostFailed")
     assert pair.directories() == [TARGET] and pair.target.ledger() == stage
     assert pair.target.driver.names() == []
 
@@ -294,7 +294,7 @@ def test_the_same_move_is_not_begun_twice(pair: Pair, stage: str) -> None:
 # -- what it answers later --------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("stage", "answer", "error"),
-    [("", "absent", ""), (COMING, "", "Undecided"), (ARRIVED, "arrived", "")],
+    [("", "absent", ""), (COMING, "", "OtherHostFailed"), (ARRIVED, "arrived", "")],
 )
 @pytest.mark.parametrize("with_files", [False, True])
 def test_what_became_of_it(pair: Pair, stage: str, answer: str, error: str, with_files: bool) -> None:
@@ -508,7 +508,7 @@ def test_without_the_sources_last_word_nothing_is_started_nor_removed(pair: Pair
         last(channel)
 
     found, _heard = facing(pair, says)
-    assert moved(found)[::2] == ("", "Undecided")
+    assert moved(found)[::2] == ("", "OtherHostFailed")
     assert pair.on() == {} and pair.directories() == [TARGET]
     assert pair.target.ledger() == COMING
     # Only a decided move ends that: here it is, or it is not.
@@ -554,7 +554,7 @@ def test_a_live_machine_of_which_the_source_says_nothing_more(pair: Pair) -> Non
         channel.close()
 
     found, _heard = facing(pair, says, LIVE)
-    assert moved(found)[::2] == ("", "Undecided")
+    assert moved(found)[::2] == ("", "OtherHostFailed")
     assert pair.on() == {TARGET: "UNKNOWN"} and pair.target.ledger() == COMING
 
 

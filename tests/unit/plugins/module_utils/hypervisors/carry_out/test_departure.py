@@ -164,7 +164,7 @@ def test_a_live_move_of_one_that_is_not_there(pair: Pair) -> None:
 def test_one_whose_target_does_not_come_stays(pair: Pair, way: str) -> None:
     pair.begin()
     found = pair.move(way, roles=(SOURCE,), meeting=0)
-    assert moved(found[SOURCE]) == ("stayed", "RUNNING", "TimedOut")
+    assert moved(found[SOURCE]) == ("stayed", "RUNNING", "OtherHostFailed")
     assert "nebula_move_address" in (found[SOURCE].error or {})["remedy"]
     # It was not touched at all.
     assert pair.source.driver.names() == []
@@ -210,6 +210,20 @@ def test_one_that_stands_still_after_that_goes_on(pair: Pair) -> None:
     assert moved(found[TARGET])[0] == "absent"
     assert "start" in pair.source.driver.names()
     stays(pair)
+
+
+def test_one_that_its_guest_switches_off_meanwhile_is_off(pair: Pair) -> None:
+    pair.begin()
+
+    def end() -> None:
+        pair.source.driver.machines[1].state = "POWEROFF"
+        raise HypervisorError("it", "the machine does not run any more")
+
+    pair.source.driver.during = end
+    found = pair.move()
+    assert moved(found[SOURCE]) == ("stayed", "POWEROFF", "HypervisorError")
+    assert moved(found[TARGET])[0] == "absent"
+    assert (pair.on(), pair.directories(), pair.source.ledger()) == ({SOURCE: "POWEROFF"}, [SOURCE], STAYED)
 
 
 def test_an_error_that_comes_when_it_is_gone_does_not_bring_it_back(pair: Pair) -> None:

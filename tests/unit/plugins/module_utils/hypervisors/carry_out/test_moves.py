@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import socket
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,10 +17,11 @@ from typing import Any
 import pytest
 from memory_hypervisor import Machine, MemoryDriver
 from memory_node import CATALOG, OTHER, machine, mark
-from move_pairs import PATIENCE, Beside, caller, key_pair
+from move_pairs import PATIENCE, Beside, caller, door, key_pair
 from moving_nodes import DATA, MovingNode, Pair, moved, token_of
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CatalogError, HypervisorError
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import moves
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.arrival import Undecided
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.moves import Moves
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.moves import node_moves, passage
@@ -39,7 +41,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.move import
     WAYS,
     PlannedMove,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model.plan import PlannedVm, VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan, PlannedVm, VmOutcome
 
 pytestmark = pytest.mark.root
 
@@ -54,6 +56,68 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pair:
 @pytest.fixture
 def node(tmp_path: Path) -> MovingNode:
     return MovingNode(tmp_path / "node", "node")
+
+
+# -- a plan that is not carried out ------------------------------------------------------------------------------------
+STALE = HypervisorError("plan 7", "the node follows plan 8", "Run again")
+
+
+def refused_plan(pair: Pair) -> Plan:
+    certificate, key = key_pair(TARGET)
+    planned = pair.planned(TARGET, LIVE, "RUNNING", {})
+    return Plan(CATALOG, pair.source.number, "target", (planned,), certificate=certificate, key=key)
+
+
+def test_a_host_whose_machine_is_not_taken_does_not_call_until_its_time_is_over(pair: Pair) -> None:
+    pair.begin()
+    refusing = Beside(lambda: moves.refuse(refused_plan(pair), str(pair.target.root), STALE))
+    found = pair.move(roles=(SOURCE,))[SOURCE]
+    refusing.result()
+    assert moved(found) == ("stayed", "RUNNING", "HypervisorError")
+    assert (found.error or {})["found"] == "the node follows plan 8"
+    assert (pair.on(), pair.target.ledger()) == ({SOURCE: "RUNNING"}, "")
+
+
+def test_a_host_that_comes_after_its_machine_was_refused_hears_why(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = threading.Event()
+    connect = passage.Caller.connect
+
+    def fail(*_arguments: object) -> str:
+        failed.set()
+        raise HypervisorError("it", "its disk is lost", "Mend it")
+
+    def come_late(self: passage.Caller, name: str) -> passage.Channel:
+        assert failed.wait(PATIENCE)
+        return connect(self, name)
+
+    pair.begin()
+    monkeypatch.setattr(moves.arrival, "take_in", fail)
+    monkeypatch.setattr(passage.Caller, "connect", come_late)
+    found = pair.move()[SOURCE]
+    assert moved(found)[:2] == ("stayed", "RUNNING")
+    assert (found.error or {})["found"] == "its disk is lost"
+
+
+@pytest.mark.parametrize("stage", [COMING, ARRIVED, ABSENT])
+def test_a_move_that_was_begun_here_is_not_refused(pair: Pair, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(*_arguments: object) -> None:
+        raise AssertionError("its door was opened")
+
+    pair.target.note(stage)
+    monkeypatch.setattr(moves, "Door", opened)
+    moves.refuse(refused_plan(pair), str(pair.target.root), STALE)
+    # Of another move of the same machine nothing was begun.
+    pair.target.note(stage, token="another")
+    with pytest.raises(AssertionError, match="its door was opened"):
+        moves.refuse(refused_plan(pair), str(pair.target.root), STALE)
+
+
+def test_nobody_is_refused_where_another_run_has_the_port(pair: Pair) -> None:
+    with door({pair.token: passage.Meeting(key_pair(SOURCE)[0])}) as port:
+        pair.port = port
+        moves.refuse(refused_plan(pair), str(pair.target.root), STALE)
+        channel = caller(port, token=pair.token).connect(passage.TALK)
+        channel.close()
 
 
 # -- plans ------------------------------------------------------------------------------------------------------------
@@ -146,8 +210,8 @@ def test_a_source_with_another_certificate_is_not_let_in(pair: Pair, monkeypatch
 
     monkeypatch.setattr(pair, "planned", other)
     found = pair.move(meeting=1)
-    assert moved(found[SOURCE]) == ("stayed", "RUNNING", "TimedOut")
-    assert moved(found[TARGET])[::2] == ("absent", "TimedOut")
+    assert moved(found[SOURCE]) == ("stayed", "RUNNING", "OtherHostFailed")
+    assert moved(found[TARGET])[::2] == ("absent", "OtherHostFailed")
 
 
 def test_a_source_that_came_before_something_failed_is_not_kept_waiting(pair: Pair) -> None:
@@ -155,7 +219,7 @@ def test_a_source_that_came_before_something_failed_is_not_kept_waiting(pair: Pa
     pair.begin()
     pair.target.note(COMING)
     found = pair.move()
-    assert moved(found[TARGET])[::2] == ("", "Undecided")
+    assert moved(found[TARGET])[::2] == ("", "OtherHostFailed")
     assert moved(found[SOURCE])[:2] == ("stayed", "RUNNING")
 
 

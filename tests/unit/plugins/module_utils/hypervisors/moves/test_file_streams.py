@@ -19,6 +19,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     ForeignObject,
     HypervisorError,
     NebulaError,
+    OtherHostFailed,
     TimedOut,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.moves import file_streams
@@ -203,7 +204,7 @@ def test_bytes_at_another_place_are_refused(fresh: tuple[Channel, Channel], tmp_
     assert (tmp_path / "b").read_bytes() == bytes(10)
 
 
-@pytest.mark.parametrize(("end", "error"), [(Channel.close, HypervisorError), (lambda _left: None, TimedOut)])
+@pytest.mark.parametrize(("end", "error"), [(Channel.close, HypervisorError), (lambda _left: None, OtherHostFailed)])
 def test_a_host_that_ends_in_the_middle(
     fresh: tuple[Channel, Channel], tmp_path: Path, end: Callable[[Channel], None], error: type[Exception]
 ) -> None:

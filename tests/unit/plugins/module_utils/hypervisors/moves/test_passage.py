@@ -36,7 +36,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     ForeignObject,
     HypervisorError,
     NebulaError,
-    TimedOut,
+    OtherHostFailed,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.moves import passage
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.moves.passage import (
@@ -76,7 +76,7 @@ def both() -> Iterator[tuple[Channel, Channel]]:
 
 
 def nobody_came(meeting: Meeting) -> bool:
-    with pytest.raises(TimedOut):
+    with pytest.raises(OtherHostFailed):
         meeting.wait(0.01, ASKED)
     return True
 
@@ -261,7 +261,7 @@ def test_who_comes_again_takes_the_place_of_its_earlier_connection(meeting: Meet
 def test_a_door_that_is_closed_lets_nobody_in() -> None:
     with door({TOKEN: Meeting(key_pair("source")[0])}) as port:
         pass
-    with pytest.raises(TimedOut, match=rf"127.0.0.1, port {port}.*nebula_move_address"):
+    with pytest.raises(OtherHostFailed, match=rf"127.0.0.1, port {port}.*nebula_move_address"):
         caller(port).meet(0.01)
 
 
@@ -367,9 +367,9 @@ def test_a_long_message_comes(both: tuple[Channel, Channel]) -> None:
 
 
 def test_who_says_nothing_is_not_waited_for_for_ever(both: tuple[Channel, Channel]) -> None:
-    with pytest.raises(TimedOut, match="said nothing in time"):
+    with pytest.raises(OtherHostFailed, match="said nothing in time"):
         both[1].receive(0.01)
-    with pytest.raises(TimedOut):
+    with pytest.raises(OtherHostFailed):
         list(both[1].receive_bytes(1, 0.01))
     # And is heard if it says something later.
     both[0].send(late=True)
@@ -434,7 +434,7 @@ def test_a_message_has_its_time_however_slowly_it_comes(both: tuple[Channel, Cha
             left.send_bytes(b"x")
 
     trickling = Beside(trickle)
-    with pytest.raises(TimedOut):
+    with pytest.raises(OtherHostFailed):
         right.receive(0.3)
     ended.set()
     trickling.result()

@@ -8,9 +8,15 @@ from __future__ import annotations
 import json
 
 import pytest
+from move_pairs import PATIENCE, Beside, caller, free_port, key_pair
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound, StalePlan
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.move import LIVE, SOURCE, TARGET, PlannedMove
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan, PlannedVm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.reconcile.nodes.conftest import CATALOG
 
 
 def test_check_mode_foresees_what_a_plan_would_do(deploy, plan, still, tmp_path):
@@ -54,3 +60,24 @@ def test_a_plan_for_another_datastore_than_is_there_is_refused(deploy, plan, sti
         for check in (True, False):
             with pytest.raises(NotFound, match=f"host node1: shared datastore nfs: .*{found}"):
                 deploy(check, state="applied", plan=text)
+
+
+@pytest.mark.parametrize("role", [TARGET, SOURCE])
+def test_a_host_whose_machine_was_to_come_hears_that_the_plan_was_refused(deploy, still, root, role):
+    certificate, key = key_pair("target")
+    port = free_port()
+    move = PlannedMove("token", role, LIVE, "node2", port=port, certificate=key_pair("source")[0])
+    vm = PlannedVm(Vm(0, "uuid-0", "web-0", "kvm", 1.0, 64), 1, "RUNNING", move=move)
+    older = Plan(CATALOG, 6, "node1", (vm,), certificate=certificate, key=key)
+    node_file.update(root, lambda before: node_file.NodeFile(catalog=CATALOG, plan=7))
+
+    def come():
+        channel = caller(port, token="token").meet(PATIENCE)
+        channel.send(way=LIVE)
+        return channel.receive(PATIENCE)
+
+    coming = Beside(come) if role == TARGET else None
+    with pytest.raises(StalePlan) as refused:
+        deploy(False, state="applied", plan=json.dumps(to_plain(older)))
+    if coming is not None:
+        assert coming.result() == {"refused": refused.value.as_dict()}

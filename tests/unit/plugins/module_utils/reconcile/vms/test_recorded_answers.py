@@ -69,6 +69,29 @@ def test_the_diff_of_a_machine_that_has_moved_shows_both_hosts(furnished, host, 
     assert (view["host"], view["state"], view["moving"], view["error"]) == ("node2", "RUNNING", "", "")
 
 
+@pytest.mark.parametrize(
+    ("way", "state", "stops"), [("live", "POWEROFF", False), ("live", "RUNNING", True), ("cold", "POWEROFF", True)]
+)
+def test_others_move_on_after_one_that_its_guest_switched_off(furnished, host, vm, obey, options, way, state, stops):
+    host(furnished, **{**HOST, "name": "node2"})
+    obey(furnished, vm(furnished, name="a", template="web", host="node1"))
+    places = json.dumps({"node2": {"address": "node2.example.org", "port": 49152}})
+    item = {"name": "a", "template": "web", "host": "node2", "move": way, "meeting_places": places}
+    moves = vm(furnished, **item).payload["moves"]
+    vm(furnished, vms="[]", moves=json.dumps(moves), meeting_places=places)
+    error = {"kind": "HypervisorError", "asked": "VM a: move", "found": "it ended", "remedy": ""}
+    answers = {
+        name: {"outcomes": [{"vm_id": 0, "generation": 2, "state": as_found, "moved": word, "error": error}]}
+        for name, as_found, word in (("node1", state, "stayed"), ("node2", "UNKNOWN", "absent"))
+    }
+    given = options(nebula_vm_record, root=furnished, outcomes=json.dumps(answers), ids=[0])
+    recorded = nebula_vm_record.call.run(given, False).payload
+    assert len(recorded["failed_vms"]) == 1
+    assert recorded["stopping_vms"] == (recorded["failed_vms"] if stops else [])
+    # It is no news later, and was no reason to stop either.
+    assert nebula_vm_record.call.run(given, False).payload["stopping_vms"] == recorded["stopping_vms"]
+
+
 def test_a_node_without_an_answer(furnished, vm, options):
     vm(furnished, name="a", template="web")
     answer = {"node1": {"unreachable": True, "msg": "no route"}}
@@ -121,7 +144,14 @@ def test_nothing_to_record_changes_nothing(furnished, options):
     result = nebula_vm_record.call.run(options(nebula_vm_record, root=furnished), False)
     assert (result.changed, result.payload) == (
         False,
-        {"vms": [], "returning": False, "failed_vms": [], "unfinished_vms": [], "refused_answers": {}},
+        {
+            "vms": [],
+            "returning": False,
+            "failed_vms": [],
+            "stopping_vms": [],
+            "unfinished_vms": [],
+            "refused_answers": {},
+        },
     )
 
 

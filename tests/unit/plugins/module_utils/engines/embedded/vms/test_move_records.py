@@ -49,7 +49,7 @@ from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engine
 )
 
 STALE = {"kind": "StalePlan", "asked": "plan 2", "found": "the node follows plan 3", "remedy": ""}
-LITTLE = dict(ERROR, found="the connection to the other host is lost: broken pipe")
+LITTLE = {**ERROR, "kind": "OtherHostFailed", "found": "the connection is lost: broken pipe"}
 ALONE = {"node1": (128, 0, 0.5, 1), "node2": (0, 0, 0.0, 0)}
 THERE = {"node1": (0, 0, 0.0, 0), "node2": (128, 0, 0.5, 1)}
 
@@ -263,7 +263,11 @@ def test_a_move_that_failed_leaves_the_machine_where_it_was(fleet, answers, agai
 @pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize(
     ("source", "target", "kept"),
-    [(ERROR, LITTLE, "it broke"), (LITTLE, ERROR, "it broke"), (ERROR, dict(ERROR, found="no room"), "it broke")],
+    [
+        *((ERROR, LITTLE, "it broke"), (LITTLE, ERROR, "it broke"), (ERROR, dict(ERROR, found="no room"), "it broke")),
+        # Which it is, its kind says, and not its words.
+        (dict(ERROR, found="that host says no more than the other host does"), ERROR, "that host says no more"),
+    ],
 )
 def test_the_error_that_says_why_is_kept(fleet, order, source, target, kept):
     begin(fleet)
@@ -431,7 +435,8 @@ def test_a_machine_that_its_guest_switched_off_while_it_was_to_move_live_stays_o
         say(fleet, *answer, generation=generation)
     # As if a poll had found it so.
     assert standing(fleet) == ("node1", "POWEROFF", "RUNNING", True, "")
-    assert record(fleet).error == (BROKE if error else f"VM web: {LITTLE['found']}. Mend it")
+    went_off = "it went off on host node1 while it was to move to host node2, and stays off there"
+    assert record(fleet).error == (f"{went_off} ({BROKE})" if error else went_off)
     assert fleet.vms.plans() == {}
     fleet.vms.observe([poll("node1", 0, state="POWEROFF"), poll("node2")])
     assert (fleet.vms.plans(), promised(fleet)) == ({}, ALONE)
