@@ -278,11 +278,13 @@ class Meeting:
         self.tunnels: Mapping[str, Callable[[Channel], None]] = {}
         self._changed = threading.Condition()
         self._talk: Channel | None = None
+        self._has_come = False
         self._over = False
 
     def enter(self, channel: Channel) -> None:
         with self._changed:
             before, self._talk = (channel, self._talk) if self._over else (self._talk, channel)
+            self._has_come = True
             self._changed.notify_all()
         if before is not None:
             before.close()
@@ -293,6 +295,11 @@ class Meeting:
             self._over = True
         if self._talk is not None:
             self._talk.close()
+
+    def has_come(self, seconds: float) -> bool:
+        """Return whether the source has come, so many seconds later at the latest."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._has_come, seconds)
 
     def wait(self, seconds: float, asked: str) -> Channel:
         """Return the connection by which the source speaks. Raise TimedOut if it does not come."""
