@@ -189,7 +189,10 @@ SUITES = {
             f"{UTILS}/hypervisors/libvirt/arriving_definition.py",
             *(f"{UTILS}/engines/embedded/vms/{name}.py" for name in ("moving", "move_records")),
             *(f"{UTILS}/{name}.py" for name in ("model/shared_datastores", "storage/shared_datastore")),
-            *(f"roles/vm/tasks/{name}.yml" for name in ("maintain", "maintenance", "move", "moves", "relocate")),
+            *(
+                f"roles/vm/tasks/{name}.yml"
+                for name in ("choose", "foreseen_moves", "maintain", "maintenance", "move", "moves", "relocate")
+            ),
             *("playbooks/maintenance.yml", "plugins/filter/between_hosts.py", "plugins/filter/meeting_places.py"),
             "extensions/molecule/fleet",
         ),

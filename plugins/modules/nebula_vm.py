@@ -364,6 +364,13 @@ options:
         machine at the same time, in one task, and recorded before the next.
     type: json
     version_added: 0.2.0
+  begin_moves:
+    description:
+      - Have the first round of RV(moves) begin with this decision, where nothing else is to be done before it. Its
+        answer is RV(first_round), and such a call with O(moves) follows for the further rounds alone.
+    type: bool
+    default: false
+    version_added: 0.2.0
   move_batch:
     description:
       - How many machines move in one round, a number or a percentage of those that are to move (C(25%)), which is never
@@ -655,6 +662,11 @@ move_rounds:
   description: How often O(moves) is to be given until all of RV(moves) have moved.
   returned: always
   type: int
+  version_added: 0.2.0
+first_round:
+  description: What a call with O(moves) returns that begins the first of these rounds.
+  returned: when O(begin_moves) is true, and the round has begun
+  type: dict
   version_added: 0.2.0
 differs:
   description: What differs from the list and was left as it is, a sentence each.

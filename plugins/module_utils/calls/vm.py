@@ -43,6 +43,7 @@ ARGUMENTS = VMS.arguments(
     restart_batch={"type": "str", "default": defaults.RESTART_BATCH},
     restart_now={"type": "bool", "default": False},
     moves={"type": "json"},
+    begin_moves={"type": "bool", "default": False},
     move_batch={"type": "str", "default": defaults.MOVE_BATCH},
     move_timeout={"type": "int", "default": defaults.MOVE_SECONDS},
     move_cold={"type": "bool", "default": False},

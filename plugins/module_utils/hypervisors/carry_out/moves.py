@@ -42,6 +42,8 @@ from .job import Common, Job
 
 # Of no machine: a leftover is no newer decision about one.
 _NEWEST = 1 << 62
+# Seconds for which the door of a plan that is done stays open for those who have not come.
+_LAST_CALLS = 1.0
 # What each stage answers.
 _ANSWERS = {LEFT: HAS_LEFT, CLEARED: HAS_LEFT, STAYED: HAS_STAYED, ARRIVED: HAS_ARRIVED, ABSENT: IS_ABSENT}
 
@@ -114,10 +116,14 @@ class Moves:
             _tell(meeting, error, limit)
 
     def close(self) -> None:
-        for door in self._doors:
-            door.close()
         for meeting in self._meetings.values():
             meeting.close()
+        # A source that is about to come would find no door, and call until its time is over.
+        limit = time.monotonic() + _LAST_CALLS
+        for meeting in self._meetings.values() if self._doors else ():
+            meeting.has_come(limit - time.monotonic())
+        for door in self._doors:
+            door.close()
 
     def carry_out(self, job: Job) -> str:
         """Do this host's part with one machine. Return what became of the move: VmOutcome.moved."""

@@ -37,6 +37,8 @@ _STALLED_SECONDS = 90
 HANDSHAKE_SECONDS = 20.0
 _MOST_STRANGERS = 16
 _STEP = 0.2
+# Seconds between two tries to meet the other host, which may begin somewhat later.
+_MEETING_STEP = 0.05
 # How often a connection is tried that libvirt or QEMU has begun.
 _TRIES = 5
 # OpenSSL's X509_V_FLAG_NO_CHECK_TIME: the certificate is one plan's, and the hosts' clocks may differ.
@@ -276,11 +278,13 @@ class Meeting:
         self.tunnels: Mapping[str, Callable[[Channel], None]] = {}
         self._changed = threading.Condition()
         self._talk: Channel | None = None
+        self._has_come = False
         self._over = False
 
     def enter(self, channel: Channel) -> None:
         with self._changed:
             before, self._talk = (channel, self._talk) if self._over else (self._talk, channel)
+            self._has_come = True
             self._changed.notify_all()
         if before is not None:
             before.close()
@@ -291,6 +295,11 @@ class Meeting:
             self._over = True
         if self._talk is not None:
             self._talk.close()
+
+    def has_come(self, seconds: float) -> bool:
+        """Return whether the source has come, so many seconds later at the latest."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._has_come, seconds)
 
     def wait(self, seconds: float, asked: str) -> Channel:
         """Return the connection by which the source speaks. Raise OtherHostFailed if it does not come."""
@@ -310,6 +319,43 @@ def not_met(asked: str, found: str, seconds: float) -> OtherHostFailed:
     )
 
 
+class _End:
+    """Is what threads learn by that nothing more is waited for, also those that wait for a connection then."""
+
+    def __init__(self) -> None:
+        self._come = threading.Event()
+        self._seen, self._closed = socket.socketpair()
+
+    def bring(self) -> None:
+        """Have it come. The end of a connection is readable from then on, for all that wait."""
+        self._come.set()
+        self._closed.close()
+
+    def has_come(self) -> bool:
+        return self._come.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Return whether it has come, so many seconds later at the latest."""
+        return self._come.wait(seconds)
+
+    def accepted(self, listener: socket.socket) -> socket.socket | None:
+        """Return the next connection, None if it is gone again or the end has come. The listener does not block."""
+        select.select([listener, self._seen], [], [])
+        if self.has_come():
+            return None
+        try:
+            connection, _address = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return None
+        connection.setblocking(True)
+        return connection
+
+    def close(self) -> None:
+        """Give back what it holds, once nobody waits for it any more."""
+        self.bring()
+        self._seen.close()
+
+
 class Door:
     """Is where other hosts come to with machines, while a plan is carried out. port: on all addresses of this host."""
 
@@ -318,25 +364,26 @@ class Door:
         self._context = identity.context(True, sorted({each.certificate for each in meetings.values()}))
         self._listener = _listen(port, seconds)
         self._strangers = threading.BoundedSemaphore(_MOST_STRANGERS)
-        self._closing = threading.Event()
+        self._closing = _End()
         self._thread = threading.Thread(target=self._serve, name="door", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        self._closing.set()
+        self._closing.bring()
         self._thread.join()
+        self._closing.close()
         self._listener.close()
 
     def _serve(self) -> None:
-        self._listener.settimeout(_STEP)
-        while not self._closing.is_set():
+        self._listener.setblocking(False)
+        while not self._closing.has_come():
             try:
-                connection, _address = self._listener.accept()
-            except socket.timeout:
-                continue
+                connection = self._closing.accepted(self._listener)
             except OSError:
-                # That one is gone again, or there is no room for it now.
+                # There is no room for it now.
                 self._closing.wait(_STEP)
+                continue
+            if connection is None:
                 continue
             if not self._strangers.acquire(blocking=False):
                 connection.close()
@@ -451,7 +498,7 @@ class Caller:
                     host, port = self._place
                     found = f"the host that it moves to was not met at {host}, port {port} ({error}),"
                     raise not_met(self._asked, found, seconds) from error
-            time.sleep(_STEP)
+            time.sleep(_MEETING_STEP)
 
 
 def _user_of(local: socket.socket) -> int:
@@ -465,7 +512,7 @@ def tunnels(places: Mapping[str, str], caller: Caller, owner: int) -> Iterator[N
     """Listen on UNIX sockets, and carry what connects there to the other host, until the end of the block.
     places: by channel the path of its socket.
     owner: the user besides root who may connect to it."""
-    ending = threading.Event()
+    ending = _End()
     listeners: list[tuple[str, socket.socket]] = []
     threads = list[threading.Thread]()
 
@@ -479,17 +526,17 @@ def tunnels(places: Mapping[str, str], caller: Caller, owner: int) -> Iterator[N
                 if left == 1 or ending.wait(_STEP):
                     local.close()
                     return
-        relay(local, channel.stream, going=lambda: not ending.is_set(), early=(b"", channel.early()))
+        relay(local, channel.stream, going=lambda: not ending.has_come(), early=(b"", channel.early()))
 
     def serve(name: str, listener: socket.socket) -> None:
-        listener.settimeout(_STEP)
-        while not ending.is_set():
+        listener.setblocking(False)
+        while not ending.has_come():
             try:
-                local, _address = listener.accept()
-            except socket.timeout:
-                continue
+                local = ending.accepted(listener)
             except OSError:
                 return
+            if local is None:
+                continue
             if _user_of(local) not in (0, owner):
                 local.close()
                 continue
@@ -511,9 +558,10 @@ def tunnels(places: Mapping[str, str], caller: Caller, owner: int) -> Iterator[N
             thread.start()
         yield
     finally:
-        ending.set()
+        ending.bring()
         for thread in list(threads):
             thread.join()
+        ending.close()
         for _name, listener in listeners:
             listener.close()
         for path in places.values():

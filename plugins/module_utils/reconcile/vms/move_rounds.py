@@ -4,8 +4,9 @@
 """Chooses which machines move to other hosts, a round after the other: those of a list whose items say so, and those of
 hosts that are emptied for maintenance, or get their machines back.
 
-The decision of a list moves nothing. It tries which machines can move, and where to, and its result names them
-(`moves`). Each round is given these, and begins as many of them as may move at a time."""
+The decision of a list tries which machines can move, and where to, and its result names them (`moves`). Each round is
+given these, and begins as many of them as may move at a time. The first one may come right after the decision, in the
+same call, where that has nothing else to do."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from ...errors import InvalidValue
 from ...model import image_deliveries
 from ...model.specifications.template import KEYS as TEMPLATE_KEYS
 from ...object_lists import doubts_of_names
-from ...runner import closing
+from ...runner import answer_of, closing
 from ...sync import Item, Result
 from .. import templates
 from .adoptions import Adoptions, ids_of
@@ -46,11 +46,11 @@ def reconcile(
         return _within_limit(params, items, renamed, limit)
     with closing(open_engine(params, check_mode)) as engine:
         observed = polls_of(parse_json(params["observed"], "observed") if params["observed"] else [])
+        asked = (params["hosts"], params["return_plans"], params["end_given_up"])
 
         def work() -> Decided:
             if check_mode and params["declared"]:
                 _declare(engine, params["declared"])
-            asked = (params["hosts"], params["return_plans"], params["end_given_up"])
             if to_move is not None:
                 return move(engine, to_move, observed, *asked, moves)
             if params["restart_now"]:
@@ -58,36 +58,71 @@ def reconcile(
             removal = params["live_removal"]
             return decide(engine, items, observed, *asked, adopting, renamed, limit, live_removal=removal, moves=moves)
 
-        decided = engine.decide(work, download_context_file)
-        planned: dict[str, Any] = {}
-        if decided.plans is not None:
-            planned["transfers"] = image_deliveries.images_to_send(decided.plans, decided.heard)
-            planned["plans"] = as_plans(decided.plans)
-            planned["returning"] = decided.returning
-            # As text they take a part of the memory that what follows needs.
-            decided = replace(decided, plans=None)
+        decided, planned = _without_plans(engine.decide(work, download_context_file))
         is_round = params["restart_now"] or to_move is not None
         if not is_round:
             restarts.foretell(decided.outcomes, params["hosts"], check_mode)
-        done = vm_items(decided.outcomes, decided.moved)
-        warnings = [*decided.warnings, *decided.differs, *doubts_of_names("VM", done)]
-        result = Result([*refused, *done], warnings=warnings)
-        lost = names_of_destroyed(decided.outcomes)
-        if check_mode and lost:
-            result.warnings.append(f"The disks of {machines_text(lost)} would be destroyed: {names_text(lost)}")
-        result.payload = {
-            **decided.shown(params["root"], check_mode),
-            "changed_vms": [item.name for item in result.items if item.is_changed and item.error is None],
-            "catalog": engine.catalog(),
-            "restart_rounds": restarts.rounds(engine, items, decided.outcomes, params["hosts"]),
-            "move_rounds": moves.rounds(decided.moves),
-            "refused_answers": refused_answers(decided.heard),
-            "pools": names_in_pools(engine, None if result.errors else decided.records),
-            **planned,
-        }
+        result = _result_of(params, engine, decided, planned, refused, check_mode)
+        result.payload["restart_rounds"] = restarts.rounds(engine, items, decided.outcomes, params["hosts"])
+        result.payload["move_rounds"] = moves.rounds(decided.moves)
+        if params["begin_moves"] and not check_mode and decided.moves and _is_at_rest(result):
+            wanted = decided.moves
+            first, planned = _without_plans(
+                engine.decide(lambda: move(engine, wanted, observed, *asked, moves), download_context_file)
+            )
+            begun = _result_of(params, engine, first, planned)
+            result.payload["first_round"] = {**answer_of(begun, diff=True), "warnings": begun.warnings}
+            result.items += [Item(item.name, changed=True) for item in begun.items if item.is_changed]
     if params["vms"] is None and len(decided.records) == 1:
         result.payload["vm"] = result.payload["vms"][0]
     return result
+
+
+def _without_plans(decided: Decided) -> tuple[Decided, dict[str, Any]]:
+    """Return a decision without its plans, and what is told of these, if they were asked for."""
+    if decided.plans is None:
+        return decided, {}
+    # As text they take a part of the memory that what follows needs.
+    return replace(decided, plans=None), {
+        "transfers": image_deliveries.images_to_send(decided.plans, decided.heard),
+        "plans": as_plans(decided.plans),
+        "returning": decided.returning,
+    }
+
+
+def _result_of(
+    params: Mapping[str, Any],
+    engine: Engine,
+    decided: Decided,
+    planned: Mapping[str, Any],
+    refused: Sequence[Item] = (),
+    check_mode: bool = False,
+) -> Result:
+    """Return what is told of a decision, without the rounds that follow it."""
+    done = vm_items(decided.outcomes, decided.moved)
+    warnings = [*decided.warnings, *decided.differs, *doubts_of_names("VM", done)]
+    result = Result([*refused, *done], warnings=warnings)
+    lost = names_of_destroyed(decided.outcomes)
+    if check_mode and lost:
+        result.warnings.append(f"The disks of {machines_text(lost)} would be destroyed: {names_text(lost)}")
+    result.payload = {
+        **decided.shown(params["root"], check_mode),
+        "changed_vms": [item.name for item in result.items if item.is_changed and item.error is None],
+        "catalog": engine.catalog(),
+        "restart_rounds": 0,
+        "move_rounds": 0,
+        "refused_answers": refused_answers(decided.heard),
+        "pools": names_in_pools(engine, None if result.errors else decided.records),
+        **planned,
+    }
+    return result
+
+
+def _is_at_rest(result: Result) -> bool:
+    """Return whether nothing is to be done by the plans of a list, and nothing to be reported as an error, before
+    machines move."""
+    quiet = not any(view["error"] or view["state"] == "DONE" for view in result.payload["vms"])
+    return result.payload.get("plans") == {} and not result.payload["returning"] and quiet and not result.errors
 
 
 def _moves_of(params: Mapping[str, Any], check_mode: bool) -> Moves:

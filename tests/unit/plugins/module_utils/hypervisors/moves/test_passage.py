@@ -13,6 +13,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,6 +126,14 @@ def test_nobody_else_is_let_in(name: str, token: str, channel: str) -> None:
         caller(port, "other", token="others").connect(TALK)
         others.wait(PATIENCE, ASKED)
     assert tried == []
+
+
+def test_what_waits_for_connections_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passage, "_STEP", PATIENCE)
+    places = {name: str(tmp_path / name) for name in (CONTROL, MEMORY)}
+    with door({TOKEN: Meeting(key_pair("source")[0])}) as port, tunnels(places, caller(port), OWN):
+        began = time.monotonic()
+    assert time.monotonic() - began < PATIENCE / 2
 
 
 def test_a_host_that_is_not_the_right_one_is_given_nothing() -> None:

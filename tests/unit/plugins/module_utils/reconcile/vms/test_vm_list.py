@@ -361,6 +361,41 @@ def test_a_decision_says_which_machines_move_and_the_rounds_move_them(two, vm, o
     assert "VM a is on its way from host node1 to node2" in later.warnings[0]
 
 
+def test_the_first_round_begins_with_a_decision_that_has_nothing_else_to_do(two, vm, obey):
+    obey(two, vm(two, name="a", template="web", host="node1"))
+    item = {"name": "a", "template": "web", "host": "node2", "meeting_places": PLACES, "move": "live"}
+    checked = vm(two, check=True, begin_moves=True, **item)
+    assert "first_round" not in checked.payload and checked.payload["move_rounds"] == 1
+    decided = vm(two, begin_moves=True, **item)
+    assert decided.changed and decided.payload["changed_vms"] == [] and decided.payload["plans"] == {}
+    assert decided.payload["vms"][0]["moving"] == "" and decided.payload["move_rounds"] == 1
+    first = decided.payload["first_round"]
+    assert first["changed"] and first["changed_vms"] == ["a"] and first["warnings"] == []
+    assert first["vms"][0]["moving"] == "node2" and "node2" in first["diff"][0]["after"]
+    assert [json.loads(text)["vms"][0]["move"]["asks"] for text in first["plans"].values()] == [False, False]
+    # The round is not begun again.
+    moved = vm(two, vms="[]", moves=json.dumps(decided.payload["moves"]), meeting_places=PLACES)
+    assert [json.loads(text)["vms"][0]["move"]["asks"] for text in moved.payload["plans"].values()] == [True, True]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"name": "b", "template": "web", "host": "node1"},
+        {"name": "b", "template": "no such one"},
+        {"name": "gone", "state": "absent"},
+    ],
+)
+def test_what_is_to_be_done_or_wrong_comes_before_the_first_round(two, vm, obey, other):
+    both = [{"name": name, "template": "web", "host": "node1"} for name in ("a", "gone")]
+    obey(two, vm(two, vms=json.dumps(both)))
+    items = [{"name": "a", "template": "web", "host": "node2", "move": "live"}, other]
+    decided = vm(two, vms=json.dumps(items), begin_moves=True, meeting_places=PLACES)
+    assert [each["name"] for each in decided.payload["moves"]] == ["a"] and decided.payload["move_rounds"] == 1
+    assert "first_round" not in decided.payload
+    assert next(view for view in decided.payload["vms"] if view["name"] == "a")["moving"] == ""
+
+
 def test_a_host_is_emptied_by_name(two, vm, obey):
     obey(two, vm(two, name="a", template="web", host="node1"))
     decided = vm(two, vms="[]", empty_hosts=["node1"], meeting_places=PLACES)
