@@ -75,11 +75,7 @@ def take_in(job: Job, move: PlannedMove, meeting: Meeting) -> str:
         # The same plan comes again: what it has done is done.
         return what_became(job, move)
     if entry is not None and entry.stage not in OVER:
-        unsettled = Conflict(asked, "another move of it is not settled here", "Run again: this is settled first")
-        # Its source would call until its time is over.
-        with contextlib.suppress(NebulaError):
-            meeting.wait(move.meeting, asked).send(refused=unsettled.as_dict())
-        raise unsettled
+        raise Conflict(asked, "another move of it is not settled here", "Run again: this is settled first")
     course = _Course()
     channel = None
     try:
