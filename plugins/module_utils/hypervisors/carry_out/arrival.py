@@ -21,12 +21,13 @@ from ...model.dataclass_json import from_plain
 from ...model.disk import DiskFiles
 from ...model.move import ABSENT, ARRIVED, COMING, HAS_ARRIVED, IS_ABSENT, LIVE, OVER, PlannedMove
 from ...storage import machine_disks
-from ...storage.datastore_layout import disk_path, hypervisor_group, require_space
+from ...storage.datastore_layout import disk_path, hypervisor_group
 from ..machine_record import Record, read_record
 from ..moves import file_streams, node_moves
 from ..moves.node_moves import NodeMove
 from ..moves.passage import Channel, Meeting
 from . import console_port, definition, departure, fence, named_files, removal, state_changes
+from .arriving_disks import longest_file, refuse_larger
 from .job import Job
 
 # Seconds between two times that the disks which come are written out: what is left to write counts as time in which
@@ -95,6 +96,8 @@ def take_in(job: Job, move: PlannedMove, meeting: Meeting) -> str:
         _remove_incoming(job, move)
         raise
     finally:
+        if job.common.moves is not None:
+            job.common.moves.room.give_back(job.directory)
         if channel is not None:
             channel.close()
 
@@ -125,7 +128,8 @@ def _take_in(
         raise _nonsense(asked)
     own = machine_disks.own_disks(job.vm, job.directory, job.common.transfer.find)
     disks = _disks_of(offer, own, asked)
-    _check(job, 0 if shared else sum(each["bytes"] for each in disks.values()))
+    _check(job, 0 if shared else sum(each["bytes"] for each in disks.values()), offer)
+    refuse_larger(job.vm, {number: each["size"] for number, each in disks.items()}, job.common.transfer.find, asked)
     channel.send(shared=shared)
     if not channel.receive(departure.ANSWER_SECONDS).get("go"):
         raise _nonsense(asked)
@@ -133,7 +137,8 @@ def _take_in(
     if move.way == LIVE:
         has_left = _take_live(job, move, meeting, channel, offer, own, disks, shared, course)
     else:
-        _take_files(job, channel, own, {number: each["length"] for number, each in disks.items()}, limit)
+        lengths = {n: longest_file(file, disks[n]["size"], disks[n]["length"]) for n, file in own.items()}
+        _take_files(job, channel, own, lengths, limit)
         has_left = False
         for number, file in own.items():
             machine_disks.take_in(file, f"disk {number} of virtual machine {job.vm.name}")
@@ -185,7 +190,7 @@ def _list(ids: Collection[int]) -> str:
     return ", ".join(map(str, sorted(ids))) or "none"
 
 
-def _check(job: Job, size: int) -> None:
+def _check(job: Job, size: int, offer: Mapping[str, Any]) -> None:
     """Raise what stands against the machine here, before anything of it comes. size: bytes of its disks."""
     vm, common = job.vm, job.common
     named_files.refuse(vm, common.rules)
@@ -195,7 +200,10 @@ def _check(job: Job, size: int) -> None:
     console_port.require_free(job)
     if job.planned.wanted == "RUNNING":
         state_changes.take_room(job)
-    require_space(job.directory, size, f"disks of virtual machine {vm.name}")
+    definition_offered, processor = (str(offer.get(each, "")) for each in ("definition", "processor"))
+    common.driver.require_hardware(vm, common.site, definition_offered, processor)
+    if common.moves is not None:
+        common.moves.room.take(job.directory, size, vm.name)
 
 
 def _take_live(

@@ -99,6 +99,7 @@ def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: 
         channel.send(
             way=move.way,
             definition=offer,
+            processor=job.common.driver.processor_offered(offer) if offer else "",
             record=to_plain(job.record),
             disks=[_described(number, file) for number, file in sorted(own.items())],
         )

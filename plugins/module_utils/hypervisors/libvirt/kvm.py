@@ -490,6 +490,23 @@ class KvmDriver(LibvirtDomains, Driver):
         with self._explained(f"moving {label_of(mark)}"):
             return str(domain.XMLDesc(lv.VIR_DOMAIN_XML_MIGRATABLE))
 
+    def processor_offered(self, offered: str) -> str:
+        from .arriving_hardware import processor_of_host
+
+        with self._explained("looking at the processor of this host"):
+            return processor_of_host(self._connection(), offered)
+
+    def require_hardware(self, vm: Vm, site: Site, offered: str = "", processor: str = "") -> None:
+        from . import arriving_hardware
+
+        asked = f"virtual machine {vm.name}: move to this host"
+        hardware = arriving_hardware.of_own(vm)
+        if offered:
+            hardware = arriving_hardware.of_running(offered, processor, asked)
+        with self._explained(asked):
+            emulator = vm.emulator or site.emulator
+            arriving_hardware.require(self._libvirt, self._connection(), hardware, site, emulator, asked)
+
     def accept(self, vm: Vm, site: Site, offered: str) -> str:
         from .arriving_definition import adapted
 
