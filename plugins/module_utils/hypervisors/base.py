@@ -472,6 +472,15 @@ class Driver(abc.ABC):
         """Return what the other host has to know of the running machine."""
         raise self.lacks("move a running machine")
 
+    def state_files(self, vm: Vm) -> Mapping[str, int]:
+        """Return the files beside its disks, in the machine's directory, that hold what its guest has changed, each
+        with the bytes that it has at most. A machine that never ran may lack them."""
+        return {}
+
+    def disown(self, mark: Mark) -> bool:
+        """Remove the definition of a machine that is another host's, as remove() does, but none of its files."""
+        return self.remove(mark)
+
     def processor_offered(self, offered: str) -> str:
         """Return the processor of this host, if the running machine that is offered so has all of it; "" otherwise."""
         return ""

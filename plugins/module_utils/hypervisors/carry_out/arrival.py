@@ -27,7 +27,7 @@ from ..moves import file_streams, node_moves
 from ..moves.node_moves import NodeMove
 from ..moves.passage import Channel, Meeting
 from . import console_port, definition, departure, fence, named_files, removal, state_changes
-from .arriving_disks import longest_file, refuse_larger
+from .arriving_disks import longest_file, refuse_encrypted_copies, refuse_larger
 from .job import Job
 
 # Seconds between two times that the disks which come are written out: what is left to write counts as time in which
@@ -129,6 +129,7 @@ def _take_in(
     own = machine_disks.own_disks(job.vm, job.directory, job.common.transfer.find)
     disks = _disks_of(offer, own, asked)
     _check(job, 0 if shared else sum(each["bytes"] for each in disks.values()), offer)
+    refuse_encrypted_copies(job.vm, own if move.way == LIVE and not shared else (), asked)
     refuse_larger(job.vm, {number: each["size"] for number, each in disks.items()}, job.common.transfer.find, asked)
     channel.send(shared=shared)
     if not channel.receive(departure.ANSWER_SECONDS).get("go"):
@@ -138,14 +139,16 @@ def _take_in(
         has_left = _take_live(job, move, meeting, channel, offer, own, disks, shared, course)
     else:
         lengths = {n: longest_file(file, disks[n]["size"], disks[n]["length"]) for n, file in own.items()}
-        _take_files(job, channel, own, lengths, limit)
+        state_files = {} if shared else job.common.driver.state_files(job.vm)
+        _take_files(job, channel, own, lengths, limit, state_files=state_files)
         has_left = False
         for number, file in own.items():
             machine_disks.take_in(file, f"disk {number} of virtual machine {job.vm.name}")
     if not shared:
         _keep_record(job, offer, with_context=move.way == LIVE)
-    for file in own.values():
-        settle(file.path)
+    for path in (*(file.path for file in own.values()), *map(job.path, job.common.driver.state_files(job.vm))):
+        with contextlib.suppress(FileNotFoundError):
+            settle(path)
     sync_directory(job.directory)
     # From here on it may have left.
     course.may_be_ours = True
@@ -286,13 +289,15 @@ def _take_files(
     lengths: Mapping[int, int],
     limit: float,
     context: int | None = None,
+    state_files: Mapping[str, int] | None = None,
 ) -> None:
-    """Take in the files that the old host sends: those of these disks, its logs, and its context's if it runs on."""
+    """Take in the files that the old host sends: those of these disks, its logs, and its context's if it runs on.
+    state_files: as the driver has them; what never ran lacks them."""
     wanted = {os.path.basename(file.path): lengths[number] for number, file in own.items()}
     if context is not None:
         wanted[os.path.basename(disk_path(job.directory, context))] = _MOST_CONTEXT
     lacking = set(wanted)
-    wanted.update(dict.fromkeys(departure.LOGS, departure.MOST_LOG))
+    wanted.update(dict.fromkeys(departure.LOGS, departure.MOST_LOG), **(state_files or {}))
     while "file" in (message := channel.receive(departure.ANSWER_SECONDS)):
         name = str(message["file"])
         if name not in wanted:
@@ -399,7 +404,7 @@ def remove_copy(job: Job, entry: NodeMove) -> None:
             f"it runs on host {job.common.plan.host}, and by the catalog it is another host's",
             "Find out on which host it is to run, and end it on the other one",
         )
-    job.common.driver.remove(job.mark)
+    job.common.driver.disown(job.mark)
     record = read_record(job.directory) if os.path.isdir(job.directory) else None
     if record is not None and record.coming == entry.token:
         machine_disks.remove(job.directory)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from ...errors import Conflict, NoSpace
+from ...errors import Conflict, NoSpace, Unsupported
 from ...model.disk import DiskFiles
 from ...model.vm import Vm
 from ...storage.datastore_layout import RESERVE, free_space
@@ -76,6 +76,18 @@ def refuse_larger(vm: Vm, sizes: Mapping[int, int], find: Find, asked: str) -> N
                 f"its disk {disk.disk_id} has {has / MIB:.1f} MiB on its host, and {most / MIB:.1f} by its plan",
                 f"If that is so, give the DISK SIZE = {-(-has // MIB)} in its template first; otherwise find out who "
                 "has power over that host",
+            )
+
+
+def refuse_encrypted_copies(vm: Vm, copied: Collection[int], asked: str) -> None:
+    """Raise Unsupported for an encrypted disk that would be copied while the machine runs: its new file would have to
+    be encrypted anew, and nobody but libvirt has the passphrase. copied: ids of disks."""
+    for disk in vm.disks:
+        if disk.luks_secret and disk.disk_id in copied:
+            raise Unsupported(
+                asked,
+                f"its disk {disk.disk_id} is encrypted, and such a disk is copied only while its machine is off",
+                "Move it cold (move: cold), or keep it on a datastore that both hosts see",
             )
 
 

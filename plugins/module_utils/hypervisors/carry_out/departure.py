@@ -143,11 +143,14 @@ def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: 
         for _number, file in sorted(own.items()):
             fence.check_current(job)
             file_streams.send(channel, os.path.basename(file.path), file.path, limit)
+        for name, most in job.common.driver.state_files(job.vm).items() if not shared else ():
+            if os.path.isfile(job.path(name)):
+                file_streams.send(channel, name, job.path(name), limit, most)
         channel.send(sent=True, moved=True)
         _answer(channel, "kept", move)
         fence.check_current(job)
         # Nothing of this host starts it from now on.
-        job.common.driver.remove(job.mark)
+        job.common.driver.disown(job.mark)
     job.changed = True
     job.common.driver.settle_definitions()
     _note(job, move, LEFT)
@@ -243,7 +246,7 @@ def _clear(job: Job, move: PlannedMove, channel: Channel) -> None:
 def remove_left(job: Job, shared: bool) -> None:
     """Remove the definition, the disks and the directory of a machine that is another host's. shared: that host has the
     same files."""
-    job.common.driver.remove(job.mark)
+    job.common.driver.disown(job.mark)
     job.common.room.give_back(job.vm.vm_id)
     if shared:
         # What is said of it in there, that host says.

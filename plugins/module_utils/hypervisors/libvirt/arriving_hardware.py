@@ -113,13 +113,13 @@ def _lacking(
     names = " ".join(features.split())
     what = f"features {names}" if lacks else f"what its processor is to be ({found})"
     verb = "runs" if hardware.runs else "is to run"
-    told = f"it {verb} with processor {model}, and this host's processor lacks {what}"
+    lacking = f"it {verb} with processor {model}, and this host's processor lacks {what}"
     other = _common_model(lv, connection, hardware, place)
     setting = f'CPU_MODEL = [ MODEL = "{other}" ]' if other else "CPU_MODEL to a model that both hosts have"
     where = "" if other else " (virsh domcapabilities)"
     if hardware.runs:
-        return Unsupported(asked, told, f"Set {setting} in its template{where} and start it anew first; {_COLD}")
-    return Unsupported(asked, told, f"Set {setting} in its template{where}, or name another host")
+        return Unsupported(asked, lacking, f"Set {setting} in its template{where} and start it anew first; {_COLD}")
+    return Unsupported(asked, lacking, f"Set {setting} in its template{where}, or name another host")
 
 
 def _common_model(lv: Any, connection: Any, hardware: Hardware, place: tuple[str, str, str, str]) -> str:
