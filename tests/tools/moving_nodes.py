@@ -40,6 +40,7 @@ DATA = b"what its guest wrote " * 5000
 @dataclass
 class MovingDriver(MemoryDriver):
     """Its machines move: their disks and memory go through the tunnels. paths: of a machine's disks, once it comes.
+    beside: files beside its disks that its guest changes. hardware: what it was asked for. disowned: ids of machines.
     during, after: called in the midst of a departure, and
     when the machine is gone. arrives_as: its state then at the target."""
 
@@ -48,10 +49,28 @@ class MovingDriver(MemoryDriver):
     during: Callable[[], None] = lambda: None
     after: Callable[[], None] = lambda: None
     arrives_as: str = "UNKNOWN"
+    beside: dict[str, int] = field(default_factory=dict)
+    hardware: list[tuple[str, str]] = field(default_factory=list)
+    disowned: list[int] = field(default_factory=list)
 
     def offer(self, mark: Mark) -> str:
         self.did("offer", mark)
         return f"definition of {mark.vm_id}"
+
+    def processor_offered(self, offered: str) -> str:
+        return f"processor of {offered}"
+
+    def require_hardware(self, vm: Vm, site: Site, offered: str = "", processor: str = "") -> None:
+        self.hardware.append((offered, processor))
+        if "require_hardware" in self.fails:
+            raise self.fails["require_hardware"]
+
+    def state_files(self, vm: Vm) -> Mapping[str, int]:
+        return self.beside
+
+    def disown(self, mark: Mark) -> bool:
+        self.disowned.append(mark.vm_id)
+        return super().disown(mark)
 
     def accept(self, vm: Vm, site: Site, offered: str) -> str:
         self.did("accept", Mark(CATALOG, vm.vm_id, vm.uuid))

@@ -476,6 +476,27 @@ class Driver(abc.ABC):
         """Return what the other host has to know of the running machine."""
         raise self.lacks("move a running machine")
 
+    def state_files(self, vm: Vm) -> Mapping[str, int]:
+        """Return the files beside its disks, in the machine's directory, that hold what its guest has changed, each
+        with the bytes that it has at most. A machine that never ran may lack them."""
+        return {}
+
+    def disown(self, mark: Mark) -> bool:
+        """Remove the definition of a machine that is another host's, as remove() does, but none of its files."""
+        return self.remove(mark)
+
+    def processor_offered(self, offered: str) -> str:
+        """Return the processor of this host, if the running machine that is offered so has all of it; "" otherwise."""
+        return ""
+
+    def require_hardware(  # noqa: B027 (most have none to choose)
+        self, vm: Vm, site: Site, offered: str = "", processor: str = ""
+    ) -> None:
+        """Raise Unsupported, by name, where this host lacks the hardware with which a machine of another host is to go
+        on. Nothing of it is here yet.
+        site: of this node, without any machine.
+        offered, processor: what the other host says of a machine that runs; "" for one that is off."""
+
     def accept(self, vm: Vm, site: Site, offered: str) -> str:
         """Return the definition with which a machine of another host comes here, once its files are here. Raise
         Unsupported, by name, for what can't come."""

@@ -29,12 +29,13 @@ from ...model.dataclass_json import from_plain
 from ...model.disk import DiskFiles
 from ...model.move import ABSENT, ARRIVED, COMING, HAS_ARRIVED, IS_ABSENT, LIVE, OVER, PlannedMove
 from ...storage import machine_disks
-from ...storage.datastore_layout import disk_path, hypervisor_group, require_space
+from ...storage.datastore_layout import disk_path, hypervisor_group
 from ..machine_record import Record, read_record
 from ..moves import file_streams, node_moves
 from ..moves.node_moves import NodeMove
 from ..moves.passage import Channel, Meeting
 from . import console_port, definition, departure, fence, moved_roots, named_files, removal, state_changes
+from .arriving_disks import longest_file, refuse_encrypted_copies, refuse_larger
 from .job import Job
 
 # Seconds between two times that the disks which come are written out: what is left to write counts as time in which
@@ -113,6 +114,8 @@ def take_in(job: Job, move: PlannedMove, meeting: Meeting) -> str:
         _remove_incoming(job, move)
         raise
     finally:
+        if job.common.moves is not None:
+            job.common.moves.room.give_back(job.directory)
         if channel is not None:
             channel.close()
 
@@ -146,7 +149,7 @@ def _take_in(
     disks = _disks_of(offer, {*own, *roots}, asked)
     if roots:
         machine_disks.require_users(job.vm, job.directory)
-    _check(job, 0 if shared else sum(each["bytes"] for each in disks.values()))
+    _check(job, 0 if shared else sum(each["bytes"] for each in disks.values()), offer)
     if move.way == LIVE and not shared and not job.common.driver.copies_departing_disks:
         raise Unsupported(
             f"{asked} ({LIVE})",
@@ -154,6 +157,8 @@ def _take_in(
             "with their memory alone",
             "Mount what holds its disks on both hosts, or move it cold (move: cold)",
         )
+    refuse_encrypted_copies(job.vm, own if move.way == LIVE and not shared else (), asked)
+    refuse_larger(job.vm, {number: disks[number]["size"] for number in own}, job.common.transfer.find, asked)
     channel.send(shared=shared)
     if not channel.receive(departure.ANSWER_SECONDS).get("go"):
         raise _nonsense(asked)
@@ -161,15 +166,17 @@ def _take_in(
     if move.way == LIVE:
         has_left = _take_live(job, move, meeting, channel, offer, own, disks, shared, course)
     else:
-        lengths = {number: each["length"] for number, each in disks.items()}
-        _take_files(job, channel, own, lengths, limit, roots={} if shared else roots)
+        lengths = {n: longest_file(file, disks[n]["size"], disks[n]["length"]) for n, file in own.items()}
+        state_files = {} if shared else job.common.driver.state_files(job.vm)
+        _take_files(job, channel, own, lengths, limit, roots={} if shared else roots, state_files=state_files)
         has_left = False
         for number, file in own.items():
             machine_disks.take_in(file, f"disk {number} of virtual machine {job.vm.name}")
     if not shared:
         _keep_record(job, offer, with_context=move.way == LIVE)
-    for file in own.values():
-        settle(file.path)
+    for path in (*(file.path for file in own.values()), *map(job.path, job.common.driver.state_files(job.vm))):
+        with contextlib.suppress(FileNotFoundError):
+            settle(path)
     sync_directory(job.directory)
     # From here on it may have left.
     course.may_be_ours = True
@@ -214,7 +221,7 @@ def _list(ids: Collection[int]) -> str:
     return ", ".join(map(str, sorted(ids))) or "none"
 
 
-def _check(job: Job, size: int) -> None:
+def _check(job: Job, size: int, offer: Mapping[str, Any]) -> None:
     """Raise what stands against the machine here, before anything of it comes. size: bytes of its disks."""
     vm, common = job.vm, job.common
     named_files.refuse(vm, common.rules)
@@ -224,7 +231,10 @@ def _check(job: Job, size: int) -> None:
     console_port.require_free(job)
     if job.planned.wanted == "RUNNING":
         state_changes.take_room(job)
-    require_space(job.directory, size, f"disks of virtual machine {vm.name}")
+    definition_offered, processor = (str(offer.get(each, "")) for each in ("definition", "processor"))
+    common.driver.require_hardware(vm, common.site, definition_offered, processor)
+    if common.moves is not None:
+        common.moves.room.take(job.directory, size, vm.name)
 
 
 def _take_live(
@@ -308,15 +318,17 @@ def _take_files(
     limit: float,
     context: int | None = None,
     roots: Mapping[int, DiskFiles] | None = None,
+    state_files: Mapping[str, int] | None = None,
 ) -> None:
     """Take in the files that the old host sends: those of these disks, its logs, and its context's if it runs on. The
-    roots come as archives."""
+    roots come as archives.
+    state_files: as the driver has them; what never ran lacks them."""
     trees = {os.path.basename(file.path): (number, file) for number, file in (roots or {}).items()}
     wanted = {os.path.basename(file.path): lengths[number] for number, file in own.items()}
     if context is not None:
         wanted[os.path.basename(disk_path(job.directory, context))] = _MOST_CONTEXT
     lacking = {*wanted, *trees}
-    wanted.update(dict.fromkeys(departure.LOGS, departure.MOST_LOG))
+    wanted.update(dict.fromkeys(departure.LOGS, departure.MOST_LOG), **(state_files or {}))
     while "file" in (message := channel.receive(departure.ANSWER_SECONDS)):
         name = str(message["file"])
         if name in trees:
@@ -428,7 +440,7 @@ def remove_copy(job: Job, entry: NodeMove) -> None:
             f"it runs on host {job.common.plan.host}, and by the catalog it is another host's",
             "Find out on which host it is to run, and end it on the other one",
         )
-    job.common.driver.remove(job.mark)
+    job.common.driver.disown(job.mark)
     record = read_record(job.directory) if os.path.isdir(job.directory) else None
     if record is not None and record.coming == entry.token:
         machine_disks.remove(job.directory)

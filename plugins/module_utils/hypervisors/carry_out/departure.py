@@ -100,6 +100,7 @@ def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: 
         channel.send(
             way=move.way,
             definition=offer,
+            processor=job.common.driver.processor_offered(offer) if offer else "",
             record=to_plain(job.record),
             disks=[
                 *(_described(number, file) for number, file in sorted(own.items())),
@@ -151,11 +152,14 @@ def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: 
         for number, root in () if shared else sorted(roots.items()):
             fence.check_current(job)
             moved_roots.send(job, channel, number, root, limit)
+        for name, most in job.common.driver.state_files(job.vm).items() if not shared else ():
+            if os.path.isfile(job.path(name)):
+                file_streams.send(channel, name, job.path(name), limit, most)
         channel.send(sent=True, moved=True)
         _answer(channel, "kept", move)
         fence.check_current(job)
         # Nothing of this host starts it from now on.
-        job.common.driver.remove(job.mark)
+        job.common.driver.disown(job.mark)
     job.changed = True
     job.common.driver.settle_definitions()
     _note(job, move, LEFT)
@@ -255,7 +259,7 @@ def _clear(job: Job, move: PlannedMove, channel: Channel) -> None:
 def remove_left(job: Job, shared: bool) -> None:
     """Remove the definition, the disks and the directory of a machine that is another host's. shared: that host has the
     same files."""
-    job.common.driver.remove(job.mark)
+    job.common.driver.disown(job.mark)
     job.common.room.give_back(job.vm.vm_id)
     if shared:
         # What is said of it in there, that host says.

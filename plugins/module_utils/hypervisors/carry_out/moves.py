@@ -38,6 +38,7 @@ from ..machine_record import Record
 from ..moves import node_moves
 from ..moves.passage import Door, Identity, Meeting
 from . import arrival, departure, fence
+from .arriving_disks import ArrivingRoom
 from .job import Common, Job
 
 # Of no machine: a leftover is no newer decision about one.
@@ -83,9 +84,11 @@ def _has_begun(root: str, vm_id: int, move: PlannedMove) -> bool:
 
 
 class Moves:
-    """Holds what the moves of one plan have in common: where machines of other hosts come to."""
+    """Holds what the moves of one plan have in common: where machines of other hosts come to.
+    room: for the disks of these."""
 
     def __init__(self, plan: Plan) -> None:
+        self.room = ArrivingRoom()
         self._identity = Identity(plan.certificate, plan.key)
         coming = [each.move for each in plan.vms if each.move is not None and each.move.role == TARGET]
         self._meetings = {move.token: Meeting(move.certificate) for move in coming if not move.asks}

@@ -53,6 +53,8 @@ _NUMBERS = frozenset(("cpuset", "nodeset"))
 # What says anything, and may begin as a path does.
 _WORDS = frozenset(("title", "description"))
 _RANDOM = "/dev/urandom"
+# What decrypts a disk: QEMU itself.
+_ENGINE = "qemu"
 
 
 def adapted(live: str, own: str, asked: str, disks: Collection[str] | None = None) -> str:
@@ -249,6 +251,10 @@ def _disk(device: ET.Element, own: ET.Element, asked: str) -> ET.Element:
     # Only an empty drive has no medium.
     if device.find("source") is not None or device.get("device") != "cdrom":
         _replace(result, partner, "source", "backingStore")
+    has, encryption = device.find("source/encryption"), result.find("source/encryption")
+    if has is not None and encryption is not None and has.get("engine") == _ENGINE:
+        # libvirt says so of its own accord.
+        encryption.set("engine", _ENGINE)
     return result
 
 

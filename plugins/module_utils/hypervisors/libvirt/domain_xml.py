@@ -58,6 +58,8 @@ TIMERS = (
 )
 # MiB of translated code that an emulated machine keeps: a Linux guest boots with no more.
 TRANSLATED = 128
+# Bytes that variables of a firmware take at most; OVMF's are 540 KiB.
+MOST_NVRAM = 16 << 20
 FIRMWARE_WORDS = ("UEFI", "EFI")
 
 
@@ -209,14 +211,14 @@ def _os(domain: ET.Element, vm: Vm, site: Site) -> None:
         # libvirt picks the files itself, by the descriptors that the firmware's package brings: no path of ours.
         os_.set("firmware", "efi")
     add_text_element(os_, "type", "hvm", arch=vm.os.arch or defaults.ARCH, machine=machine_type(vm))
-    nvram = f"{site.directory}/{domain_name(vm.vm_id)}_VARS.fd"
+    nvram = f"{site.directory}/{nvram_name(vm)}"
     if by_word:
         firmware = ET.SubElement(os_, "firmware")
         secure = "yes" if vm.os.firmware_secure else "no"
         ET.SubElement(firmware, "feature", {"enabled": secure, "name": "enrolled-keys"})
         ET.SubElement(firmware, "feature", {"enabled": secure, "name": "secure-boot"})
         add_text_element(os_, "nvram", nvram)
-    elif vm.os.firmware and vm.os.firmware.upper() != "BIOS":
+    elif starts_by_uefi(vm):
         secure = "yes" if vm.os.firmware_secure else "no"
         add_text_element(os_, "loader", vm.os.firmware, readonly="yes", type="pflash", secure=secure)
         template = vm.os.firmware.replace("_CODE", "_VARS").replace(".secboot", "")
@@ -229,6 +231,15 @@ def _os(domain: ET.Element, vm: Vm, site: Site) -> None:
         command = " ".join(part for part in (root, vm.os.kernel_cmd) if part)
         if command:
             add_text_element(os_, "cmdline", command)
+
+
+def starts_by_uefi(vm: Vm) -> bool:
+    return bool(vm.os.firmware) and vm.os.firmware.upper() != "BIOS"
+
+
+def nvram_name(vm: Vm) -> str:
+    """Return the file, in the machine's directory, of the variables of its firmware."""
+    return f"{domain_name(vm.vm_id)}_VARS.fd"
 
 
 def machine_type(vm: Vm) -> str:

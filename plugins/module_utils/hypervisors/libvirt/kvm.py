@@ -422,6 +422,16 @@ class KvmDriver(LibvirtDomains, Driver):
         return True
 
     def remove(self, mark: Mark) -> bool:
+        return self._remove(mark, self._libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+
+    def disown(self, mark: Mark) -> bool:
+        # Another host may have this very file.
+        return self._remove(mark, self._libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
+
+    def state_files(self, vm: Vm) -> Mapping[str, int]:
+        return {domain_xml.nvram_name(vm): domain_xml.MOST_NVRAM} if domain_xml.starts_by_uefi(vm) else {}
+
+    def _remove(self, mark: Mark, with_variables: int) -> bool:
         lv = self._libvirt
         domain = self._find(mark)
         if domain is None:
@@ -432,7 +442,7 @@ class KvmDriver(LibvirtDomains, Driver):
         flags = (
             lv.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
             | lv.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-            | lv.VIR_DOMAIN_UNDEFINE_NVRAM
+            | with_variables
             | getattr(lv, "VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA", 0)
         )
         self._undefine(domain, mark, flags)
@@ -491,11 +501,32 @@ class KvmDriver(LibvirtDomains, Driver):
         with self._explained(f"moving {label_of(mark)}"):
             return str(domain.XMLDesc(lv.VIR_DOMAIN_XML_MIGRATABLE))
 
+    def processor_offered(self, offered: str) -> str:
+        from .arriving_hardware import processor_of_host
+
+        with self._explained("looking at the processor of this host"):
+            return processor_of_host(self._connection(), offered)
+
+    def require_hardware(self, vm: Vm, site: Site, offered: str = "", processor: str = "") -> None:
+        from . import arriving_belongings, arriving_hardware
+
+        asked = f"virtual machine {vm.name}: move to this host"
+        hardware = arriving_hardware.of_own(vm)
+        if offered:
+            hardware = arriving_hardware.of_running(offered, processor, asked)
+        emulator = vm.emulator or site.emulator
+        with self._explained(asked):
+            arriving_hardware.require(self._libvirt, self._connection(), hardware, site, emulator, asked)
+            arriving_belongings.require(self._libvirt, self._connection(), vm, site, emulator, asked)
+
     def accept(self, vm: Vm, site: Site, offered: str) -> str:
+        from . import arriving_firmware
         from .arriving_definition import adapted
 
         disks = {disk.target for disk in vm.disks} | ({vm.context.target} if vm.context is not None else set())
-        return adapted(offered, self.render(vm, site).text, f"virtual machine {vm.name}: move", disks)
+        asked = f"virtual machine {vm.name}: move"
+        own = arriving_firmware.explicit(self.render(vm, site).text, offered, asked)
+        return adapted(offered, own, asked, disks)
 
     def depart(self, vm: Vm, mark: Mark, departure: Departure) -> None:
         from . import migration
@@ -517,7 +548,7 @@ class KvmDriver(LibvirtDomains, Driver):
         left = self._find(mark)
         if left is not None and not left.isActive():
             # libvirt only warns where it could not forget it.
-            self.remove(mark)
+            self.disown(mark)
         _remove_traces(domain_name(mark.vm_id), vm.uuid)
 
     def settle_definitions(self) -> None:
@@ -540,7 +571,7 @@ class KvmDriver(LibvirtDomains, Driver):
             with contextlib.suppress(lv.libvirtError):
                 if domain.state() == [lv.VIR_DOMAIN_SHUTOFF, lv.VIR_DOMAIN_SHUTOFF_MIGRATED]:
                     # It has gone, and libvirt was about to forget it.
-                    self.remove(mark)
+                    self.disown(mark)
                     return None
                 if not domain.isActive() or domain.jobInfo()[0] == lv.VIR_DOMAIN_JOB_NONE:
                     return self._state(domain, mark)

@@ -236,10 +236,6 @@ def _refuse_content(parts: DecisionParts, asked: _Asked, networks: Iterable[Netw
             raise Unsupported(
                 asked.text, f"its disk {disk.disk_id} is directory {disk.source} of its host (TYPE = FILESYSTEM)"
             )
-        if disk.luks_secret:
-            raise Unsupported(
-                asked.text, f"its disk {disk.disk_id} is encrypted, and its secret is not brought to another host yet"
-            )
         if disk.snapshots and asked.way == LIVE and alone:
             raise Unsupported(
                 f"{asked.text} ({LIVE})",
@@ -248,8 +244,6 @@ def _refuse_content(parts: DecisionParts, asked: _Asked, networks: Iterable[Netw
             )
     if vm.tpm is not None:
         raise Unsupported(asked.text, "it has a TPM, whose state is not moved yet")
-    if vm.os.firmware and vm.os.firmware.upper() != "BIOS":
-        raise Unsupported(asked.text, "it starts by UEFI, and its firmware's variables (NVRAM) are not moved yet")
     if asked.way == LIVE and orders_of(row).lasting != DONE:
         raise WrongState(
             f"{asked.text} ({LIVE})",

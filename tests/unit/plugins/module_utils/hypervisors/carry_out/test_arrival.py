@@ -23,7 +23,12 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NebulaError,
     Unsupported,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import arrival, departure, fence
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import (
+    arrival,
+    arriving_disks,
+    departure,
+    fence,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.moves import node_moves, passage
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.moves.passage import Channel
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
@@ -187,6 +192,96 @@ def test_one_that_has_no_room(pair: Pair) -> None:
     assert (found[SOURCE].error or {})["found"] == (found[TARGET].error or {})["found"]
     is_empty(pair)
     assert pair.on() == {SOURCE: "RUNNING"}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_for_which_its_host_lacks_hardware(pair: Pair, way: str) -> None:
+    """Nothing of it has come by then, and it was not powered off."""
+    pair.begin()
+    pair.target.driver.fails["require_hardware"] = Unsupported("it", "it lacks feature avx2", "Set CPU_MODEL")
+    found = pair.move(way)
+    assert moved(found[TARGET])[::2] == ("absent", "Unsupported")
+    assert moved(found[SOURCE])[:2] == ("stayed", "RUNNING")
+    assert (found[SOURCE].error or {})["remedy"] == "Set CPU_MODEL"
+    assert not {"depart", "shutdown", "cancel"}.intersection(pair.source.driver.names())
+    is_empty(pair)
+    assert pair.on() == {SOURCE: "RUNNING"}
+
+
+def test_one_that_runs_is_looked_at_by_what_its_host_offers(pair: Pair) -> None:
+    pair.begin()
+    pair.move()
+    assert pair.target.driver.hardware == [("definition of 1", "processor of definition of 1")]
+
+
+def test_one_that_does_not_is_looked_at_by_its_own_plan(pair: Pair) -> None:
+    pair.begin()
+    pair.move(COLD)
+    assert pair.target.driver.hardware == [("", "")]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_whose_disk_is_larger_than_by_its_plan(pair: Pair, way: str) -> None:
+    pair.begin()
+    with (pair.source.directory(1) / "disk.0").open("ab") as file:
+        file.truncate(MIB + 512)
+    found = pair.move(way)
+    assert moved(found[TARGET])[::2] == ("absent", "Conflict")
+    assert (found[SOURCE].error or {})["found"] == "its disk 0 has 1.0 MiB on its host, and 1.0 by its plan"
+    is_empty(pair)
+    assert pair.on() == {SOURCE: "RUNNING"}
+
+
+def test_an_encrypted_disk_is_not_copied_while_its_machine_runs(pair: Pair) -> None:
+    encrypted = type(pair.vm.disks[0])(**{**vars(pair.vm.disks[0]), "luks_secret": "s"})
+    pair.vm = type(pair.vm)(**{**vars(pair.vm), "disks": (encrypted,)})
+    pair.begin()
+    found = pair.move()
+    assert moved(found[TARGET])[::2] == ("absent", "Unsupported")
+    is_empty(pair)
+    pair.token = "the next"
+    assert moved(pair.move(COLD)[TARGET]) == ("arrived", "RUNNING", "")
+
+
+def test_what_comes_is_counted_until_it_is_here(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two machines of one plan do not get the same bytes: arriving_disks.py."""
+    taken: list[Any] = []
+    monkeypatch.setattr(arriving_disks.ArrivingRoom, "take", lambda _room, *asked: taken.append(asked))
+    monkeypatch.setattr(arriving_disks.ArrivingRoom, "give_back", lambda _room, place: taken.append(place))
+    pair.begin()
+    blocks = (pair.source.directory(1) / "disk.0").stat().st_blocks * 512
+    pair.move()
+    place = str(pair.target.directory(1))
+    assert taken == [(place, blocks, pair.vm.name), place]
+
+
+def test_what_its_guest_has_changed_beside_its_disks_comes_along(pair: Pair) -> None:
+    pair.begin()
+    (pair.source.directory(1) / "VARS").write_bytes(b"variables")
+    for node in pair.nodes.values():
+        node.driver.beside["VARS"] = 16
+    assert moved(pair.move(COLD)[TARGET]) == ("arrived", "RUNNING", "")
+    assert (pair.target.directory(1) / "VARS").read_bytes() == b"variables"
+    assert 1 in pair.source.driver.disowned
+
+
+def test_what_never_ran_lacks_it(pair: Pair) -> None:
+    pair.begin()
+    for node in pair.nodes.values():
+        node.driver.beside["VARS"] = 16
+    assert moved(pair.move(COLD)[TARGET]) == ("arrived", "RUNNING", "")
+    assert not (pair.target.directory(1) / "VARS").exists()
+
+
+def test_it_is_bounded(pair: Pair) -> None:
+    def says(channel: Channel) -> None:
+        begins(channel)
+        sends(channel, "VARS", 17)
+
+    pair.target.driver.beside["VARS"] = 16
+    found, _heard = facing(pair, says)
+    assert moved(found)[::2] == ("absent", "ForeignObject")
+    is_empty(pair)
 
 
 def test_one_that_its_driver_does_not_take(pair: Pair) -> None:

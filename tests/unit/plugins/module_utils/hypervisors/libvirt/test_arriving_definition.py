@@ -489,3 +489,14 @@ def test_a_disk_that_only_raw_names_stays_on_its_host():
     assert adapted(machine, machine, "machine", {"vda", "vdx"})
     with pytest.raises(Unsupported, match="vdx is a file of its host's"):
         adapted(machine, machine, "machine", {"vda"})
+
+
+def test_who_decrypts_a_disk_may_be_named() -> None:
+    """libvirt does so of its own accord, where it is QEMU itself; the secret is as by the own definition."""
+    secret = "<encryption format='luks'><secret type='passphrase' uuid='{}'/></encryption>"
+    own = changed(own_of(Q35), adding("devices/disk/source", secret.format("ours")))
+    theirs = adding("devices/disk/source", secret.format("theirs"))
+    for engine, found in (("qemu", "qemu"), ("librbd", None)):
+        offered = changed(live_of(Q35), theirs, setting("devices/disk/source/encryption", engine=engine))
+        encryption = at(ET.fromstring(adapted(offered, own, ASKED)), "devices/disk/source/encryption")
+        assert (encryption.get("engine"), at(encryption, "secret").get("uuid")) == (found, "ours")

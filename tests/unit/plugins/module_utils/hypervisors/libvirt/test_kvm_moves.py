@@ -6,6 +6,7 @@ libvirt-domain.h."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,16 @@ import pytest
 from libvirt_stand_in import Clock, Connection, Domain, LibvirtError, install, libvirt, metadata
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, NotFound, TimedOut
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Departure, Mark
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import kvm, migration, qemu_logs
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Departure, Mark, Site
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import (
+    arriving_belongings,
+    arriving_hardware,
+    kvm,
+    migration,
+    qemu_logs,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
 
 CATALOG, UUID = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10", "5bd0b2a1-7d1c-4a6e-8a44-0a8f6f2f9d01"
 MARK = Mark(CATALOG, 1, UUID, 1)
@@ -58,6 +65,7 @@ class World:
         library.VIR_DOMAIN_SHUTOFF_MIGRATED = OF_MIGRATION
         library.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA = 2
         library.VIR_DOMAIN_UNDEFINE_NVRAM = 4
+        library.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM = 64
         install(monkeypatch, library)
         monkeypatch.setattr(kvm, "time", self.clock)
         monkeypatch.setattr(kvm, "PROFILES", tmp_path)
@@ -80,6 +88,40 @@ def departure() -> Departure:
 
 
 # -- at the source ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("call", "with_variables"), [("remove", 4), ("disown", 64)])
+def test_a_file_that_may_be_another_hosts_is_kept(world: World, call: str, with_variables: int) -> None:
+    world.domain.become(SHUTOFF, 1)
+    assert getattr(world.driver, call)(MARK) is True
+    ((flags,),) = [each[1:] for each in world.domain.did if each[0] == "undefineFlags"]
+    assert flags & (4 | 64) == with_variables
+    world.gone()
+    assert getattr(world.driver, call)(MARK) is False
+
+
+@pytest.mark.parametrize(
+    ("firmware", "files"), [("", []), ("BIOS", []), ("UEFI", ["one-1_VARS.fd"]), ("/f", ["one-1_VARS.fd"])]
+)
+def test_the_variables_of_a_firmware_are_a_file_of_its_own(world: World, firmware: str, files: list[str]) -> None:
+    vm = replace(VM, os=Os(firmware=firmware))
+    assert list(world.driver.state_files(vm)) == files
+    text = world.driver.render(vm, Site("/d/1", CATALOG, 1, {})).text
+    assert all(f"/d/1/{name}</nvram>" in text for name in files) and ("nvram" in text) is bool(files)
+
+
+def test_what_a_machine_is_to_go_on_with_is_looked_at(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs by what is offered, and what is off by its own plan: arriving_hardware.py, arriving_belongings.py."""
+    seen: list[Any] = []
+    monkeypatch.setattr(arriving_hardware, "require", lambda _lv, _connection, hardware, *rest: seen.append(hardware))
+    monkeypatch.setattr(arriving_belongings, "require", lambda _lv, _connection, vm, *rest: seen.append(vm))
+    site = Site("", CATALOG, 1, {})
+    offered = "<domain><os><type arch='x86_64' machine='pc-q35-7.1'>hvm</type></os></domain>"
+    for one in (offered, ""):
+        world.driver.require_hardware(VM, site, one, "")
+    first, vm, second, again = seen
+    assert (first.machine, first.runs, second.machine, second.runs) == ("pc-q35-7.1", True, "q35", False)
+    assert vm is again is VM
+
+
 def test_what_is_offered_holds_no_secret(world: World) -> None:
     """The password of its console is in the new host's own definition."""
     assert world.driver.offer(MARK) == f"<domain flags='{MIGRATABLE}'/>"

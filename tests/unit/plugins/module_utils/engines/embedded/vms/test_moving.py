@@ -430,16 +430,7 @@ NUMA = Numa("core", (NumaNode(1, 128, cpus=(0,)),))
         (lambda vm: replace(vm, host_devices=(HostDevice("0000:01:00.0"),)), "it has devices of its host"),
         (lambda vm: replace(vm, numa=NUMA), "it has processors or memory of its host to itself"),
         (with_disk(type="FILESYSTEM", source="/srv"), "its disk 0 is directory /srv of its host"),
-        (with_disk(luks_secret="u"), "its disk 0 is encrypted"),
         (lambda vm: replace(vm, tpm=Tpm()), "it has a TPM, whose state is not moved yet"),
-        (
-            lambda vm: replace(vm, os=replace(vm.os, firmware="UEFI")),
-            r"firmware's variables \(NVRAM\) are not moved yet",
-        ),
-        (
-            lambda vm: replace(vm, os=replace(vm.os, firmware="/usr/share/OVMF/OVMF_CODE.fd")),
-            r"firmware's variables \(NVRAM\) are not moved yet",
-        ),
     ],
 )
 @pytest.mark.parametrize("way", [LIVE, COLD])
@@ -451,9 +442,18 @@ def test_what_does_not_come_along_is_said_by_name(fleet, alter, found, way):
     assert everything(fleet) == before
 
 
-def test_a_machine_that_starts_by_a_bios_moves(fleet):
-    change(fleet, lambda vm: replace(vm, os=replace(vm.os, firmware="BIOS")))
-    assert fleet.vms.move(0, "node2").moving == "node2"
+@pytest.mark.parametrize("firmware", ["BIOS", "UEFI", "/usr/share/OVMF/OVMF_CODE.fd"])
+@pytest.mark.parametrize("way", [LIVE, COLD])
+def test_a_machine_moves_whatever_firmware_it_starts_by(fleet, firmware, way):
+    change(fleet, lambda vm: replace(vm, os=replace(vm.os, firmware=firmware)))
+    assert fleet.vms.move(0, "node2", way).moving == "node2"
+
+
+@pytest.mark.parametrize("way", [LIVE, COLD])
+def test_a_machine_with_an_encrypted_disk_moves(fleet, way):
+    """Whether its secret is there, and its disk has to be copied, its new host sees."""
+    change(fleet, with_disk(luks_secret="u"))
+    assert fleet.vms.move(0, "node2", way).moving == "node2"
 
 
 def test_snapshots_come_along_while_it_is_off(fleet):
