@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Machines that move live between two dom0s, each of which carries out its plan, with a link and a shared directory
-between them: a part of `make test-xen`."""
+"""Machines that move between two dom0s, each of which carries out its plan, with a link and a shared directory between
+them: a part of `make test-xen`."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Journey:
     def vm_id(self):
         return {"pv": 1, "pvh": 2, "hvm": 3}[self.kind]
 
-    def move(self, source=0):
+    def move(self, source=0, way="live"):
         """The outcomes of the old host and the new one."""
         self.number += 1
         target, token, found = 1 - source, uuid.uuid4().hex, {}
@@ -98,7 +98,7 @@ class Journey:
             move = {
                 "token": token,
                 "role": "source" if leaves else "target",
-                "way": "live",
+                "way": way,
                 "peer": f"dom0-{1 - number}",
                 "address": ADDRESSES[target] if leaves else "",
                 "port": 49152,
@@ -175,3 +175,14 @@ def test_one_whose_disks_the_other_host_does_not_see_stays(hosts, journey):
     assert (left["moved"], left["state"], came["moved"]) == ("stayed", "RUNNING", "absent")
     assert "do not see the same directory" in left["error"]["found"]
     journey.runs_on(0)
+
+
+@pytest.mark.parametrize("journey", [("pvh", "cold", False)], indirect=True)
+def test_its_disks_come_with_it_where_it_may_be_powered_off(hosts, journey):
+    journey.start()
+    left, came = journey.move(way="cold")
+    assert (left["moved"], came["moved"], came["state"]) == ("left", "arrived", "RUNNING"), (left, came)
+    # Its console log came along.
+    assert journey.boots(1) == 2
+    assert hosts.first.sudo(["find", f"{journey.root}/datastores/0", "-mindepth", "1", "-name", "[0-9]*"]).stdout == ""
+    journey.runs_on(1, boots=2)

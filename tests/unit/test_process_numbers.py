@@ -83,6 +83,11 @@ KNOWN = {
         "module_utils/hypervisors/xen/xl_logs.py",
         "of_root",
     ): "program and arguments are compared; no number is kept",
+    (
+        "module_utils/hypervisors/xen/xl_migration.py",
+        "of_root",
+    ): "program and arguments are compared; the number is shown, and nothing goes by it",
+    ("module_utils/hypervisors/xen/xl_migration.py", "kill"): CHILD,
     ("module_utils/hypervisors/xen/xl.py", "/proc/number"): "it is shown, and nothing goes by it",
     ("module_utils/hypervisors/xen/xl.py", "cmdline"): "it is shown, and nothing goes by it",
     ("module_utils/hypervisors/xen/xl.py", "kill"): "a sentence for whoever reads it",

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import IO
 
-from ...errors import ForeignObject, HypervisorError, NebulaError, TimedOut
+from ...errors import ForeignObject, NebulaError, OtherHostFailed, TimedOut
 from ...host import processes
 from ..base import Departure, Receiver
 from ..moves.passage import MEMORY, Channel, Stream, relay
@@ -38,6 +38,7 @@ _MOST_DEFINITION = 1 << 20
 # Seconds in which xl has to end that has lost the other one, and how often it is looked at.
 ENDING_SECONDS = 60.0
 _STEP = 0.05
+_LOST = "the other host is not there any more"
 _MOST_WORDS = 64 * 1024
 # xl wants a program between itself and the other xl. This one carries what they say over a socket that it was given.
 _CARRIER = """\
@@ -64,7 +65,7 @@ def depart(tool: str, name: str, departure: Departure, given: Callable[[], None]
     try:
         channel = departure.caller.connect(MEMORY)
     except OSError as error:
-        raise HypervisorError(
+        raise OtherHostFailed(
             asked, f"the other host is not reached: {error}", "See that host, then run again"
         ) from error
     ours, theirs = socket.socketpair()
@@ -98,9 +99,8 @@ def depart(tool: str, name: str, departure: Departure, given: Callable[[], None]
         if watch.error is not None:
             raise watch.error
         if process.returncode and why:
-            raise TimedOut(
-                asked, f"{why}; it was given up", "See the other host, or raise nebula_move_timeout; run again"
-            )
+            kind = OtherHostFailed if why == _LOST else TimedOut
+            raise kind(asked, f"{why}; it was given up", "See the other host, or raise nebula_move_timeout; run again")
         if process.returncode:
             # The cause is far above the last lines: both hosts speak here.
             raise xl.error_of_xl(asked, _read(words))
@@ -139,7 +139,7 @@ def _watched(process: subprocess.Popen[bytes], departure: Departure) -> str:
         if time.monotonic() > limit:
             return f"it was not done within {departure.limit} s"
         if departure.lost():
-            return "the other host is not there any more"
+            return _LOST
 
 
 def _ended(process: subprocess.Popen[bytes]) -> bool:

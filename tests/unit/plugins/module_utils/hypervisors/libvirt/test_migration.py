@@ -26,6 +26,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     HypervisorError,
     MissingDependency,
     NebulaError,
+    OtherHostFailed,
     TimedOut,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Departure
@@ -221,7 +222,7 @@ def test_one_whose_other_host_is_gone_is_given_up(nowhere: Caller) -> None:
         until_aborted(domain)(places)
 
     domain.at = at
-    with pytest.raises(TimedOut, match="other host is not there any more"):
+    with pytest.raises(OtherHostFailed, match="other host is not there any more"):
         depart(LV, domain, VM, departure(nowhere, lost=gone.is_set), OWN, ASKED)
 
 

@@ -21,6 +21,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     ForeignObject,
     HypervisorError,
     NebulaError,
+    OtherHostFailed,
     TimedOut,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Departure
@@ -213,7 +214,8 @@ def test_one_that_takes_too_long_is_given_up(hosts: Hosts, why: str) -> None:
     wait_until(lambda: "holds" in hosts.notes())
     if why == "lost":
         hosts.lost.set()
-    with pytest.raises(TimedOut, match="not done within 1 s" if why == "limit" else "not there any more"):
+    kind = TimedOut if why == "limit" else OtherHostFailed
+    with pytest.raises(kind, match="not done within 1 s" if why == "limit" else "not there any more"):
         leaving.result()
     assert isinstance(receiver.close(), HypervisorError)
     assert hosts.given == []
@@ -248,7 +250,7 @@ def test_only_one_machine_comes_and_none_once_it_is_closed(hosts: Hosts) -> None
 
 def test_no_door_is_an_error_before_anything_is_begun(hosts: Hosts) -> None:
     departure = Departure(TOKEN, "", (), caller(1), 60, lambda: False)
-    with pytest.raises(HypervisorError, match="is not reached"):
+    with pytest.raises(OtherHostFailed, match="is not reached"):
         xl_migration.depart(hosts.tool, "one-1", departure, hosts.note_as_given, ASKED)
     assert hosts.notes() == []
 
