@@ -275,4 +275,4 @@ def test_audit_backup_and_teardown_know_them(root, tmp_path):
 
 
 def test_datastores_keys_are_the_modules(root):
-    assert set(KEYS) == {"name", "type", "capacity_check", "description", "attributes", "state"}
+    assert set(KEYS) == {"name", "type", "shared", "hosts", "capacity_check", "description", "attributes", "state"}

@@ -383,7 +383,8 @@ def clone(source: int, target: int) -> bool:
 
 def settle(path: str) -> None:
     """Have the kernel write to the disk what other processes have written to this file."""
-    with closing_fd(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)) as fd:
+    # What is no file, but a pipe that nobody writes to, is not waited for.
+    with closing_fd(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)) as fd:
         os.fsync(fd)
 
 

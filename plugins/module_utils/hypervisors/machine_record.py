@@ -23,6 +23,7 @@ from ..storage.datastore_layout import vm_directory
 
 RECORD = "vm.json"
 CHECKPOINT = "checkpoint"
+_MOST = (1 << 31) - 1
 # A checkpoint while it is written: only its name says that the saved machine and its disks belong together.
 PARTIAL = "checkpoint.partial"
 
@@ -74,7 +75,12 @@ def read_record(directory: str) -> Record | None:
     path = os.path.join(directory, RECORD)
     try:
         text = read_limited(path, node_file.LARGEST, follow=False).decode()
-        return from_plain(Record, json_value(text)) if text.strip() else None
+        record = from_plain(Record, json_value(text)) if text.strip() else None
+        if record is not None and not all(
+            -1 <= number <= _MOST for number in (record.generation, record.operated, record.started, record.port)
+        ):
+            raise ValueError("it has a number that nothing of it has")
+        return record
     except NotFound:
         return None
     except (ValueError, NebulaError) as error:
@@ -99,7 +105,8 @@ def foreign_directories(root: str, catalog: str) -> frozenset[int]:
     found = set()
     place = os.path.dirname(vm_directory(root, 0))
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        for name in filter(re.compile(r"0|[1-9]\d{0,17}").fullmatch, os.listdir(place)):
+        # An id that no catalog gives is nobody's machine.
+        for name in filter(re.compile(r"0|[1-9]\d{0,8}").fullmatch, os.listdir(place)):
             try:
                 record = read_record(os.path.join(place, name))
                 ours = record.catalog == catalog if record else not holds_unmarked(os.path.join(place, name))

@@ -33,7 +33,10 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
     # Before and after the machines are looked at: the port is its own of one that starts or ends meanwhile.
     listening = node_file.listening_ports()
     survey = driver.survey(catalog) if driver is not None else None
-    vms = [_with_record(root, seen, survey.runs) for seen in survey.vms] if survey is not None else []
+    datastore = shared_datastore.seen(root)
+    # Of what is saved on a shared datastore nothing is gone on with.
+    saves = not datastore
+    vms = [_with_record(root, seen, survey.runs, saves) for seen in survey.vms] if survey is not None else []
     running = [record for seen, record in vms if record is not None and seen.state not in ("POWEROFF", "SUSPENDED")]
     ours = {record.port for record in running if record.port}
     return Observed(
@@ -61,7 +64,7 @@ def poll(driver: Driver | None, root: str, host: str, catalog: str = "", hypervi
         disk_room=datastore_layout.room(os.path.dirname(vm_directory(root, 0)))[0],
         moves=node_moves.seen(root, catalog),
         has_ovn=links.is_there(INTEGRATION_BRIDGE),
-        datastore=shared_datastore.seen(root),
+        datastore=datastore,
     )
 
 
@@ -78,14 +81,16 @@ def _with_console(driver: Driver | None, catalog: str, seen: ObservedVm, record:
     return replace(seen, open_console=driver.has_open_console(Mark(catalog, seen.vm_id, seen.uuid, seen.generation)))
 
 
-def _with_record(root: str, seen: ObservedVm, runs: Mapping[int, str] | None) -> tuple[ObservedVm, Record | None]:
+def _with_record(
+    root: str, seen: ObservedVm, runs: Mapping[int, str] | None, saves: bool
+) -> tuple[ObservedVm, Record | None]:
     directory = vm_directory(root, seen.vm_id)
     try:
         record = read_record(directory)
     except NebulaError:
         record = None
     state = seen.state
-    if state == "POWEROFF" and os.path.exists(os.path.join(directory, CHECKPOINT)):
+    if saves and state == "POWEROFF" and os.path.exists(os.path.join(directory, CHECKPOINT)):
         state = "SUSPENDED"
     generation = seen.generation if record is None else max(seen.generation, record.generation)
     waits = record is not None and _waits(record, state, runs)

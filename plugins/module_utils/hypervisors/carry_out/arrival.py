@@ -24,13 +24,13 @@ from ...errors import (
     Unsupported,
 )
 from ...host import node_file
-from ...host.files import adopt, settle, sync_directory
+from ...host.files import adopt, remove_file, settle, sync_directory
 from ...model.dataclass_json import from_plain
 from ...model.disk import DiskFiles
 from ...model.move import ABSENT, ARRIVED, COMING, HAS_ARRIVED, IS_ABSENT, LIVE, OVER, PlannedMove
 from ...storage import machine_disks
 from ...storage.datastore_layout import disk_path, hypervisor_group
-from ..machine_record import Record, read_record
+from ..machine_record import CHECKPOINT, Record, read_record
 from ..moves import file_streams, node_moves
 from ..moves.node_moves import NodeMove
 from ..moves.passage import Channel, Meeting
@@ -142,7 +142,7 @@ def _take_in(
 ) -> str:
     asked = f"virtual machine {job.vm.name}: move from host {move.peer}"
     limit = time.monotonic() + move.limit
-    if offer.get("way") != move.way:
+    if offer.get("way") != move.way or (move.way == LIVE and not offer.get("definition")):
         raise _nonsense(asked)
     own = machine_disks.own_disks(job.vm, job.directory, job.common.transfer.find)
     roots = moved_roots.own(job)
@@ -163,18 +163,18 @@ def _take_in(
     if not channel.receive(departure.ANSWER_SECONDS).get("go"):
         raise _nonsense(asked)
     seen, own = (own, {}) if shared else ({}, own)
+    came = {} if shared else job.common.driver.state_files(job.vm)
     if move.way == LIVE:
         has_left = _take_live(job, move, meeting, channel, offer, own, disks, shared, course)
     else:
         lengths = {n: longest_file(file, disks[n]["size"], disks[n]["length"]) for n, file in own.items()}
-        state_files = {} if shared else job.common.driver.state_files(job.vm)
-        _take_files(job, channel, own, lengths, limit, roots={} if shared else roots, state_files=state_files)
+        _take_files(job, channel, own, lengths, limit, roots={} if shared else roots, state_files=came)
         has_left = False
         for number, file in own.items():
             machine_disks.take_in(file, f"disk {number} of virtual machine {job.vm.name}")
     if not shared:
         _keep_record(job, offer, with_context=move.way == LIVE)
-    for path in (*(file.path for file in own.values()), *map(job.path, job.common.driver.state_files(job.vm))):
+    for path in (*(file.path for file in own.values()), *map(job.path, came)):
         with contextlib.suppress(FileNotFoundError):
             settle(path)
     sync_directory(job.directory)
@@ -185,6 +185,8 @@ def _take_in(
     # What runs here is another definition than what ran there.
     job.record = replace(job.record, definition="")
     if shared:
+        # Whoever has put it there, it is none of this machine's: one that was saved does not move.
+        remove_file(job.path(CHECKPOINT))
         job.keep_record()
     node_moves.write(job.common.root, departure.entry_of(job, move, ARRIVED, shared))
     course.is_ours = True

@@ -26,13 +26,14 @@ from ...model.plan import GivenUp, Plan, PlannedVm, VmOutcome
 from ...storage import machine_disks, roots, transfer_methods
 from ...storage.datastore_layout import vm_directory
 from ..base import Driver, Mark
-from ..machine_record import CHECKPOINT, Record, images_in_use, read_record
+from ..machine_record import Record, images_in_use, read_record
 from ..moves import node_moves
 from . import autostart, fence, power_off_given_up, state_changes
 from .bridges import Bridges
 from .definition import site_with
 from .job import Common, Job
 from .memory_left import Room
+from .suspension import is_suspended
 from .unsupported import check_supported
 
 if TYPE_CHECKING:
@@ -290,7 +291,7 @@ def _state_after(job: Job, error: NebulaError) -> str:
         return job.stage
     if state in ("RUNNING", "SUSPENDED"):
         return state
-    if state == "POWEROFF" and os.path.exists(job.path(CHECKPOINT)):
+    if state == "POWEROFF" and is_suspended(job, state):
         return "SUSPENDED"
     if isinstance(error, StalePlan):
         return state or "UNKNOWN"

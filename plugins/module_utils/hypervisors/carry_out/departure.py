@@ -230,6 +230,8 @@ def bring_back(job: Job, now: str | None, ran: bool) -> None:
             elif ran:
                 job.planned = _back(planned)
                 state_changes.carry_out(job)
+            elif now is not None:
+                autostart.set_autostart(job)
     finally:
         job.planned = planned
 

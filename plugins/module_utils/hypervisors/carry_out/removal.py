@@ -10,7 +10,7 @@ import os
 
 from ...dataclass import replace
 from ...host import untrusted_trees
-from ...host.files import remove_file
+from ...host.files import closing_fd, explained, remove_file
 from ...storage import machine_disks
 from ..machine_record import CHECKPOINT, PARTIAL, RECORD
 from .job import Job
@@ -35,12 +35,13 @@ def remove_machine(job: Job) -> str:
 def remove_directory(job: Job) -> None:
     """Remove the directory, the record last: what a killed run leaves before that is still known to be ours, and the
     next run removes it. For the same reason no log is written beside a record that is gone."""
-    with contextlib.suppress(FileNotFoundError):
-        for entry in list(os.scandir(job.directory)):
-            if entry.is_dir(follow_symlinks=False):
-                untrusted_trees.remove(entry.path)
-            elif entry.name != RECORD:
-                remove_file(entry.path)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with contextlib.suppress(FileNotFoundError), explained(job.directory):
+        # By what is open: on a shared datastore, other hosts may put something else in its place meanwhile.
+        with closing_fd(os.open(job.directory, flags)) as directory:
+            for name in os.listdir(directory):
+                if name != RECORD:
+                    untrusted_trees.remove_in(directory, name, job.path(name))
         job.owned = False
         untrusted_trees.remove(job.directory)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from ...errors import WrongState
+from ...errors import Unsupported, WrongState
 from ...host.files import adopt, explained, remove_file, settle, sync_directory
 from ...storage.datastore_layout import disk_path
 from ..machine_record import CHECKPOINT, PARTIAL
@@ -16,13 +16,23 @@ from .job import Job
 
 
 def is_suspended(job: Job, state: str | None) -> bool:
-    """Return whether the machine was saved. The state of a frozen machine is SUSPENDED by itself."""
+    """Return whether the machine was saved. The state of a frozen machine is SUSPENDED by itself. On a datastore that
+    other hosts have too, nothing was: a saved machine names programs and files that run as root here."""
+    if job.common.plan.datastore is not None:
+        return False
     return state in (None, "POWEROFF") and os.path.exists(job.path(CHECKPOINT))
 
 
 def to_suspended(job: Job, state: str | None) -> str:
     if job.common.driver.suspends_in_memory:
         return _to_frozen(job, state)
+    if job.common.plan.datastore is not None:
+        raise Unsupported(
+            f"suspending virtual machine {job.vm.name}",
+            f"its memory would be saved on shared datastore {job.common.plan.datastore.name}, and whoever may write "
+            "there would decide what this host goes on with",
+            "Power it off, or let it run",
+        )
     partial, checkpoint = job.path(PARTIAL), job.path(CHECKPOINT)
     job.stage = state or "PROLOG_FAILURE"
     autostart.set_autostart(job)

@@ -27,6 +27,7 @@ _UNKNOWN = "Unknown CPU"
 # Of a definition, and of what libvirt says of a processor.
 _LONGEST = 1 << 20
 _MOST_FEATURES = 4096
+_DEEPEST = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", re.ASCII)
 _POLICIES = ("force", "require", "optional", "disable", "forbid")
 _NUMBER = re.compile(r"\d+", re.ASCII)
@@ -192,9 +193,16 @@ def _parsed(text: str, asked: str) -> ET.Element:
     if len(text) > _LONGEST or "<!" in text or "<?" in text:
         raise _strange(asked, "a document of another kind")
     try:
-        return ET.fromstring(text)
+        root = ET.fromstring(text)
     except ET.ParseError as error:
         raise _strange(asked, f"no definition ({error})") from error
+    level, depth = [root], 0
+    while level:
+        # What copies a tree goes down into it.
+        if depth > _DEEPEST:
+            raise _strange(asked, f"elements in more than {_DEEPEST} others")
+        level, depth = [child for each in level for child in each], depth + 1
+    return root
 
 
 def _plain(cpu: ET.Element | None, asked: str) -> str:

@@ -168,18 +168,20 @@ def relay(
     inspect: Inspect = bytes,
     going: Callable[[], bool] = lambda: True,
     early: tuple[bytes, bytes] = (b"", b""),
+    inspect_answers: Inspect = bytes,
 ) -> None:
     """Carry bytes between the two until one of them ends, or `going` says no more. Both are closed then.
-    inspect: for what comes from the left.
+    inspect, inspect_answers: for what comes from the left, and from the right.
     early: what has come from each already."""
-    waiting = {id(left): bytearray(early[1]), id(right): bytearray()}
+    waiting = {id(left): bytearray(), id(right): bytearray()}
     ended = False
     try:
         waiting[id(right)] += inspect(early[0]) if early[0] else b""
+        waiting[id(left)] += inspect_answers(early[1]) if early[1] else b""
         for each in (left, right):
             each.setblocking(False)
         while going():
-            pairs = ((left, right, inspect), (right, left, bytes))
+            pairs = ((left, right, inspect), (right, left, inspect_answers))
             for source, target, check in pairs:
                 room = waiting[id(target)]
                 while not ended and len(room) < _MOST_WAITING:

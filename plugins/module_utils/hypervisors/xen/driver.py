@@ -386,6 +386,8 @@ class XenDriver(XenNode, Driver):
         domain = self._running_or_none(mark)
         if domain is None:
             self._refuse_nameless(mark, asked)
+            # One that came half has its interfaces and disks.
+            self._end_copies(mark)
         if domain is not None and "p" in domain.flags:
             self._tool.ask(asked, "unpause", name)
             return
@@ -565,10 +567,18 @@ class XenDriver(XenNode, Driver):
         xl_migration.depart(self._tool.name, name, departure, lambda: self._put_away(name), asked)
         self.remove(mark)
 
+    def let_go(self, mark: Mark) -> None:
+        # One that Xen's tools have lost the name of looks like one that is off.
+        self._refuse_nameless(mark, f"moving {label_of(mark)}")
+
     def settle_departure(self, mark: Mark, token: str) -> str | None:
         name = domain_name(mark.vm_id)
         xl_migration.wait_for_tool(name, f"moving {label_of(mark)}")
-        if _away(name).exists():
+        if not _away(name).exists():
+            # One that xl has called away, and not given away, can't go on: its memory is lost with its xl.
+            if self._tool.named(name) is None:
+                self._end_copies(mark)
+        else:
             # The other host has all of it, or has said that it can't start it: then xl lets this one go on.
             domain = self._tool.named(name)
             if domain is None or not _is_its(domain, mark):

@@ -27,7 +27,9 @@ from . import xl
 
 # A domain that has left has this behind its name until it is ended.
 AWAY = "--migratedaway"
-# xl of the old host says this, as the last thing before it counts the machine as the other host's.
+# xl of the new host says this once it has all of the machine. Then that of the old one says the other, before it counts
+# the machine as the other host's.
+READY = b"domain received, ready to unpause"
 GIVEN = b"domain is yours, you are cleared to unpause"
 # What xl writes first (tools/xl/xl.h): the words, the order of bytes, flags that must be known, others, and how many
 # bytes follow: their own length, and the domain's definition.
@@ -40,6 +42,7 @@ ENDING_SECONDS = 60.0
 _STEP = 0.05
 _LOST = "the other host is not there any more"
 _MOST_WORDS = 64 * 1024
+_MOST_ANSWERS = 4096
 # xl wants a program between itself and the other xl. This one carries what they say over a socket that it was given.
 _CARRIER = """\
 import os, socket, sys, threading
@@ -70,11 +73,14 @@ def depart(tool: str, name: str, departure: Departure, given: Callable[[], None]
         ) from error
     ours, theirs = socket.socketpair()
     ending = threading.Event()
-    watch = _Watch(GIVEN, given)
+    watch = _Watch(given)
     stream: Stream = channel.stream
     early = (b"", channel.early())
     carrying = threading.Thread(
-        target=relay, args=(ours, stream, watch.inspect, lambda: not ending.is_set(), early), name="xl", daemon=True
+        target=relay,
+        args=(ours, stream, watch.inspect, lambda: not ending.is_set(), early, watch.answers),
+        name="xl",
+        daemon=True,
     )
     with tempfile.TemporaryFile() as words:
         carrying.start()
@@ -107,26 +113,38 @@ def depart(tool: str, name: str, departure: Departure, given: Callable[[], None]
 
 
 class _Watch:
-    """Calls `given` before the words go on, whatever blocks they come in."""
+    """Calls `given` before the words by which xl gives the machine away go on. They are all that it says after the
+    other xl was ready: the memory of a guest, which comes before, may hold anything."""
 
-    def __init__(self, words: bytes, given: Callable[[], None]) -> None:
-        self._words = words
+    def __init__(self, given: Callable[[], None]) -> None:
         self._given = given
-        self._end = b""
+        self._answers = b""
+        self._words = b""
+        self._is_ready = self._is_given = False
         self.error: NebulaError | None = None
 
-    def inspect(self, block: bytes) -> bytes:
-        # With the byte that ends a string of C.
-        most = len(self._words) + 1
-        self._end = (self._end + block[-most:])[-most:]
-        if self._end.rstrip(b"\0").endswith(self._words):
-            try:
-                self._given()
-            except NebulaError as error:
-                self.error = error
-                # The relay ends by an error of the system.
-                raise OSError(str(error)) from error
+    def answers(self, block: bytes) -> bytes:
+        if not self._is_ready:
+            self._answers = (self._answers + block)[-_MOST_ANSWERS:]
+            self._is_ready = READY in self._answers
         return block
+
+    def inspect(self, block: bytes) -> bytes:
+        """Return what goes on of the next block. Raise OSError, which ends the relay, where nothing is to go on."""
+        if not self._is_ready or self._is_given:
+            return block
+        self._words += block
+        if not GIVEN.startswith(self._words.rstrip(b"\0")):
+            raise OSError("xl says something else where it gives a machine away")
+        if not self._words.startswith(GIVEN):
+            return b""
+        try:
+            self._given()
+        except NebulaError as error:
+            self.error = error
+            raise OSError(str(error)) from error
+        self._is_given = True
+        return self._words
 
 
 def _watched(process: subprocess.Popen[bytes], departure: Departure) -> str:

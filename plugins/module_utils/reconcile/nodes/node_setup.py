@@ -23,8 +23,10 @@ from ...hypervisors import directory_modes
 from ...hypervisors.base import Driver
 from ...hypervisors.machine_record import foreign_directories, read_record
 from ...hypervisors.moves import node_moves
+from ...hypervisors.moves.node_moves import NodeMove
 from ...hypervisors.registry import DRIVERS, open_driver
 from ...model.dataclass_json import to_plain
+from ...model.move import OVER
 from ...model.shared_datastores import named_by
 from ...model.transfer import SHARED, SSH
 from ...network import networks_at_boot as network_boot
@@ -425,13 +427,19 @@ def _catalog_of_machines(root: str) -> str:
     return ""
 
 
+def _open_moves(root: str, catalog: str) -> list[NodeMove]:
+    return [each for each in node_moves.entries(root) if each.catalog == catalog and each.stage not in OVER]
+
+
 def _machines(root: str, catalog: str, hypervisor: str) -> list[str]:
     """Return the names of our machines that the hypervisor has, and of those that have only a directory."""
     names: set[str] = set()
     foreign = foreign_directories(root, catalog) if catalog else ()
     # In a shared datastore, directories are other hosts' as well: those of this one are of machines that it has.
+    is_shared = bool(shared_datastore.seen(root))
+    names.update(f"one-{each.vm_id}" for each in _open_moves(root, catalog))
     with contextlib.suppress(FileNotFoundError):
-        listed = () if shared_datastore.seen(root) else os.listdir(image_directory(root, SYSTEM))
+        listed = () if is_shared else os.listdir(image_directory(root, SYSTEM))
         there = [int(name) for name in listed if name.isdigit()]
         names.update(f"one-{vm_id}" for vm_id in there if vm_id not in foreign)
     if catalog:
@@ -439,6 +447,7 @@ def _machines(root: str, catalog: str, hypervisor: str) -> list[str]:
             with contextlib.closing(open_driver(hypervisor)) as driver:
                 names.update(f"one-{seen.vm_id}" for seen in driver.survey(catalog).vms)
         except (MissingDependency, NebulaError):
-            # No hypervisor answers, so the directories alone tell.
-            pass
+            # No hypervisor answers, so the directories alone tell, if all of them are this node's.
+            if is_shared:
+                raise
     return sorted(names, key=lambda name: int(name.rpartition("-")[2]))

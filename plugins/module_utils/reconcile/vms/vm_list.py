@@ -122,7 +122,8 @@ def _is_at_rest(result: Result) -> bool:
     """Return whether nothing is to be done by the plans of a list, and nothing to be reported as an error, before
     machines move."""
     quiet = not any(view["error"] or view["state"] == "DONE" for view in result.payload["vms"])
-    return result.payload.get("plans") == {} and not result.payload["returning"] and quiet and not result.errors
+    waits = result.payload["returning"] or result.payload["refused_answers"]
+    return result.payload.get("plans") == {} and not waits and quiet and not result.errors
 
 
 def _moves_of(params: Mapping[str, Any], check_mode: bool) -> Moves:

@@ -328,3 +328,9 @@ def test_a_file_is_read_up_to_a_limit(tmp_path: Path, size: int) -> None:
             files.read_limited(str(tmp_path / "file"), size - 1)
     # Files of the kernel's say that they have no size.
     assert files.read_limited("/proc/self/maps", 1 << 20).count(b"\n") > 10
+
+
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with contextlib.suppress(OSError):
+        files.settle(str(tmp_path / "pipe"))

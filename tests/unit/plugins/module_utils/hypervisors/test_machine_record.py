@@ -136,3 +136,19 @@ def test_only_an_installer_that_this_decision_has_started_is_over(
     planned = PlannedVm(machine(attributes={MARK: "debian"} if installs else {}), 3, wanted)
     record = None if started is None else Record(CATALOG, 0, "uuid-0", started=started)
     assert records.was_started(planned, record, state) is was
+
+
+@pytest.mark.parametrize("values", [{"generation": 1 << 31}, {"operated": -2}, {"started": 1 << 53}, {"port": 1 << 40}])
+def test_a_record_with_numbers_that_nothing_has_is_nobodys(tmp_path: Path, values: dict[str, int]) -> None:
+    known = {"catalog": CATALOG, "vm_id": 7, "uuid": "uuid-7", **values}
+    (tmp_path / "vm.json").write_text(json.dumps(known), encoding="utf-8")
+    with pytest.raises(ForeignObject, match="a number that nothing of it has"):
+        records.read_record(str(tmp_path))
+
+
+def test_a_directory_of_an_id_that_no_catalog_gives_is_nobodys_machine(tmp_path: Path) -> None:
+    for number in (7, 999_999_999_999_999_999):
+        place = tmp_path / "datastores" / "0" / str(number)
+        place.mkdir(parents=True)
+        (place / "something").touch()
+    assert records.foreign_directories(str(tmp_path), CATALOG) == {7}

@@ -14,6 +14,7 @@ from memory_hypervisor import Machine
 from memory_node import CATALOG, OTHER, Node, machine, told
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 
 
@@ -87,3 +88,23 @@ def test_a_machine_that_can_not_be_removed_keeps_its_directory(here: Node) -> No
     here.driver.machines[0].state = "POWEROFF"
     assert here.one("DONE", 3, hard=True).state == "EPILOG_FAILURE"
     assert here.record().catalog == CATALOG
+
+
+def test_a_directory_that_was_exchanged_for_a_link_is_not_emptied(
+    here: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = tmp_path / "others"
+    others.mkdir()
+    (others / "file").touch()
+    here.one("RUNNING")
+
+    remove = here.driver.remove
+
+    def exchange(mark: Mark) -> bool:
+        here.directory().rename(tmp_path / "away")
+        here.directory().symlink_to(others)
+        return remove(mark)
+
+    monkeypatch.setattr(here.driver, "remove", exchange)
+    outcome = here.one("DONE", 2)
+    assert outcome.error is not None and (others / "file").exists()

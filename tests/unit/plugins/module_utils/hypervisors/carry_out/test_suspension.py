@@ -19,6 +19,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors impor
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import suspension
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import CHECKPOINT, PARTIAL
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import PlannedDatastore, PlannedVm
 
 
 def test_a_machine_is_suspended_and_goes_on(here: Node) -> None:
@@ -163,3 +164,24 @@ def test_a_disk_that_was_last_written_as_the_machine_was_saved_is_no_newer(tmp_p
     os.utime(disk, ns=(10**18, 10**18 + 10**6))
     with pytest.raises(WrongState, match="disk 0 was written after"):
         suspension._check_disks_unchanged(job, str(checkpoint))
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_nothing_is_saved_on_a_shared_datastore_or_gone_on_with_there(
+    here: Node, tmp_path: Path, is_link: bool
+) -> None:
+    shared = {"datastore": PlannedDatastore("nfs", "mark")}
+    here.apply(PlannedVm(machine(), 1, "RUNNING"), **shared)
+    here.driver.names()
+    (refused,) = here.apply(PlannedVm(machine(), 2, "SUSPENDED"), **shared)
+    assert refused.state == "RUNNING" and "shared datastore nfs" in (refused.error or {})["found"]
+    assert "suspend" not in here.driver.names()
+    here.apply(PlannedVm(machine(), 3, "POWEROFF"), **shared)
+    # As root of another host puts it there.
+    (tmp_path / "saved").write_bytes(WHOLE)
+    checkpoint = here.directory() / CHECKPOINT
+    checkpoint.symlink_to(tmp_path / "saved") if is_link else checkpoint.write_bytes(WHOLE)
+    (started,) = here.apply(PlannedVm(machine(), 4, "RUNNING"), **shared)
+    assert (started.state, started.error) == ("RUNNING", None)
+    names = here.driver.names()
+    assert "start" in names and "resume" not in names

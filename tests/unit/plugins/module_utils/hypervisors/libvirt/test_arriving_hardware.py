@@ -225,3 +225,9 @@ def test_errors_name_the_machine() -> None:
     with pytest.raises(NebulaError) as refused:
         check(Host(), running(machine="sun4m"))
     assert refused.value.asked == "it"
+
+
+def test_a_definition_without_end_is_refused() -> None:
+    deep = "<a>" * 100 + "</a>" * 100
+    with pytest.raises(ForeignObject, match="elements in more than 64 others"):
+        of_running(f"<domain>{deep}</domain>", "", "it")

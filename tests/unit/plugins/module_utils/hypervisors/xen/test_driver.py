@@ -645,6 +645,7 @@ def test_a_machine_that_has_moved_is_not_defined_here_any_more(host: Host, monke
     # Its own, since the other host could not start it.
     (True, "one-1", "RUNNING"),
     (True, "one-1--migratedaway", None),
+    (False, "one-1--migratedaway", "POWEROFF"),
     # xl was ended, and its domain with it; it was not the other host's by then.
     (False, "", "POWEROFF"),
     (True, "", None),
@@ -702,3 +703,19 @@ def test_what_xl_leaves_of_a_machine_on_its_way_goes_with_it(host: Host, suffix:
     host.dom0.domains[f"one-1{suffix}"] = Running(8, STRANGER)
     host.driver.remove(MARK)
     assert f"one-1{suffix}" in host.dom0.domains
+
+
+@pytest.mark.parametrize("suffix", ["--incoming", "--migratedaway"])
+def test_what_xl_left_half_does_not_keep_a_machine_from_starting(host: Host, suffix: str) -> None:
+    host.define()
+    host.dom0.domains[f"one-1{suffix}"] = Running(8, UUID)
+    host.driver.start(MARK)
+    assert host.dom0.did() == [f"destroy one-1{suffix}", f"create -q {host.path}"]
+
+
+def test_a_machine_that_xenstore_has_forgotten_does_not_move_as_if_it_were_off(host: Host) -> None:
+    host.define()
+    host.driver.let_go(MARK)
+    host.dom0.domains["(null)"] = Running(7, UUID)
+    with pytest.raises(HypervisorError, match=r"moving virtual machine 1: it runs as domain 7"):
+        host.driver.let_go(MARK)

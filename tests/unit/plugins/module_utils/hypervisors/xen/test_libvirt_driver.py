@@ -7,6 +7,7 @@ clocks are the test's own; a real dom0 is asked in tests/integration/test_xen_li
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -401,6 +402,10 @@ def test_a_checkpoint_is_complete_with_its_last_record(host: Host, tmp_path: Pat
     ):
         saved.write_bytes(content)
         assert host.driver.checkpoint_complete(str(saved)) is complete
+    saved.unlink()
+    # Nobody writes to it.
+    os.mkfifo(saved)
+    assert not host.driver.checkpoint_complete(str(saved))
 
 
 def test_a_paused_machine_goes_on_where_it_stands(host: Host) -> None:

@@ -274,3 +274,24 @@ def test_the_xl_of_a_killed_run_is_waited_for(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(xl_migration, "ENDING_SECONDS", 0.0)
     with pytest.raises(TimedOut, match=r"process 102 \(xl migrate\) still tries .*kill 102"):
         xl_migration.wait_for_tool("one-1", ASKED)
+
+
+def test_words_in_a_guests_memory_give_nothing_away() -> None:
+    given: list[int] = []
+    watch = xl_migration._Watch(lambda: given.append(1))
+    memory = xl_migration.GIVEN + b"\0"
+    assert watch.inspect(memory) == memory and watch.inspect(memory) == memory
+    banner = b"xl migration receiver ready, send binary domain data.\n"
+    assert watch.answers(banner) == banner
+    assert watch.inspect(memory) == memory and given == []
+    assert watch.answers(xl_migration.READY[:9]) + watch.answers(xl_migration.READY[9:]) == xl_migration.READY
+    assert watch.inspect(memory[:5]) == b"" and given == []
+    assert watch.inspect(memory[5:]) == memory and given == [1]
+    assert watch.inspect(b"more") == b"more" and given == [1]
+
+
+def test_what_is_said_in_place_of_giving_goes_no_further() -> None:
+    watch = xl_migration._Watch(lambda: None)
+    watch.answers(xl_migration.READY)
+    with pytest.raises(OSError, match="something else"):
+        watch.inspect(b"memory " + xl_migration.GIVEN)
