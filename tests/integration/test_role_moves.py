@@ -88,8 +88,8 @@ def test_a_node_is_maintained() -> None:
         code, output = run("node1", "nebula_maintenance_cold=true", check="--check")
         assert code == 0 and where(site) == there and "MiB COPIED AT MOST" in output, output
         assert [line.split() for line in output.splitlines() if line.startswith(("web ", "off "))] == [
-            ["web", "node1", "node2", "live", "33"],
-            ["off", "node1", "node2", "cold", "1"],
+            ["web", "node1", "node2", "live", "-", "33"],
+            ["off", "node1", "node2", "cold", "-", "1"],
         ]
 
         # In two runs, with whatever is done between them.
