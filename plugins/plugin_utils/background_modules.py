@@ -36,13 +36,15 @@ STEP = 0.1
 # Number of looks in a row that may fail: a network may fail for a moment, and the module runs on.
 LOST_LOOKS = 5
 
+# How the module finds the job's directory: Ansible fills variables in where an option is a path.
+_PLACE = "NEBULA_JOB"
 # $d is the job's own directory below the remote temporary directory; $t is a token that nothing else prints. The input
 # may hold secrets. It goes into a file whose name is already removed, so that it never stays on the disk, whatever is
 # killed. Only the job's shell holds a lock on the file with its process id, until it ends: a look waits for that lock
 # and needs no polling.
 _START = """
 umask 077
-mkdir "$d" && : >"$d/in" || exit 90
+{prepare}mkdir "$d" && : >"$d/in" || exit 90
 exec 3<"$d/in" 4>"$d/in"
 rm -f "$d/in"
 {input}
@@ -55,6 +57,7 @@ exec 3<&- 5>&-
 """
 _JOB = """
 d={directory}
+export {place}="$d"
 sed 's/.*) //' "/proc/$$/stat" 2>/dev/null | cut -d ' ' -f 20 >"$d/began"
 echo $$ >"$d/pid"
 trap '' HUP
@@ -92,6 +95,10 @@ else
   echo "$t lost"; cat "$d/err" 2>/dev/null; echo; echo "$t end"
 fi
 """
+# What ends within the first look needs no further command.
+_REMOVE_ENDED = """
+if [ $waited != 124 ]; then rm -rf "$d"; fi
+"""
 
 Execute = Callable[..., dict[str, Any]]
 
@@ -120,15 +127,12 @@ def run_with_progress(
                 wrap_async=bool(action._task.async_val),
             )
         )
-    shell = action._connection._shell
-    if shell.tmpdir is None:
-        action._make_tmp_path()
     hosts = task_vars.get("ansible_play_hosts_all") or ()
     prefix = f"{label} on {task_vars.get('inventory_hostname')}" if len(hosts) > 1 else label
     print_line = say or (lambda text: Display().display(shown_line(text)))
-    directory = shell.join_path(shell.tmpdir, f"job-{secrets.token_hex(4)}")
-    job = _Job(action, directory, lambda text: print_line(f"{prefix}: {text}"))
-    arguments["_progress_file"] = shell.join_path(directory, "progress")
+    parent, prepare = _temporary_directory(action)
+    job = _Job(action, f"{parent}/job-{secrets.token_hex(4)}", lambda text: print_line(f"{prefix}: {text}"), prepare)
+    arguments["_progress_file"] = f"${_PLACE}/progress"
     action._low_level_execute_command = job.execute
     try:
         return dict(action._execute_module(module_name=module_name, module_args=arguments, task_vars=task_vars))
@@ -136,13 +140,34 @@ def run_with_progress(
         del action._low_level_execute_command
 
 
-class _Job:
-    """Replaces an action's _low_level_execute_command() while its module is prepared and run."""
+def _temporary_directory(action: Any) -> tuple[str, str]:
+    """Return the remote temporary directory as a shell's word, and the commands that make it.
 
-    def __init__(self, action: Any, directory: str, say: Callable[[str], None]) -> None:
+    Ansible asks for the user's home in one command, makes a directory in another, and removes it in a third. Here the
+    shell that starts the module does so itself; but as another user it must not: what that user makes below the login
+    user's home, the login user can't write to later."""
+    shell = action._connection._shell
+    asked = str(action.get_shell_option("remote_tmp", default="~/.ansible/tmp"))
+    if shell.tmpdir is None and action._connection.become is None and "$" not in asked:
+        if asked.startswith("~/"):
+            parent = '"$HOME"/' + shlex.quote(asked[2:])
+            return parent, f'[ -n "$HOME" ] && mkdir -p {parent} && '
+        if asked.startswith("/"):
+            return shlex.quote(asked), f"mkdir -p {shlex.quote(asked)} && "
+    if shell.tmpdir is None:
+        action._make_tmp_path()
+    return shlex.quote(shell.tmpdir.rstrip("/")), ""
+
+
+class _Job:
+    """Replaces an action's _low_level_execute_command() while its module is prepared and run.
+    directory: a shell's word. prepare: the commands that make what it is in, each with a "&&" after it."""
+
+    def __init__(self, action: Any, directory: str, say: Callable[[str], None], prepare: str = "") -> None:
         self._action = action
         self._execute: Execute = action._low_level_execute_command
         self._directory = directory
+        self._prepare = prepare
         self._say = say
         self._shown = ""
         self._token = f"nebula-{secrets.token_hex(8)}"
@@ -154,26 +179,28 @@ class _Job:
             return self._execute(cmd, *arguments, **options)
         cmd, given = read_at_once(self._action, cmd, in_data)
         options |= {"in_data": given} if given is not None else {}
-        job = _JOB.format(directory=shlex.quote(self._directory), command=cmd)
-        start = _START.format(input="cat >&4" if in_data else ":", job=shlex.quote(job))
-        result = self._execute(self._script(start + self._look()), **options)
+        job = _JOB.format(directory=self._directory, place=_PLACE, command=cmd)
+        read = "cat >&4" if in_data else ":"
+        start = _START.format(prepare=self._prepare, input=read, job=shlex.quote(job))
+        result = self._execute(self._script(start + self._look() + _REMOVE_ENDED), **options)
         if result.get("rc") == 90:
             # Another unprivileged user cannot write there, so the module runs without progress.
             return self._execute(cmd, **options)
-        lost = 0
+        lost, looks = 0, 1
         options.pop("in_data", None)
         while True:
             state, code, body = self._parse(result)
             if state == "done":
                 out, _mark, err = body.partition(f"{self._token} errors\n")
-                self._clean_up(options)
+                self._clean_up(looks, options)
                 return _completed(int(code), out, err)
             if state == "lost":
-                self._clean_up(options)
+                self._clean_up(looks, options)
                 return _completed(1, "", body + "The module was killed")
             if state != "running":
                 return result
             self._show(body.strip())
+            looks += 1
             try:
                 began = time.monotonic()
                 result = self._execute(self._script(self._look()), **options)
@@ -185,11 +212,12 @@ class _Job:
                     raise
                 self._action._connection.reset()
 
-    def _clean_up(self, options: Mapping[str, Any]) -> None:
-        """Remove the job's directory as the module's user: Ansible's clean-up runs as the login user, who cannot."""
-        if self._action._connection.become is not None:
+    def _clean_up(self, looks: int, options: Mapping[str, Any]) -> None:
+        """Remove the job's directory as the module's user, if the only look has not done so. A look after the first one
+        leaves it, because its answer may be lost on the way."""
+        if looks > 1:
             with contextlib.suppress(AnsibleConnectionFailure):
-                self._execute(f"rm -rf {shlex.quote(self._directory)}", **options)
+                self._execute(f"rm -rf {self._directory}", **options)
 
     def _starts_module(self, cmd: str, in_data: Any) -> bool:
         # Ansible sets _used_interpreter just before it runs the module; its preparing commands do not contain it.
@@ -198,7 +226,7 @@ class _Job:
 
     def _script(self, text: str) -> str:
         # Ansible appends " && …" to the command, so it must not end in a newline.
-        return f"d={shlex.quote(self._directory)}\nt={self._token}\n{text}".strip()
+        return f"d={self._directory}\nt={self._token}\n{text}".strip()
 
     def _look(self) -> str:
         return _LOOK.format(seconds=f"{self._seconds:.1f}", steps=int(self._seconds / STEP), step=STEP)

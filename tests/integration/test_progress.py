@@ -179,7 +179,7 @@ def test_a_job_that_is_killed_as_a_whole(playbook, tmp_path):
     process = playbook.start([{"slow": {"seconds": 60, "pid_file": str(pid_file)}}])
     wait_for(lambda: pid_file.exists() and pid_file.read_text(), "the module's process")
     module = int(pid_file.read_text())
-    shells = [int(p.read_text()) for p in playbook.tmp.glob("*/job-*/pid")]
+    shells = [int(p.read_text()) for p in playbook.tmp.rglob("job-*/pid")]
     for pid in [*shells, module]:
         os.kill(pid, signal.SIGKILL)
     output = process.communicate(timeout=30)[0]

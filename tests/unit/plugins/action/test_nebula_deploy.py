@@ -27,12 +27,12 @@ def test_machines_are_worked_on_with_progress(plan):
     found = ran({"state": "applied", "plan": plan})
     assert found["module_name"] == "nebula.provision.nebula_deploy"
     assert json.loads(found["module_args"]["plan"]) == PLAN and found["module_args"]["state"] == "applied"
-    assert found["module_args"]["_progress_file"].startswith("/tmp/task/job-")
+    assert found["module_args"]["_progress_file"] == "$NEBULA_JOB/progress"
 
 
 def test_machines_that_were_given_up_may_take_as_long_as_others():
     found = ran({"state": "applied", "plan": {"vms": [], "given_up": [{"vm_id": 1}]}})
-    assert found["module_args"]["_progress_file"].startswith("/tmp/task/job-")
+    assert found["module_args"]["_progress_file"] == "$NEBULA_JOB/progress"
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ class Looks:
         action = SimpleNamespace(
             _low_level_execute_command=self.execute, _connection=connection, _used_interpreter="/bin/sh"
         )
-        self.job = _Job(action, str(directory / "job"), self.said.append)
+        self.job = _Job(action, shlex.quote(str(directory / "job")), self.said.append)
 
     def execute(self, command, **options):
         told = subprocess.run(
@@ -73,6 +73,7 @@ def test_what_it_printed_and_how_it_ended(programs, tmp_path):
     result = looks.run("echo one; echo two >&2; exit 3")
     assert (result["rc"], result["stdout"].strip(), result["stderr"].strip()) == (3, "one", "two")
     assert looks.results == [0], "one command, and it waited for the end"
+    assert not looks.directory.joinpath("job").exists(), "and it left nothing"
 
 
 def test_a_look_ends_with_the_module(programs, tmp_path, monkeypatch):
@@ -89,6 +90,7 @@ def test_lines_come_from_looks_that_end_before_it(programs, tmp_path):
     result = looks.run(f"echo half >{tmp_path}/job/progress; while [ ! -e {tmp_path}/go ]; do sleep 0.1; done &\n"
                        f"sleep 1; touch {tmp_path}/go; wait")  # fmt: skip
     assert result["rc"] == 0 and looks.said == ["half"] and len(looks.results) >= 2
+    assert not looks.directory.joinpath("job").exists()
 
 
 def test_a_job_that_was_killed_is_lost_at_once(programs, tmp_path, monkeypatch):
@@ -156,14 +158,53 @@ def test_check_mode_and_async_are_plain_runs(options, wraps):
     assert found["module_args"] == {"a": 1} and found["wrap_async"] is wraps
 
 
-def test_the_module_is_told_where_its_progress_goes():
+def test_the_module_is_told_where_its_progress_goes(programs, tmp_path):
     arguments = {"a": 1}
     found, action = ran(arguments)
-    place, name = os.path.split(found["module_args"].pop("_progress_file"))
-    assert (os.path.dirname(place), name, found["module_args"]) == ("/tmp/task", "progress", {"a": 1})
-    # Each run has a place of its own, and leaves nothing behind in the plugin or its arguments.
-    assert os.path.dirname(ran(arguments)[0]["module_args"]["_progress_file"]) != place and arguments == {"a": 1}
-    assert "_low_level_execute_command" not in vars(action)
+    place = found["module_args"].pop("_progress_file")
+    assert found["module_args"] == {"a": 1}
+    # A run leaves nothing behind in the plugin or its arguments.
+    assert arguments == {"a": 1} and "_low_level_execute_command" not in vars(action)
+    looks = Looks(tmp_path, programs)
+    assert looks.run(f'echo "{place}"')["stdout"].strip() == str(tmp_path / "job/progress")
+
+
+@pytest.mark.parametrize(
+    ("asked", "home", "parent"),
+    [
+        ("~/.ansible/tmp", "HOME", "HOME/.ansible/tmp"),
+        ("~/it's mine", "HOME", "HOME/it's mine"),
+        ("/var/tmp/a b", "HOME", "HOME/var/tmp/a b"),
+        ("~/.ansible/tmp", "", None),
+    ],
+)
+def test_the_shell_that_starts_the_module_makes_the_directory(asked, home, parent, tmp_path):
+    action = made(Plain, {})
+    action._connection._shell.tmpdir = None
+    action._make_tmp_path = None
+    found = asked if asked.startswith("~") else f"{tmp_path}{asked}"
+    action.get_shell_option = lambda _name, default=None: found
+    word, commands = background_modules._temporary_directory(action)
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{commands}printf %s {word}"],
+        env={"PATH": os.environ["PATH"], "HOME": home and str(tmp_path)}, capture_output=True, text=True,
+    )  # fmt: skip
+    if parent is None:
+        assert done.returncode != 0 and not Path("/.ansible").exists()
+        return
+    assert done.stdout == parent.replace("HOME", str(tmp_path)) and Path(done.stdout).is_dir()
+
+
+@pytest.mark.parametrize(("asked", "become"), [("~other/tmp", None), ("/tmp/$USER", None), ("~/.ansible/tmp", "sudo")])
+def test_ansible_makes_the_directory_where_another_user_would_own_it(asked, become):
+    """And where only Ansible knows what the name says."""
+    action = made(Plain, {})
+    shell = action._connection._shell
+    shell.tmpdir = None
+    action._connection.become = become
+    action._make_tmp_path = lambda: setattr(shell, "tmpdir", "/tmp/a b/")
+    action.get_shell_option = lambda _name, default=None: asked
+    assert background_modules._temporary_directory(action) == ("'/tmp/a b'", "")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +237,7 @@ class Answers:
         action = SimpleNamespace(
             _low_level_execute_command=self.execute, _connection=connection, _used_interpreter="#!/usr/bin/python3"
         )
-        self.job = _Job(action, "/tmp/a b/job", self.said.append)
+        self.job = _Job(action, "'/tmp/a b/job'", self.said.append)
 
     def reset(self):
         self.resets += 1
@@ -277,18 +318,20 @@ def test_an_answer_that_is_not_whole_is_given_on_as_it_is(lines):
     assert host.run(lines) == host.told(*lines) and host.said == []
 
 
-@pytest.mark.parametrize(("become", "cleans"), [(None, False), ("sudo", True)])
-def test_what_another_user_left_is_removed_as_that_user(become, cleans):
-    host = Answers(become=become)
+def test_what_a_later_look_may_have_lost_on_the_way_is_removed_once_it_came():
+    host = Answers()
     host.run(DONE)
-    assert [command for command, _options in host.commands[1:]] == (["rm -rf '/tmp/a b/job'"] if cleans else [])
+    assert len(host.commands) == 1
+    host = Answers()
+    host.run(RUNNING, DONE)
+    assert [command for command, _options in host.commands[2:]] == ["rm -rf '/tmp/a b/job'"]
 
 
 def test_the_modules_input_is_sent_once():
     host = Answers()
     host.answers = [host.told(*RUNNING), host.told(*DONE)]
     host.job.execute("/usr/bin/python3", in_data=b"arguments")
-    (_command, first), (_look, second) = host.commands
+    (_command, first), (_look, second), _removal = host.commands
     assert first["in_data"].endswith(b"\0arguments") and second == {}
     # Python reads it at once in the background, too.
     assert READ_ALL in shlex.split(host.commands[0][0].partition("/bin/sh -c ")[2])[0]
