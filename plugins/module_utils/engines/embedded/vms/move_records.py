@@ -238,7 +238,8 @@ def _is_brought(row: sqlite3.Row, move: Move, outcome: VmOutcome) -> bool:
 
 
 def _is_switched_off(move: Move, outcome: VmOutcome) -> bool:
-    """Return whether a machine that stays where it was is off, and not for the move: no move live powers it off."""
+    """Return whether a machine that stays where it was is off, and not for the move: no move live powers it off. Of one
+    that went off with its host, that host says UNKNOWN."""
     return move.way == LIVE and outcome.moved == HAS_STAYED and outcome.state == "POWEROFF"
 
 

@@ -397,13 +397,15 @@ def asked_of_owner(parts: DecisionParts, row: sqlite3.Row) -> PlannedMove | None
     role = SOURCE if row["host"] == move.source else TARGET
     node = parts.polls.believed.get(row["host"])
     if node is not None:
-        noted = (each.stage for each in node.moves if (each.vm_id, each.token) == (row["id"], move.token))
-        stage, state = next(noted, ""), next((each.state for each in node.vms if each.vm_id == row["id"]), "")
+        noted = next((each for each in node.moves if (each.vm_id, each.token) == (row["id"], move.token)), None)
+        stage = noted.stage if noted is not None else ""
+        state = next((each.state for each in node.vms if each.vm_id == row["id"]), "")
         # At the new host it need only start; what its old host has noted, that has to bring to an end itself.
         if role == TARGET and (stage in (COMING, ARRIVED) or (state and stage != ABSENT)):
             return None
-        # No move live powers a machine off: its guest did, and it stays so.
-        switched_off = move.way == LIVE and state == _OFF
+        # No move live powers a machine off: its guest did, and it stays so. Or its host went down with it.
+        went_down = noted is not None and noted.went_down
+        switched_off = move.way == LIVE and state == _OFF and not went_down
         if role == SOURCE and state and stage in ("", STAYED) and not switched_off:
             return None
     return PlannedMove(move.token, role, move.way, move.target if role == SOURCE else move.source, True)
