@@ -148,12 +148,10 @@ class MovingNode(Node):
         entry = node_moves.read(str(self.root), vm_id)
         return entry.stage if entry is not None else ""
 
-    def note(
-        self, stage: str, way: str = LIVE, token: str = "", shared: bool = False, boot: str = "", went_down: bool = False
-    ) -> None:
+    def note(self, stage: str, way: str = LIVE, token: str = "", shared: bool = False, boot: str = "") -> None:
         """As a run that was killed has left it."""
         token = token or token_of(1)
-        entry = NodeMove(1, "uuid-1", token, stage, CATALOG, way, shared, boot or node_file.boot_id(), went_down)
+        entry = NodeMove(1, "uuid-1", token, stage, CATALOG, way, shared, boot or node_file.boot_id())
         node_moves.write(str(self.root), entry)
 
     def clear(self, *vm_ids: int, token: str = "") -> list[VmOutcome]:

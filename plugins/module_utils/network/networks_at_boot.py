@@ -50,7 +50,7 @@ ExecStart=/bin/sh {script} {directory} {catalog} {table}
 [Install]
 WantedBy=multi-user.target
 """
-# Where hypervisors keep the definitions of a host's own machines. What has none of a machine has no console of it either.
+# Where hypervisors keep the definitions of a host's own machines.
 DEFINITIONS = ("/etc/libvirt/qemu", "/etc/libvirt/lxc", "/etc/libvirt/libxl", "/etc/xen")
 # Whatever else is in their directory is somebody's.
 _OURS = re.compile(

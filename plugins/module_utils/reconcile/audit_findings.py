@@ -131,8 +131,8 @@ def _hosts(ledger: Ledger, observed: Sequence[Observed]) -> Iterator[Finding]:
 
 def _datastores(ledger: Ledger, observed: Sequence[Observed]) -> Iterator[Finding]:
     shown = {node.host: node.datastore for node in observed if node.reached}
-    remedy = shared_datastores.REMEDY.capitalize()
     for host, found in shared_datastores.faults(ledger.datastores, ledger.catalog, shown).items():
+        remedy = shared_datastores.remedy_for(ledger.datastores, host)
         yield Finding("datastore-mark", host, "this host", f"it {found}", remedy)
     for host, name in shared_datastores.strangers(ledger.datastores, shown).items():
         found = f"it is shared datastore {name}, and this host is none of its hosts"
@@ -437,8 +437,8 @@ def _removal_of(ledger: Ledger, node: Observed, directory: VmDirectory, users: M
         return f"See that nothing in it is needed, then: rm -r {quote(directory.path)}"
     return (
         f"Other hosts see it as well (shared datastore {shared.name}; hosts {', '.join(shared.hosts)}, and whoever has "
-        f"it mounted besides). See that none of them runs a machine from it (virsh list --all, xl list) and that nothing "
-        f"in it is needed, then: rm -r {quote(directory.path)}"
+        "it mounted besides). See that none of them runs a machine from it (virsh list --all, xl list), and that "
+        f"nothing in it is needed, then: rm -r {quote(directory.path)}"
     )
 
 

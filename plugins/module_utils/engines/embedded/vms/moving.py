@@ -194,7 +194,8 @@ def _refuse_state(parts: DecisionParts, asked: _Asked, state: str) -> None:
     _refuse_absence(parts, asked, asked.source)
     if asked.source.name in parts.polls.datastores:
         found = f"its host {asked.source.name} {parts.polls.datastores[asked.source.name]}"
-        raise WrongState(asked.text, found, shared_datastores.REMEDY.capitalize())
+        remedy = shared_datastores.remedy_for(parts.datastores.shared(), asked.source.name)
+        raise WrongState(asked.text, found, remedy)
 
 
 def _refuse_absence(parts: DecisionParts, asked: _Asked, host: Host) -> None:
@@ -317,7 +318,8 @@ def _reason_against(
             "Run role nebula.provision.ovn for it (nebula_ovn: true)",
         )
     if host.name in parts.polls.datastores:
-        return no(parts.polls.datastores[host.name], shared_datastores.REMEDY.capitalize())
+        remedy = shared_datastores.remedy_for(parts.datastores.shared(), host.name)
+        return no(parts.polls.datastores[host.name], remedy)
     common = is_common(parts.datastores.shared(), source.name, host.name)
     if asked.way == LIVE and not common and any(disk.snapshots for disk in asked.vm.disks):
         return no(

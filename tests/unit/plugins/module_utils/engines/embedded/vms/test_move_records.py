@@ -446,6 +446,34 @@ def test_a_machine_that_its_guest_switched_off_while_it_was_to_move_live_stays_o
 
 
 @pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("host", ["node1", "node2"])
+@pytest.mark.parametrize("words", [{"found": ""}, {"asked": "", "found": ""}, {"asked": "", "found": "e"}])
+def test_what_says_only_that_the_other_host_failed_hides_no_reason(fleet, order, host, words):
+    """However little it says: nothing at all, or what is part of any sentence."""
+    begin(fleet, LIVE)
+    errors = {"node1": ERROR, "node2": ERROR, host: {**LITTLE, "remedy": "", **words}}
+    answers = [("node1", "stayed", "RUNNING", errors["node1"]), ("node2", "absent", "UNKNOWN", errors["node2"])]
+    for answer in answers[::order]:
+        generation = record(fleet).generation if answer[0] == "node1" else None
+        say(fleet, *answer, generation=generation)
+    assert standing(fleet) == ("node1", "RUNNING", "RUNNING", True, "")
+    assert record(fleet).error == BROKE
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("host", ["node1", "node2"])
+def test_a_move_that_failed_without_a_reason_is_told_as_failed_all_the_same(fleet, order, host):
+    begin(fleet, LIVE)
+    nothing = {**LITTLE, "asked": "", "found": "", "remedy": ""}
+    answers = [("node1", "stayed", "RUNNING"), ("node2", "absent", "UNKNOWN")]
+    for name, moved, state in answers[::order]:
+        generation = record(fleet).generation if name == "node1" else None
+        say(fleet, name, moved, state, nothing if name == host else None, generation=generation)
+    assert standing(fleet) == ("node1", "RUNNING", "RUNNING", True, "")
+    assert UNEXPLAINED in record(fleet).error
+
+
+@pytest.mark.parametrize("order", [1, -1])
 def test_a_machine_whose_host_went_down_while_it_was_to_move_live_is_started_there(fleet, order):
     move = begin(fleet, LIVE)
     answers = [("node1", "stayed", "UNKNOWN", None), ("node2", "absent", "UNKNOWN", LITTLE)]
