@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,9 @@ from typing import Any
 from nodes import Node as Host
 from nodes import nodes
 
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers import observed
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit import Ledger, LedgerVm
+from ansible_collections.nebula.provision.plugins.module_utils.model.audit_finding import Finding
 from ansible_collections.nebula.provision.plugins.module_utils.model.context import Context
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain, to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
@@ -34,6 +37,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.move import
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan, PlannedVm, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.audit_findings import compare
 from ansible_collections.nebula.provision.tests.integration.kvm_node import BOOTED, wait_for
 
 ROOT = "/var/lib/fleet"
@@ -90,6 +94,16 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_j
 asked = json.load(sys.stdin)
 driver = registry.open_driver(asked["hypervisor"])
 print(json.dumps(to_plain(poll(driver, asked["root"], asked["host"], asked["catalog"]))))
+driver.close()
+"""
+_AUDIT = """
+import json, sys
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import registry
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.node_inventory import observe_all
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
+asked = json.load(sys.stdin)
+driver = registry.open_driver(asked["hypervisor"])
+print(json.dumps(to_plain(observe_all(driver, asked["root"], asked["host"], asked["catalog"]))))
 driver.close()
 """
 _MARK = """
@@ -298,6 +312,15 @@ class Fleet:
         found = Acting(self.hosts[host], _POLL, asked).result()
         assert found is not None
         return found
+
+    def audit(self, where: Sequence[tuple[Vm, str]]) -> list[Finding]:
+        """What an audit finds by whose catalog each of these machines runs on its host, and there are no others."""
+        asked = {"root": ROOT, "catalog": self.catalog, "hypervisor": self.hypervisor}
+        answers = {host: Acting(node, _AUDIT, {**asked, "host": host}) for host, node in self.hosts.items()}
+        machines = [LedgerVm(vm, host, "RUNNING", "RUNNING", True, self.number) for vm, host in where]
+        hosts = dict.fromkeys(self.hosts, "MONITORED")
+        ledger = Ledger(self.catalog, self.number, hosts=hosts, vms=tuple(machines))
+        return compare(ledger, [observed.read(host, acting.result()) for host, acting in answers.items()])
 
     def mark(self, host: str) -> bool:
         """Have a host mark its system datastore, as where it is made ready. Return whether it did."""

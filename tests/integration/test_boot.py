@@ -131,6 +131,13 @@ def test_what_guests_said_before_is_parted_from_what_they_say_then(node, files, 
         log.parent.mkdir(parents=True)
     logs[0].write_text("nebula-guest: ready\n")
     logs[1].symlink_to(stranger)
+    script = files.place / "networks.sh"
+    script.write_text(script.read_text().replace("/etc/libvirt/qemu", str(tmp_path)))
+    # The machine of another host, which sees the same directory, runs on.
+    assert files.boot().returncode == 0
+    assert logs[0].read_text() == "nebula-guest: ready\n"
+    for name in ("1", "22"):
+        (tmp_path / f"one-{name}.xml").touch()
     assert files.boot().returncode == 0
     assert logs[0].read_text() == "nebula-guest: ready\n\nnebula-node: starting\n"
     assert stranger.read_text() == "theirs"

@@ -223,6 +223,25 @@ def test_a_host_loses_its_power(host: str, way: str) -> None:
 
 
 @pytest.mark.timeout(300)
+@in_nodes(2)
+def test_a_machine_that_went_off_with_its_host_is_not_taken_for_one_that_its_guest_switched_off() -> None:
+    """It starts with that host no more since it began to move, and nobody wanted it off."""
+    with a_fleet() as fleet:
+        scene = Scene(fleet)
+        scene.begin()
+        scene.wait_for(HALF)
+        fleet.hosts[SOURCE].kill()
+        scene.answers()
+        fleet.hosts[SOURCE].start()
+        scene.set_up(SOURCE)
+        assert fleet.states(SOURCE) == {1: "POWEROFF"}
+        found = fleet.ask(scene.plans)
+        assert [(each.moved, each.state, each.error) for each in found[SOURCE]] == [(HAS_STAYED, "UNKNOWN", None)]
+        assert [each["went_down"] for each in fleet.poll(SOURCE)["moves"]] == [True]
+        assert scene.end(boots=2) == SOURCE
+
+
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("host", HOSTS)
 @in_nodes(2)
 def test_a_host_loses_its_power_at_the_switch(host: str) -> None:

@@ -168,6 +168,8 @@ class Torture:
 
     def check(self) -> None:
         assert self.running() == Counter(f"one-{number}" for number in self.vms)
+        found = self.fleet.audit([(self.vms[number], host) for number, host in self.where.items()])
+        assert found == [], "\n".join(map(str, found))
         for host in self.hosts:
             found, own = self.fleet.poll(host), self.of(host)
             assert {each["vm_id"]: each["state"] for each in found["vms"]} == dict.fromkeys(own, "RUNNING"), host

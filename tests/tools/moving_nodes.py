@@ -19,6 +19,7 @@ from memory_node import CATALOG, Node, machine
 from move_pairs import PATIENCE, Beside, free_port, key_pair
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, NebulaError
+from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Departure, Mark, Receiver, Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.moves import node_moves
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.moves.node_moves import NodeMove
@@ -147,9 +148,11 @@ class MovingNode(Node):
         entry = node_moves.read(str(self.root), vm_id)
         return entry.stage if entry is not None else ""
 
-    def note(self, stage: str, way: str = LIVE, token: str = "", shared: bool = False) -> None:
+    def note(self, stage: str, way: str = LIVE, token: str = "", shared: bool = False, boot: str = "") -> None:
         """As a run that was killed has left it."""
-        node_moves.write(str(self.root), NodeMove(1, "uuid-1", token or token_of(1), stage, CATALOG, way, shared))
+        token = token or token_of(1)
+        entry = NodeMove(1, "uuid-1", token, stage, CATALOG, way, shared, boot or node_file.boot_id())
+        node_moves.write(str(self.root), entry)
 
     def clear(self, *vm_ids: int, token: str = "") -> list[VmOutcome]:
         """Carry out a plan by which what is left of these moves goes."""

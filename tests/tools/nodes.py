@@ -432,6 +432,7 @@ def be_node(node: Node, cgroups: list[Path], outer: int, answer: int) -> int:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     see_disk(node.place / "disk", NODES_DISK, settings["shown"])
     see_devices_and_run()
+    see_a_boot()
     connect(node, outer, {"eth0": settings["mtu"], "eth1": OUTSIDE_MTU, "eth2": settings["mtu"]})
     serve_ssh(node.place)
     start_daemons(node.place)
@@ -439,6 +440,12 @@ def be_node(node: Node, cgroups: list[Path], outer: int, answer: int) -> int:
     os.write(answer, b"up\n")
     os.close(answer)
     return reap()
+
+
+def see_a_boot() -> None:
+    """Each start of a node is a boot of its own to those who ask the kernel."""
+    put(Path("/run/boot_id"), f"{uuid.uuid4()}\n")
+    subprocess.run(["mount", "--bind", "/run/boot_id", "/proc/sys/kernel/random/boot_id"], check=True)
 
 
 def connect(node: Node, outer: int, mtu: dict[str, int]) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from ..dataclass import dataclass
 from ..errors import MissingDependency
 from . import node_file
-from .command import find, last_lines, run
+from .command import find, last_lines, run, words_to_end_with_us
 
 DEVICE = "/dev/kvm"
 EMULATOR = "qemu-system-x86_64"
@@ -118,6 +118,7 @@ def boot(accelerator: str, limit: float, account: pwd.struct_passwd | None = Non
         began = time.monotonic()
         process = subprocess.Popen(
             [
+                *words_to_end_with_us(),
                 emulator, "-accel", accelerator, "-machine", "pc", "-m", "16", "-nodefaults", "-no-user-config",
                 "-display", "none", "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=1",
                 "-drive", f"file={image},format=raw,if=floppy,readonly=on",

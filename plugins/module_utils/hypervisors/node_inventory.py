@@ -17,10 +17,11 @@ from ..errors import NebulaError
 from ..host.files import reader
 from ..model.answers.observed import MOST_BYTES
 from ..model.audit import Bridge, Domain, Inventory, SwitchBridge, UplinkDevice, VmDirectory, VmFile
+from ..model.datastore import SHARED_MARK
 from ..model.plan import Observed
 from ..network import links, nat, nic_filter, openvswitch_state, router_advertisements, uplinks
 from ..storage import qcow2_header
-from ..storage.datastore_layout import SHARED_MARK, SYSTEM, UNPACKED, image_directory
+from ..storage.datastore_layout import SYSTEM, UNPACKED, image_directory
 from .base import Driver
 from .machine_record import is_left_behind, read_record
 from .poll import poll

@@ -211,6 +211,7 @@ class Ledger:
     """Holds what an engine takes to be the case.
     begun: there is a catalog.
     ended: ids of machines that are DONE.
+    given_up: those of them that may run on, each with the host with which it was given up.
     held: addresses that nobody has, and nobody gets.
     guards: by host, what is filtered of machines' NICs.
     datastores: those that several hosts share.
@@ -223,6 +224,7 @@ class Ledger:
     hosts: Mapping[str, str] = field(default_factory=dict)
     vms: tuple[LedgerVm, ...] = ()
     ended: frozenset[int] = frozenset()
+    given_up: Mapping[int, str] = field(default_factory=dict)
     images: tuple[Image, ...] = ()
     networks: tuple[Network, ...] = ()
     held: tuple[HeldLease, ...] = ()

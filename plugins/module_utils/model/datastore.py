@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import field
+from shlex import quote
 from typing import Optional
 
 from ..dataclass import dataclass
@@ -25,6 +26,8 @@ class DatastoreType(enum.IntEnum):
 SYSTEM = 0
 DEFAULT = 1
 FILES = 2
+# The file in a shared one by which it is known.
+SHARED_MARK = ".nebula-datastore"
 # The ids of those that users make begin here.
 FIRST = 100
 # Types of images whose files lie in datastores of type FILE.
@@ -61,3 +64,12 @@ def type_for(kind: ImageType) -> DatastoreType:
 
 def default_datastore(kind: ImageType) -> int:
     return FILES if kind in FILE_TYPES else DEFAULT
+
+
+def mark_anew(mark: str, path: str) -> str:
+    """Return how the mark is made anew by which a datastore is known. No run does that: who has mounted a directory
+    knows whether it is the one in which the disks of the machines are, and a run would have to guess."""
+    return (
+        "If the right directory is mounted there, and only its mark was lost or replaced, write that anew on one of "
+        f"its hosts, as root: echo {quote(mark)} >{path}"
+    )

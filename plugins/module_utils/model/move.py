@@ -112,11 +112,13 @@ class Leftover:
 
 @dataclass(frozen=True)
 class MoveSeen:
-    """Describes what a host's ledger has of a move."""
+    """Describes what a host's ledger has of a move.
+    went_down: as NodeMove has it."""
 
     vm_id: int
     token: str
     stage: str
+    went_down: bool = False
 
 
 def is_answer_of(role: str, answer: str) -> bool:

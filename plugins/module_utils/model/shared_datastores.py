@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import NebulaError
-from .datastore import Datastore, DatastoreType
+from .datastore import SHARED_MARK, SYSTEM, Datastore, DatastoreType, mark_anew
 from .item_reader import read_item
 from .specifications.datastore import KEYS
 
@@ -36,6 +36,14 @@ def named_by(items: Iterable[Any], host: str) -> str:
     return ""
 
 
+def remedy_for(datastores: Sequence[Datastore], host: str) -> str:
+    """Return what to do about a host that does not show its shared datastore."""
+    datastore, text = datastore_of(datastores, host), REMEDY.capitalize()
+    if datastore is None or not datastore.mark:
+        return text
+    return f"{text}. {mark_anew(datastore.mark, f'<nebula_root>/datastores/{SYSTEM}/{SHARED_MARK}')}"
+
+
 def is_common(datastores: Sequence[Datastore], *hosts: str) -> bool:
     """Return whether all of these hosts have the same shared datastore."""
     found = datastore_of(datastores, hosts[0])
@@ -55,12 +63,13 @@ def faults(datastores: Sequence[Datastore], catalog: str, shown: Mapping[str, st
     hosts' names. Of hosts that are not in `shown` nothing is known."""
     found = {}
     for datastore in datastores:
+        is_shown = datastore.mark in shown.values()
         for host in datastore.hosts if datastore.shared else ():
             mark = shown.get(host)
             if mark is not None and (not mark or mark != datastore.mark):
                 found[host] = (
                     f"does not show shared datastore {datastore.name}: its system datastore "
-                    f"{_what_it_is(datastores, catalog, mark)}"
+                    f"{_what_it_is(datastores, catalog, mark, is_shown)}"
                 )
     return found
 
@@ -75,7 +84,8 @@ def strangers(datastores: Sequence[Datastore], shown: Mapping[str, str]) -> dict
     }
 
 
-def _what_it_is(datastores: Sequence[Datastore], catalog: str, mark: str) -> str:
+def _what_it_is(datastores: Sequence[Datastore], catalog: str, mark: str, is_shown: bool) -> str:
+    """Return what a host shows instead of its datastore. is_shown: another one shows that."""
     if not mark:
         return "has no mark of one, as where nothing is mounted"
     other = next((each for each in datastores if each.mark == mark), None)
@@ -83,4 +93,6 @@ def _what_it_is(datastores: Sequence[Datastore], catalog: str, mark: str) -> str
         return f"is shared datastore {other.name}"
     if not mark.startswith(f"{catalog}."):
         return f"is one of catalog {mark.rpartition('.')[0]}"
+    if not is_shown:
+        return "has another mark than the one by which that is known, which no host shows"
     return "is another directory than that of its other hosts"

@@ -50,6 +50,8 @@ ExecStart=/bin/sh {script} {directory} {catalog} {table}
 [Install]
 WantedBy=multi-user.target
 """
+# Where hypervisors keep the definitions of a host's own machines.
+DEFINITIONS = ("/etc/libvirt/qemu", "/etc/libvirt/lxc", "/etc/libvirt/libxl", "/etc/xen")
 # Whatever else is in their directory is somebody's.
 _OURS = re.compile(
     r"\.?(networks\.sh|bridge-[^/]+\.(links|device|settings|nft)|nat-[01]\.nft|guards\.nft|switches\.list)"
@@ -114,9 +116,19 @@ filter() {
     fi
 }
 
-# As nebula_deploy does before it starts a machine: what its guest said before the host was booted counts no more.
+is_defined_here() {
+    for place in DEFINITIONS; do
+        [ ! -e "$place/one-$1.xml" ] && [ ! -e "$place/one-$1.cfg" ] || return 0
+    done
+    return 1
+}
+
+# As nebula_deploy does before it starts a machine: what its guest said before the host was booted counts no more. Other
+# hosts may have machines in the same directory, and these run on.
 for file in ../../datastores/0/*/console.log; do
-    [ -f "$file" ] && [ ! -L "$file" ] && printf '\nnebula-node: starting\n' >>"$file"
+    [ -f "$file" ] && [ ! -L "$file" ] || continue
+    machine=${file#../../datastores/0/}
+    is_defined_here "${machine%/console.log}" && printf '\nnebula-node: starting\n' >>"$file"
 done
 
 # Before a bridge is up that a machine may be attached to.
@@ -162,7 +174,7 @@ if [ -e switches.list ]; then
     done <switches.list
 fi
 exit "$failed"
-""".replace("SWITCH_MARK", openvswitch_state.MARK)
+""".replace("SWITCH_MARK", openvswitch_state.MARK).replace("DEFINITIONS", " ".join(DEFINITIONS))
 
 
 def desired_files(catalog: str, present: Mapping[str, Link]) -> dict[str, str]:

@@ -61,6 +61,7 @@ def compare(ledger: Ledger, observed: Sequence[Observed], unproved: Collection[s
         return found
     found += _hosts(ledger, observed)
     found += _datastores(ledger, observed)
+    users = _users_of_directories(ledger, observed)
     for node in observed:
         if not node.reached:
             why = node.facts.get("problem")
@@ -71,7 +72,7 @@ def compare(ledger: Ledger, observed: Sequence[Observed], unproved: Collection[s
             remedy = "Give nebula_info what nebula_deploy with state: audited answered"
             found.append(Finding("host-unseen", node.host, "this host", "it was polled, and not audited", remedy))
         else:
-            found += _node(ledger, node, node.inventory, node.host in unproved)
+            found += _node(ledger, node, node.inventory, users, node.host in unproved)
     return [_without_harm(ledger, finding) for finding in found]
 
 
@@ -130,8 +131,8 @@ def _hosts(ledger: Ledger, observed: Sequence[Observed]) -> Iterator[Finding]:
 
 def _datastores(ledger: Ledger, observed: Sequence[Observed]) -> Iterator[Finding]:
     shown = {node.host: node.datastore for node in observed if node.reached}
-    remedy = shared_datastores.REMEDY.capitalize()
     for host, found in shared_datastores.faults(ledger.datastores, ledger.catalog, shown).items():
+        remedy = shared_datastores.remedy_for(ledger.datastores, host)
         yield Finding("datastore-mark", host, "this host", f"it {found}", remedy)
     for host, name in shared_datastores.strangers(ledger.datastores, shown).items():
         found = f"it is shared datastore {name}, and this host is none of its hosts"
@@ -139,7 +140,20 @@ def _datastores(ledger: Ledger, observed: Sequence[Observed]) -> Iterator[Findin
         yield Finding("datastore-mark", host, "its system datastore", found, remedy)
 
 
-def _node(ledger: Ledger, node: Observed, seen: Inventory, unproved: bool) -> Iterator[Finding]:
+def _users_of_directories(ledger: Ledger, observed: Sequence[Observed]) -> dict[int, list[str]]:
+    """Return the hosts that have a domain of a machine of this catalog, by the machine's id. What one host has for left
+    over may be what another one runs, where both see the same directory."""
+    found: dict[int, list[str]] = {}
+    for node in observed:
+        for domain in node.inventory.domains if node.reached and node.inventory is not None else ():
+            if domain.catalog == ledger.catalog:
+                found.setdefault(domain.vm_id, []).append(node.host)
+    return found
+
+
+def _node(
+    ledger: Ledger, node: Observed, seen: Inventory, users: Mapping[int, Sequence[str]], unproved: bool
+) -> Iterator[Finding]:
     host = node.host
     for path in seen.left:
         remedy = f"If no run is at it, remove it: rm {quote(path)}"
@@ -164,7 +178,7 @@ def _node(ledger: Ledger, node: Observed, seen: Inventory, unproved: bool) -> It
         yield Finding("machine-unfinished", host, _vm_text(vm), found, f"{SITE}: it is cleared away", UNFINISHED)
     here: dict[int, Domain] = {}
     yield from _domains(ledger, host, seen, here)
-    yield from _directories(ledger, host, seen, here)
+    yield from _directories(ledger, node, seen, users, here)
     yield from _detached_nics(ledger, host, seen)
     yield from _filters(ledger, host, seen)
     yield from _networks(ledger, host, seen)
@@ -344,7 +358,10 @@ def _domain_differences(vm: LedgerVm, domain: Domain) -> Iterator[tuple[str, str
 
 
 # -- directories and disks -----------------------------------------------------------------------------------------
-def _directories(ledger: Ledger, host: str, seen: Inventory, here: Mapping[int, Domain]) -> Iterator[Finding]:
+def _directories(
+    ledger: Ledger, node: Observed, seen: Inventory, users: Mapping[int, Sequence[str]], here: Mapping[int, Domain]
+) -> Iterator[Finding]:
+    host = node.host
     by_name = {directory.name: directory for directory in seen.directories}
     expected = {str(vm.vm.vm_id): vm for vm in ledger.vms_on(host)}
     for name, directory in by_name.items():
@@ -352,7 +369,7 @@ def _directories(ledger: Ledger, host: str, seen: Inventory, here: Mapping[int, 
         if vm is None and _is_of_sharer(ledger, host, directory):
             continue
         if vm is None:
-            yield from _stray(ledger, host, directory)
+            yield from _stray(ledger, node, directory, users)
         elif vm.settled:
             yield from _directory(vm, directory, here.get(vm.vm.vm_id))
     for name, vm in expected.items():
@@ -369,9 +386,11 @@ def _is_of_sharer(ledger: Ledger, host: str, directory: VmDirectory) -> bool:
     return shared_datastores.is_common(ledger.datastores, host, vm.host)
 
 
-def _stray(ledger: Ledger, host: str, directory: VmDirectory) -> Iterator[Finding]:
-    what = f"directory {directory.path}"
-    remedy = f"See that nothing in it is needed, then: rm -r {quote(directory.path)}"
+def _stray(
+    ledger: Ledger, node: Observed, directory: VmDirectory, users: Mapping[int, Sequence[str]]
+) -> Iterator[Finding]:
+    host, what = node.host, f"directory {directory.path}"
+    remedy = _removal_of(ledger, node, directory, users)
     # Under another name, too, it may hold the machine's disks.
     marked = ledger.vm(directory.vm_id) if directory.catalog == ledger.catalog else None
     if not directory.catalog and directory.files:
@@ -393,6 +412,34 @@ def _stray(ledger: Ledger, host: str, directory: VmDirectory) -> Iterator[Findin
         remedy = _remedy_elsewhere(vm) if vm is not None else remedy
         found = f"machine {directory.name} {where}"
     yield Finding("directory-left", host, what, found, remedy)
+
+
+def _removal_of(ledger: Ledger, node: Observed, directory: VmDirectory, users: Mapping[int, Sequence[str]]) -> str:
+    """Return what to do about a directory of no machine of this host. It may be another host's as well."""
+    numbers = {directory.vm_id} if directory.catalog == ledger.catalog else set()
+    numbers |= {int(directory.name)} if directory.name.isdigit() else set()
+    others = sorted({host for number in numbers for host in users.get(number, ())} - {node.host})
+    if others:
+        return (
+            f"It is left alone: host {', '.join(others)} has a domain of it, and may run it from this very directory. "
+            "Mend what the audit finds there first"
+        )
+    # Its own host shows by itself whether it runs it.
+    given_up = sorted({ledger.given_up[number] for number in numbers & ledger.given_up.keys()} - {node.host})
+    if given_up:
+        return (
+            f"It is left alone: it was given up with host {', '.join(given_up)}, which may run it from this very "
+            "directory. Once that host is gone for good, say so (nebula.provision.forget_host, nebula_lost_host_gone: "
+            "true); then run the audit again"
+        )
+    shared = next((each for each in ledger.datastores if each.mark and each.mark == node.datastore), None)
+    if shared is None:
+        return f"See that nothing in it is needed, then: rm -r {quote(directory.path)}"
+    return (
+        f"Other hosts see it as well (shared datastore {shared.name}; hosts {', '.join(shared.hosts)}, and whoever has "
+        "it mounted besides). See that none of them runs a machine from it (virsh list --all, xl list), and that "
+        f"nothing in it is needed, then: rm -r {quote(directory.path)}"
+    )
 
 
 def _directory(vm: LedgerVm, directory: VmDirectory, domain: Domain | None) -> Iterator[Finding]:

@@ -22,8 +22,6 @@ GROUP = "kvm"
 RETURN = ".return"
 # In the image datastore: whose it is, so that a node sees whether it has this front-end's.
 MARKER = ".nebula-catalog"
-# In a system datastore that several hosts see: which one it is.
-SHARED_MARK = ".nebula-datastore"
 # In the system datastore, so on one file system with the machines that are made of them: unpacked images of containers.
 UNPACKED = ".unpacked"
 

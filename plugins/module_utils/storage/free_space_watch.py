@@ -23,7 +23,7 @@ class Room:
     reserve: bytes of it that are left free"""
 
     def __init__(self, what: str, place: str | int, reserve: int) -> None:
-        self._what, self._place, self._reserve = what, place, reserve
+        self._what, self._place, self.reserve = what, place, reserve
         self._written = self._unseen = self._files = 0
         self._unseen_files = _FILES
 
@@ -38,11 +38,11 @@ class Room:
         self._unseen = self._unseen_files = 0
         found = os.statvfs(self._place)
         free = found.f_bavail * found.f_frsize
-        if free < self._reserve:
+        if free < self.reserve:
             raise NoSpace(
                 self._what,
                 f"{free // MIB} MiB are left of the file system after {self._written // MIB} MiB of it; "
-                f"{self._reserve // MIB} MiB are kept free",
+                f"{self.reserve // MIB} MiB are kept free",
                 "Make room there, then run again",
             )
         if found.f_files and found.f_favail < _FILES_LEFT:

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import ImageRefused, NebulaError
+from ..errors import ImageRefused, NebulaError, NoSpace
 from ..host.files import NEW_FILE, closing_fd, explain
 from ..model.container_user_ids import COUNT
 from . import tree_walk
@@ -30,6 +30,7 @@ _SMALL = 256 * 1024
 _MADE = 0o755
 _OLD = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TOO_LARGE = "Name a smaller image, or raise the limit"
+_TOO_MANY = "Remove files of the machine that it does not need, then run again"
 
 
 def unpack(what: str, limits: dict[str, int], reserve: int) -> dict[str, Any]:
@@ -66,7 +67,8 @@ class Tree:
     def add(self, entry: Entry, reader: Reader) -> None:
         self.entries += 1
         if self.entries > self._limits["entries"]:
-            raise self._refused(f"it has more than {self._limits['entries']} entries", _TOO_LARGE)
+            remedy = _TOO_MANY if self._limits.get("is_room") else _TOO_LARGE
+            raise self._refused(f"it has more than {self._limits['entries']} entries", remedy)
         if entry.uid >= COUNT or entry.gid >= COUNT:
             raise self._refused(
                 f"{printable_name(entry.name)} belongs to user {entry.uid}, group {entry.gid}; a machine has 0 to "
@@ -283,8 +285,16 @@ class Tree:
 
     def _count(self, size: int) -> None:
         self.size += size + -size % _BLOCK
-        if self.size > self._limits["size"]:
-            raise self._refused(f"it unpacks to more than {self._limits['size'] // MIB} MiB", _TOO_LARGE)
+        if self.size <= self._limits["size"]:
+            return
+        if self._limits.get("is_room"):
+            raise NoSpace(
+                f"{self._what}: room for its root",
+                f"it takes more than the {self._limits['size'] // MIB} MiB that were free, besides "
+                f"{self._room.reserve // MIB} MiB that are kept so; {self.size // MIB} MiB of it have come",
+                "Make room on that file system, or name a host with more; then run again",
+            )
+        raise self._refused(f"it unpacks to more than {self._limits['size'] // MIB} MiB", _TOO_LARGE)
 
     def _explain(self, entry: Entry | None, error: OSError) -> NebulaError:
         name = printable_name(b"a directory" if entry is None else entry.name)

@@ -65,12 +65,14 @@ class Limits:
     """Limits what an archive may unpack to, and what is saved as an archive.
     size: bytes that its files take
     depth: directories one in another
-    length: bytes of a name from the root on, a little less than what readers of archives take"""
+    length: bytes of a name from the root on, a little less than what readers of archives take
+    is_room: the size is the room that there is, and not what is allowed"""
 
     size: int = 64 * GIB
     entries: int = 4_000_000
     depth: int = 10_000
     length: int = 60_000
+    is_room: bool = False
 
     def as_dict(self) -> dict[str, int]:
         return asdict(self)
@@ -112,9 +114,9 @@ def take_in(blocks: Generator[bytes, None, None], directory: str, ids: IdRange, 
     """Make a new tree of what pack() has written on another host, as unpack() does of an archive, and have it on the
     disk. It is bounded by the room that there is: it is a machine's, and no image.
     blocks: the archive. what: the words that errors begin with. timeout: seconds, after which it is given up."""
-    room = max(0, datastore_layout.free_space(os.path.dirname(directory)) - datastore_layout.RESERVE)
+    room = Limits(size=datastore_layout.free_space(os.path.dirname(directory)), is_room=True)
     coming = contextlib.nullcontext((None, 0, blocks))
-    done = _unpack(coming, directory, ids, Limits(size=room), what, timeout)
+    done = _unpack(coming, directory, ids, room, what, timeout)
     _settle(directory)
     return done
 

@@ -10,12 +10,14 @@ import contextlib
 import os
 import re
 import secrets
+from shlex import quote
 
 from ..errors import NebulaError, NotFound
 from ..host import mounts
 from ..host.files import explained, read_limited, remove_file, sync_directory, write_atomically
+from ..model.datastore import SHARED_MARK, mark_anew
 from ..model.plan import PlannedDatastore
-from .datastore_layout import SHARED_MARK, SYSTEM, image_directory
+from .datastore_layout import SYSTEM, image_directory
 
 # Bytes. Other hosts write there as well.
 LARGEST = 256
@@ -71,10 +73,12 @@ def require(root: str, host: str, datastore: PlannedDatastore | None) -> None:
         return
     found = seen(root)
     if not datastore.mark or found != datastore.mark:
+        anew = f". {mark_anew(datastore.mark, quote(path(root)))}" if datastore.mark else ""
         raise NotFound(
             f"host {host}: shared datastore {datastore.name}",
             f"{image_directory(root, SYSTEM)} "
             + ("has no mark of a shared datastore" if not found else "has the mark of another datastore")
             + ": nothing is started or removed there",
-            "Mount the datastore there and run playbook nebula.provision.site again, or take the host out of its hosts",
+            "Mount the datastore there and run playbook nebula.provision.site again, or take the host out of its hosts"
+            + anew,
         )

@@ -14,7 +14,9 @@ from ...dataclass import replace
 from ...errors import Conflict, InUse, InvalidValue
 from ...model.dataclass_json import to_plain
 from ...model.datastore import FIRST, SYSTEM, Datastore, DatastoreType
+from ...model.item_reader import read_item
 from ...model.shared_datastores import datastore_of, faults, learned
+from ...model.specifications.datastore import KEYS
 from ..ports import DatastoresPort, Ref
 from .references import check_new_name, resolve
 from .store import Store
@@ -166,14 +168,17 @@ class Datastores(DatastoresPort):
 
     def declare(self, item: Mapping[str, Any]) -> None:
         """Take as given, or as gone, what an earlier task of a check run would have made or removed."""
-        if item.get("state") == "absent":
-            self.store.db.execute("DELETE FROM datastores WHERE name = ? AND id >= ?", (item["name"], FIRST))
-        elif item.get("shared"):
+        # As a list says it, or as a result shows it.
+        given = read_item({key: value for key, value in item.items() if key in KEYS}, KEYS, "datastore")
+        name, checked = given["name"], given["capacity_check"]
+        if given["state"] == "absent":
+            self.store.db.execute("DELETE FROM datastores WHERE name = ? AND id >= ?", (name, FIRST))
+        elif given["shared"]:
             # No image lies there, and no host has shown yet what only a real run writes.
             return
-        elif self.store.row("SELECT id FROM datastores WHERE name = ?", item["name"]) is None:
-            kind = DatastoreType[item.get("type") or "IMAGE"]
-            self.allocate(Datastore(None, item["name"], kind, capacity_check=bool(item.get("capacity_check", True))))
+        elif self.store.row("SELECT id FROM datastores WHERE name = ?", name) is None:
+            kind = DatastoreType[given["type"] or "IMAGE"]
+            self.allocate(Datastore(None, name, kind, capacity_check=checked is None or checked))
 
     def _get(self, number: int | None) -> Datastore:
         found = _datastore_of(self.store.rows(f"{_SELECT} WHERE datastores.id = ?", number)[0])

@@ -37,6 +37,8 @@ from .vms.vm_rows import orders_of
 
 DAMAGED = "Restore nebula.db from a backup: nebula.provision.restore; nothing that changes it should run before"
 REPAIR = "Run nebula.provision.audit with -e nebula_audit_repair=true: it is derived anew from the catalog's machines"
+# Machines that were given up with their host, and that nobody has found ended since.
+_MAY_RUN_ON = "SELECT vm_id, host FROM given_up WHERE ended = 0 ORDER BY vm_id"
 # SQLite says more about a damaged file than anybody reads.
 SHOWN = 5
 # Tables with ids, and the first id that not every catalog has from the beginning.
@@ -133,6 +135,7 @@ class Audit:
             hosts=hosts,
             vms=tuple(self._vm(row, vm) for row, vm in machines if vm is not None),
             ended=frozenset(row["id"] for row in self.store.rows("SELECT id FROM vms WHERE state = 6")),
+            given_up={row["vm_id"]: row["host"] for row in self.store.rows(_MAY_RUN_ON)},
             images=tuple(self.images.pool()),
             networks=tuple(self.networks.pool()),
             held=tuple(self.networks.held()),

@@ -185,7 +185,9 @@ def _carry_out(common: Common, planned: PlannedVm) -> VmOutcome:
         if planned.move is not None and common.moves is not None:
             try:
                 moved = common.moves.carry_out(job)
-                state = "UNKNOWN" if moved in (HAS_LEFT, IS_ABSENT) else common.driver.state(job.mark) or "POWEROFF"
+                # One that went off with this host is off, and is not to be: an ordinary plan brings it up.
+                is_open = moved in (HAS_LEFT, IS_ABSENT) or job.went_down
+                state = "UNKNOWN" if is_open else common.driver.state(job.mark) or "POWEROFF"
             finally:
                 if job.owned and os.path.isdir(directory):
                     job.log.save()

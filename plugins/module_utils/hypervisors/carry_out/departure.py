@@ -16,6 +16,7 @@ from ...errors import Conflict, HypervisorError, NebulaError, NotFound, OtherHos
 from ...host import vm_log
 from ...host.console import console_log
 from ...host.files import remove_file, write_atomically
+from ...host.node_file import boot_id
 from ...model.dataclass_json import to_plain
 from ...model.disk import DiskFiles
 from ...model.move import CLEARED, COLD, HAS_LEFT, HAS_STAYED, LEAVING, LEFT, LIVE, OVER, STAYED, PlannedMove
@@ -38,7 +39,8 @@ ANSWER_SECONDS = 600.0
 
 
 def entry_of(job: Job, move: PlannedMove, stage: str, shared: bool) -> NodeMove:
-    return NodeMove(job.vm.vm_id, job.vm.uuid, move.token, stage, job.common.plan.catalog, move.way, shared)
+    vm, catalog = job.vm, job.common.plan.catalog
+    return NodeMove(vm.vm_id, vm.uuid, move.token, stage, catalog, move.way, shared, boot_id())
 
 
 def proof_of_sharing(job: Job, move: PlannedMove) -> str:
@@ -85,7 +87,7 @@ def _note(job: Job, move: PlannedMove, stage: str, shared: bool | None = None) -
     if shared is None:
         entry = node_moves.read(job.common.root, job.vm.vm_id)
         shared = entry is not None and entry.token == move.token and entry.shared
-    node_moves.write(job.common.root, entry_of(job, move, stage, shared))
+    node_moves.write(job.common.root, replace(entry_of(job, move, stage, shared), went_down=job.went_down))
 
 
 def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: str | None) -> None:
@@ -280,8 +282,9 @@ def what_became(job: Job, move: PlannedMove) -> str:
         job.stage = "UNKNOWN"
         return HAS_LEFT
     if mine is None or mine.stage != LEAVING:
-        job.stage = job.common.driver.state(job.mark) or "POWEROFF"
-        if mine is None:
+        now = job.common.driver.state(job.mark)
+        job.stage, job.went_down = now or "POWEROFF", mine is not None and _went_down(job, mine, now)
+        if mine is None or job.went_down != mine.went_down:
             _note(job, move, STAYED)
         return HAS_STAYED
     now = job.common.driver.settle_departure(job.mark, move.token)
@@ -289,7 +292,18 @@ def what_became(job: Job, move: PlannedMove) -> str:
         _note(job, move, LEFT)
         job.stage = "UNKNOWN"
         return HAS_LEFT
+    job.went_down = _went_down(job, mine, now)
     _note(job, move, STAYED)
     bring_back(job, now, ran=False)
     job.stage = job.common.driver.state(job.mark) or "POWEROFF"
     return HAS_STAYED
+
+
+def _went_down(job: Job, mine: NodeMove, state: str | None) -> bool:
+    """Return whether a machine that has stayed is off since this host went down while it was to move as it ran. Before
+    it moves, the host is told not to start it at a boot (_keep_off); one that was started at the boot all the same, and
+    is off, went off later."""
+    if (mine.way, state) != (LIVE, "POWEROFF"):
+        return False
+    has_booted = bool(mine.boot) and mine.boot != boot_id()
+    return mine.went_down or (has_booted and job.common.driver.starts_with_host(job.mark) is False)

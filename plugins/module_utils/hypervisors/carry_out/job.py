@@ -63,6 +63,7 @@ class Job:
     owned: its directory was found to be ours, so that something may be written there.
     has_room: its memory was taken from what the node has left.
     fitted: it has the disks and NICs that it is to have.
+    went_down: as NodeMove has it.
     refused: something stands against what was to change while it runs, and so none of it was done now.
     files: of its disks, once they are prepared.
     notes: as VmOutcome has them."""
@@ -78,6 +79,7 @@ class Job:
     owned: bool = False
     has_room: bool = False
     fitted: bool = False
+    went_down: bool = False
     refused: bool = False
     files: dict[int, DiskFiles] = field(default_factory=dict)
     task_outcomes: list[TaskOutcome] = field(default_factory=list)

@@ -30,7 +30,9 @@ class NodeMove:
     stage: as model/move.py has it.
     catalog, uuid: whose machine it is, and which.
     way: as model/move.py has it.
-    shared: both hosts see the same files of it, which nobody removes on account of the move."""
+    shared: both hosts see the same files of it, which nobody removes on account of the move.
+    boot: the boot of this node in which this was written.
+    went_down: the machine has stayed, and went off with this node. It is to be started, as any that did."""
 
     vm_id: int
     uuid: str
@@ -39,6 +41,8 @@ class NodeMove:
     catalog: str
     way: str
     shared: bool = False
+    boot: str = ""
+    went_down: bool = False
 
 
 def directory(root: str) -> str:
@@ -88,7 +92,11 @@ def entries(root: str) -> list[NodeMove]:
 
 def seen(root: str, catalog: str) -> tuple[MoveSeen, ...]:
     """Return what a poll reports."""
-    return tuple(MoveSeen(entry.vm_id, entry.token, entry.stage) for entry in entries(root) if entry.catalog == catalog)
+    return tuple(
+        MoveSeen(entry.vm_id, entry.token, entry.stage, entry.went_down)
+        for entry in entries(root)
+        if entry.catalog == catalog
+    )
 
 
 def forget(root: str, catalog: str, number: int, moving: Collection[str], brought: Collection[int]) -> None:

@@ -238,7 +238,8 @@ def _is_brought(row: sqlite3.Row, move: Move, outcome: VmOutcome) -> bool:
 
 
 def _is_switched_off(move: Move, outcome: VmOutcome) -> bool:
-    """Return whether a machine that stays where it was is off, and not for the move: no move live powers it off."""
+    """Return whether a machine that stays where it was is off, and not for the move: no move live powers it off. Of one
+    that went off with its host, that host says UNKNOWN."""
     return move.way == LIVE and outcome.moved == HAS_STAYED and outcome.state == "POWEROFF"
 
 
@@ -475,5 +476,6 @@ def _other_id(parts: Parts, row: sqlite3.Row, move: Move) -> int | None:
 
 
 def _is_little(move: Move, text: str) -> bool:
-    """Return whether an error does not say why the move failed: it is, or holds, one that is known as such."""
-    return not text or any(little in text for little in move.little)
+    """Return whether an error does not say why the move failed: it is one that is known as such, or holds it as its
+    reason. Any part of a sentence may be what a host has given for one."""
+    return not text or any(text == little or f"({little})" in text for little in move.little)

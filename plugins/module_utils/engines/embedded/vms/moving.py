@@ -194,7 +194,8 @@ def _refuse_state(parts: DecisionParts, asked: _Asked, state: str) -> None:
     _refuse_absence(parts, asked, asked.source)
     if asked.source.name in parts.polls.datastores:
         found = f"its host {asked.source.name} {parts.polls.datastores[asked.source.name]}"
-        raise WrongState(asked.text, found, shared_datastores.REMEDY.capitalize())
+        remedy = shared_datastores.remedy_for(parts.datastores.shared(), asked.source.name)
+        raise WrongState(asked.text, found, remedy)
 
 
 def _refuse_absence(parts: DecisionParts, asked: _Asked, host: Host) -> None:
@@ -317,7 +318,8 @@ def _reason_against(
             "Run role nebula.provision.ovn for it (nebula_ovn: true)",
         )
     if host.name in parts.polls.datastores:
-        return no(parts.polls.datastores[host.name], shared_datastores.REMEDY.capitalize())
+        remedy = shared_datastores.remedy_for(parts.datastores.shared(), host.name)
+        return no(parts.polls.datastores[host.name], remedy)
     common = is_common(parts.datastores.shared(), source.name, host.name)
     if asked.way == LIVE and not common and any(disk.snapshots for disk in asked.vm.disks):
         return no(
@@ -397,13 +399,15 @@ def asked_of_owner(parts: DecisionParts, row: sqlite3.Row) -> PlannedMove | None
     role = SOURCE if row["host"] == move.source else TARGET
     node = parts.polls.believed.get(row["host"])
     if node is not None:
-        noted = (each.stage for each in node.moves if (each.vm_id, each.token) == (row["id"], move.token))
-        stage, state = next(noted, ""), next((each.state for each in node.vms if each.vm_id == row["id"]), "")
+        noted = next((each for each in node.moves if (each.vm_id, each.token) == (row["id"], move.token)), None)
+        stage = noted.stage if noted is not None else ""
+        state = next((each.state for each in node.vms if each.vm_id == row["id"]), "")
         # At the new host it need only start; what its old host has noted, that has to bring to an end itself.
         if role == TARGET and (stage in (COMING, ARRIVED) or (state and stage != ABSENT)):
             return None
-        # No move live powers a machine off: its guest did, and it stays so.
-        switched_off = move.way == LIVE and state == _OFF
+        # No move live powers a machine off: its guest did, and it stays so. Or its host went down with it.
+        went_down = noted is not None and noted.went_down
+        switched_off = move.way == LIVE and state == _OFF and not went_down
         if role == SOURCE and state and stage in ("", STAYED) and not switched_off:
             return None
     return PlannedMove(move.token, role, move.way, move.target if role == SOURCE else move.source, True)

@@ -8,13 +8,18 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.host import kvm_probe
 
+T = TypeVar("T")
 SOURCE = Path(__file__).parents[4] / "fixtures" / "accelerator" / "probe.s"
 needs_qemu = pytest.mark.skipif(shutil.which(kvm_probe.EMULATOR) is None, reason="needs qemu-system-x86")
 # A boot sector that never ends.
@@ -49,6 +54,49 @@ def test_a_guest_that_hangs_is_ended_and_said(monkeypatch: pytest.MonkeyPatch) -
     found = kvm_probe.boot("tcg", 0.5)
     assert "did not get through within 0.5 s" in found.problem
     assert len(made) == 1 and not os.path.exists(made[0])
+
+
+@needs_qemu
+def test_a_guest_that_hangs_ends_with_whoever_is_killed_while_it_waits() -> None:
+    program = f"""
+from {kvm_probe.__name__.rpartition(".")[0]} import kvm_probe
+kvm_probe.GUEST = {HANGING!r}
+kvm_probe.boot("tcg", 600)
+"""
+    probe = subprocess.Popen(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    try:
+        (qemu,) = wait_for(lambda: [pid for pid in children(probe.pid) if b"-nodefaults" in words_of(pid)])
+    finally:
+        probe.kill()
+        probe.wait()
+    wait_for(lambda: is_gone(qemu))
+
+
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+
+
+def words_of(pid: int) -> list[bytes]:
+    """Of its command; none of a program that has ended, or is about to begin."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+    return words if os.path.basename(words[0]) == kvm_probe.EMULATOR.encode() else []
+
+
+def is_gone(pid: int) -> bool:
+    return not words_of(pid)
+
+
+def wait_for(condition: Callable[[], T]) -> T:
+    limit = time.monotonic() + 60
+    while not (found := condition()):
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    return found
 
 
 @needs_qemu

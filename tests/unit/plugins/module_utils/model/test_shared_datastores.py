@@ -11,11 +11,13 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.model.datastore import Datastore, DatastoreType
 from ansible_collections.nebula.provision.plugins.module_utils.model.shared_datastores import (
+    REMEDY,
     datastore_of,
     faults,
     is_common,
     learned,
     named_by,
+    remedy_for,
     strangers,
 )
 
@@ -45,6 +47,23 @@ def test_a_host_has_the_datastore_that_names_it():
 def test_a_host_that_does_not_show_it_is_named_with_what_it_shows(mark, found):
     text = f"does not show shared datastore nfs: its system datastore {found}"
     assert faults((NFS, SAN), CATALOG, {"node1": MARK, "node2": mark}) == {"node2": text}
+
+
+def test_a_mark_that_was_replaced_is_not_taken_for_another_directory_than_that_of_others():
+    """All hosts show the same, which a run has written where there was none."""
+    new = f"{CATALOG}.{'c' * 32}"
+    found = faults((NFS, SAN), CATALOG, {"node1": new, "node2": new})
+    text = "has another mark than the one by which that is known, which no host shows"
+    assert found == dict.fromkeys(
+        ("node1", "node2"), f"does not show shared datastore nfs: its system datastore {text}"
+    )
+
+
+def test_it_is_said_how_a_lost_mark_is_made_anew():
+    command = f"as root: echo {MARK} ><nebula_root>/datastores/0/.nebula-datastore"
+    assert remedy_for((NFS, SAN), "node2").endswith(command)
+    for datastores, host in (((replace(NFS, mark=""),), "node2"), ((NFS,), "node4")):
+        assert remedy_for(datastores, host) == REMEDY.capitalize()
 
 
 def test_of_hosts_that_do_not_answer_and_those_of_none_nothing_is_said():

@@ -217,12 +217,31 @@ def test_the_script_sets_up_what_joins_a_bridge_of_open_vswitch(
 
 
 def test_the_script_has_nothing_to_complain_of_without_networks(programs: Programs, tmp_path: Path) -> None:
-    log = tmp_path / "datastores" / "0" / "7" / "console.log"
-    log.parent.mkdir(parents=True)
-    log.write_text("login:")
     done, _place = carried_out(programs, tmp_path, {})
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert log.read_text() == "login:\nnebula-node: starting\n"
+
+
+def test_the_script_marks_the_consoles_of_the_hosts_own_machines(
+    programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a directory that several hosts see, those of others run on."""
+    program = networks_at_boot.PROGRAM
+    for place in networks_at_boot.DEFINITIONS:
+        assert place in program
+        program = program.replace(place, f"{tmp_path}{place}")
+        (tmp_path / place[1:]).mkdir(parents=True)
+    monkeypatch.setattr(networks_at_boot, "PROGRAM", program)
+    logs = {name: tmp_path / "datastores" / "0" / name / "console.log" for name in ("7", "8", "9", "70", "lost+found")}
+    for log in logs.values():
+        log.parent.mkdir(parents=True)
+        log.write_text("login:")
+    for definition in ("etc/libvirt/qemu/one-7.xml", "etc/xen/one-8.cfg", "etc/xen/one-9.left"):
+        (tmp_path / definition).touch()
+    done, _place = carried_out(programs, tmp_path, {})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    marked = [name for name, log in logs.items() if log.read_text() == "login:\nnebula-node: starting\n"]
+    assert marked == ["7", "8"]
+    assert all(log.read_text() == "login:" for name, log in logs.items() if name not in marked)
 
 
 # -- the unit ---------------------------------------------------------------------------------------------------------

@@ -204,6 +204,47 @@ def test_in_a_shared_datastore_each_host_sees_the_machines_of_all() -> None:
 
 
 @pytest.mark.parametrize(
+    "directory",
+    [
+        VmDirectory("/srv/datastores/0/9", "9", CATALOG, 9, "u9"),
+        VmDirectory("/srv/datastores/0/9", "9"),
+        VmDirectory("/srv/datastores/0/nine", "nine", CATALOG, 9, "u9"),
+    ],
+)
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("declared", [True, False])
+def test_no_directory_is_removed_that_another_host_runs_a_machine_from(directory, ended, declared) -> None:
+    """Its host was forgotten, or never was the catalog's, and sees the same directory."""
+    runs = Domain("one-9", CATALOG, 9, "u9", "RUNNING", forget="virsh destroy one-9")
+    there = Observed("node3", catalog=CATALOG, inventory=Inventory(domains=(runs,)), datastore=NFS.mark)
+    ledger = replace(two_names(), datastores=(NFS,) if declared else (), ended=frozenset({9} if ended else ()))
+    here = replace(node(directories=(directory,)), datastore=NFS.mark)
+    (left,) = [finding for finding in compare(ledger, [here, there]) if finding.kind == "directory-left"]
+    assert left.host == "node1" and not ENDING.search(left.remedy)
+    assert "host node3 has a domain of it, and may run it from this very directory" in left.remedy
+
+
+def test_no_directory_is_removed_of_a_machine_that_was_given_up_with_another_host() -> None:
+    """Nobody asks that host, and it may run on."""
+    left = VmDirectory("/srv/datastores/0/9", "9", CATALOG, 9, "u9")
+    ledger = replace(two_names(), datastores=(NFS,), ended=frozenset({9}), given_up={9: "node3"})
+    here = replace(node(directories=(left,)), datastore=NFS.mark)
+    (found,) = [finding for finding in compare(ledger, [here]) if finding.kind == "directory-left"]
+    assert not ENDING.search(found.remedy) and "it was given up with host node3" in found.remedy
+    assert "nebula_lost_host_gone: true" in found.remedy
+    # Once it is gone for good, nobody runs it, unless somebody has mounted the datastore besides.
+    (found,) = [
+        finding for finding in compare(replace(ledger, given_up={}), [here]) if finding.kind == "directory-left"
+    ]
+    assert "Other hosts see it as well (shared datastore nfs; hosts node1, node2" in found.remedy
+    assert found.remedy.endswith("then: rm -r /srv/datastores/0/9")
+    # What a host has of its own needs no look at others.
+    alone = compare(replace(ledger, given_up={9: "node1"}), [replace(here, datastore="")])
+    (found,) = [finding for finding in alone if finding.kind == "directory-left"]
+    assert found.remedy == "See that nothing in it is needed, then: rm -r /srv/datastores/0/9"
+
+
+@pytest.mark.parametrize(
     ("hosts", "shown", "text"),
     [
         (("node1", "node2"), "", "does not show shared datastore nfs: its system datastore has no mark of one"),

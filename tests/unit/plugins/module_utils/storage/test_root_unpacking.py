@@ -126,6 +126,19 @@ def test_refused(entries, found):
         unpack(*entries, limits=LIMITS)
 
 
+def test_a_root_of_a_machine_is_bounded_by_the_room_that_there_was():
+    """It is no image, and nobody can name a smaller one."""
+    entries = [entry("a", content=b"x" * MIB), entry("b", content=b"x" * MIB)]
+    with pytest.raises(NoSpace) as refused:
+        unpack(*entries, limits=Limits(size=MIB, is_room=True))
+    assert str(refused.value) == (
+        "image demo: room for its root: it takes more than the 1 MiB that were free, besides 0 MiB that are kept so; "
+        "2 MiB of it have come. Make room on that file system, or name a host with more; then run again"
+    )
+    with pytest.raises(ImageRefused, match=r"it has more than 1 entries. Remove files of the machine"):
+        unpack(*entries, limits=Limits(entries=1, is_room=True))
+
+
 def test_room_is_left():
     with pytest.raises(NoSpace, match="are kept free"):
         unpack(entry("a"), reserve=1 << 62)

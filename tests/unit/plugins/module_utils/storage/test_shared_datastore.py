@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NotFound
 from ansible_collections.nebula.provision.plugins.module_utils.host import mounts
+from ansible_collections.nebula.provision.plugins.module_utils.model.datastore import SHARED_MARK
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import PlannedDatastore
 from ansible_collections.nebula.provision.plugins.module_utils.storage import shared_datastore
-from ansible_collections.nebula.provision.plugins.module_utils.storage.datastore_layout import SHARED_MARK
 
 CATALOG = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
 
@@ -64,6 +65,18 @@ def test_another_directory_than_that_of_the_plan_is_refused(root, known, is_ther
         shared_datastore.begin(root, CATALOG)
     with pytest.raises(NotFound, match=r"host node1: shared datastore nfs: .*datastores/0 has .*Mount the datastore"):
         shared_datastore.require(root, "node1", PlannedDatastore("nfs", known))
+
+
+@pytest.mark.parametrize("content", [None, b"", f"{CATALOG}.{'b' * 32}\n".encode()])
+def test_a_mark_that_was_lost_is_made_anew_by_the_command_of_the_error(root, content):
+    planned = PlannedDatastore("nfs", f"{CATALOG}.{'a' * 32}")
+    if content is not None:
+        Path(shared_datastore.path(root)).write_bytes(content)
+    with pytest.raises(NotFound) as refused:
+        shared_datastore.require(root, "node1", planned)
+    command = refused.value.remedy.partition("as root: ")[2]
+    subprocess.run(["sh", "-c", command], check=True)
+    shared_datastore.require(root, "node1", planned)
 
 
 def test_the_directory_of_the_plan_is_taken(root):

@@ -145,6 +145,17 @@ def test_one_that_an_earlier_task_would_have_made_is_taken_as_given(datastores):
     assert found == [("fast", DatastoreType.IMAGE, True), ("kernels", DatastoreType.FILE, False)]
 
 
+@pytest.mark.parametrize(("kind", "checked"), [("image", "no"), ("File", "off"), ("file", None)])
+def test_one_is_taken_as_given_however_a_list_writes_it(datastores, kind, checked):
+    datastores.declare({"name": "slow", "type": kind, "capacity_check": checked})
+    (made,) = datastores.pool()[3:]
+    assert (made.type.name, made.capacity_check) == (kind.upper(), checked is None)
+    # A result has more than a list.
+    datastores.declare({"name": "shown", "type": "IMAGE", "id": None, "path": "", "free": None, "shared": False})
+    datastores.declare({"name": "slow", "state": "absent"})
+    assert [each.name for each in datastores.pool()[3:]] == ["shown"]
+
+
 def test_one_that_is_there_stays_as_it_is(datastores):
     before = datastores.pool()
     datastores.declare({"name": "default", "type": "FILE", "capacity_check": False})
@@ -249,5 +260,5 @@ def test_one_with_machines_may_not(web):
     web.datastores.allocate(replace(NFS, hosts=("node1",)))
     first, second = (f"{web.catalog()}.{letter * 32}" for letter in "ab")
     assert web.datastores.hear({"node1": first}) == {}
-    assert "another directory" in web.datastores.hear({"node1": second})["node1"]
+    assert "another mark than the one by which that is known" in web.datastores.hear({"node1": second})["node1"]
     assert web.datastores.info("nfs").mark == first

@@ -386,6 +386,38 @@ def test_what_became_of_it(
     assert pair.directories() == [SOURCE]
 
 
+@pytest.mark.parametrize("stage", [LEAVING, STAYED])
+@pytest.mark.parametrize(
+    ("way", "boot", "starts", "went_down"),
+    [
+        (LIVE, "of another boot", False, True),
+        # What still starts with its host was started at the boot, and has ended since.
+        (LIVE, "of another boot", True, False),
+        # Nobody but its guest has ended it.
+        (LIVE, "", False, False),
+        # It was ended for its move, which the catalog knows.
+        (COLD, "of another boot", False, False),
+    ],
+)
+def test_one_whose_host_went_down_while_it_was_to_move_is_not_taken_for_switched_off(
+    pair: Pair, stage: str, way: str, boot: str, starts: bool, went_down: bool
+) -> None:
+    pair.begin()
+    machine = pair.source.driver.machines[1]
+    machine.state, machine.autostart = "POWEROFF", starts
+    pair.source.note(stage, way, boot=boot)
+    for _each in range(2):
+        found = pair.ask(SOURCE, way=way)[SOURCE]
+        assert moved(found) == ("stayed", "UNKNOWN" if went_down else "POWEROFF", "")
+        (seen,) = node_moves.seen(str(pair.source.root), CATALOG)
+        assert (seen.stage, seen.went_down) == (STAYED, went_down)
+    # Nothing starts it before the catalog has said so, but its host starts it if it goes down again.
+    assert pair.on() == {SOURCE: "POWEROFF"}
+    assert machine.autostart or stage == STAYED
+    machine.state = "RUNNING"
+    assert moved(pair.ask(SOURCE, way=way)[SOURCE]) == ("stayed", "RUNNING", "")
+
+
 @pytest.mark.parametrize("stage", [LEAVING, LEFT, CLEARED, COMING])
 def test_another_move_says_nothing_of_this_one(pair: Pair, stage: str) -> None:
     pair.begin()

@@ -82,6 +82,12 @@ def test_machines_of_a_host_that_is_given_up_keep_their_addresses(lost):
     assert used(lost) == 4 and lost.ledger().findings == ()
 
 
+def test_an_audit_knows_with_which_host_they_were_given_up_as_long_as_they_may_run_on(lost):
+    assert lost.ledger().given_up == {0: "node1", 1: "node1"}
+    lost.hosts.gone("node1")
+    assert lost.ledger().given_up == {}
+
+
 def test_they_are_free_once_the_host_was_seen_without_them(lost):
     add(lost, "node1")
     for answer in (

@@ -445,6 +445,53 @@ def test_a_machine_that_its_guest_switched_off_while_it_was_to_move_live_stays_o
     assert [each.wanted for each in fleet.vms.plans()["node1"].vms] == ["RUNNING"]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("host", ["node1", "node2"])
+@pytest.mark.parametrize("words", [{"found": ""}, {"asked": "", "found": ""}, {"asked": "", "found": "e"}])
+def test_what_says_only_that_the_other_host_failed_hides_no_reason(fleet, order, host, words):
+    """However little it says: nothing at all, or what is part of any sentence."""
+    begin(fleet, LIVE)
+    errors = {"node1": ERROR, "node2": ERROR, host: {**LITTLE, "remedy": "", **words}}
+    answers = [("node1", "stayed", "RUNNING", errors["node1"]), ("node2", "absent", "UNKNOWN", errors["node2"])]
+    for answer in answers[::order]:
+        generation = record(fleet).generation if answer[0] == "node1" else None
+        say(fleet, *answer, generation=generation)
+    assert standing(fleet) == ("node1", "RUNNING", "RUNNING", True, "")
+    assert record(fleet).error == BROKE
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("host", ["node1", "node2"])
+def test_a_move_that_failed_without_a_reason_is_told_as_failed_all_the_same(fleet, order, host):
+    begin(fleet, LIVE)
+    nothing = {**LITTLE, "asked": "", "found": "", "remedy": ""}
+    answers = [("node1", "stayed", "RUNNING"), ("node2", "absent", "UNKNOWN")]
+    for name, moved, state in answers[::order]:
+        generation = record(fleet).generation if name == "node1" else None
+        say(fleet, name, moved, state, nothing if name == host else None, generation=generation)
+    assert standing(fleet) == ("node1", "RUNNING", "RUNNING", True, "")
+    assert UNEXPLAINED in record(fleet).error
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_machine_whose_host_went_down_while_it_was_to_move_live_is_started_there(fleet, order):
+    move = begin(fleet, LIVE)
+    answers = [("node1", "stayed", "UNKNOWN", None), ("node2", "absent", "UNKNOWN", LITTLE)]
+    for host, *answer in answers[::order]:
+        say(fleet, host, *answer, generation=record(fleet).generation if host == "node1" else None)
+    # Each of both was asked, and nobody starts it before a plan does.
+    assert standing(fleet) == ("node1", "UNKNOWN", "RUNNING", False, "node2")
+    seen = MoveSeen(0, move.token, STAYED_STAGE, went_down=True)
+    fleet.vms.observe([poll("node1", 0, state="POWEROFF", moves=(seen,)), poll("node2")])
+    plans = fleet.vms.plans(places=PLACES)
+    assert {host: [(each.wanted, each.move) for each in plan.vms] for host, plan in plans.items() if plan.vms} == {
+        "node1": [("RUNNING", None)]
+    }
+    obey(fleet, plans)
+    assert standing(fleet) == ("node1", "RUNNING", "RUNNING", True, "")
+    assert (fleet.vms.plans(), promised(fleet), fleet.ledger().findings) == ({}, ALONE, ())
+
+
 @pytest.mark.parametrize(("way", "asks"), [(LIVE, True), (COLD, False)])
 @pytest.mark.parametrize("noted", [True, False])
 def test_a_machine_that_is_off_where_it_stays_is_started_only_if_the_move_powered_it_off(fleet, way, asks, noted):
