@@ -91,7 +91,7 @@ def test_none_is_made_out_of_the_tree_or_behind_a_link(tree: Path, name: bytes) 
     """Whoever said so was a process that read a stranger's archive."""
     (tree / "out").symlink_to("../victim")
     (tree / "loop").symlink_to("dev")
-    with pytest.raises(ImageRefused, match="disk 0: its device node .* can't be made"):
+    with pytest.raises(ImageRefused, match=r"disk 0: its device node .* can't be made"):
         device_nodes.make(str(tree), [node(name)], IDS, "disk 0")
     assert os.listdir(tree.parent / "victim") == os.listdir(tree / "dev") == []
     assert not os.path.lexists("/dev/nebula-x")

@@ -121,7 +121,7 @@ def test_devices_are_told_to_whoever_makes_them(tree):
 @pytest.mark.parametrize(("most", "length"), [("MOST", 1), ("MOST_BYTES", 3)])
 def test_devices_without_end(monkeypatch, most, length):
     monkeypatch.setattr(device_nodes, most, 2)
-    with pytest.raises(ImageRefused, match="it has more than .* device nodes"):
+    with pytest.raises(ImageRefused, match=r"it has more than .* device nodes"):
         unpack(*(entry(str(n) * length, tarfile.CHRTYPE) for n in range(3)), devices=True)
 
 

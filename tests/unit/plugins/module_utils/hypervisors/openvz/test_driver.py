@@ -253,7 +253,7 @@ def test_an_image_that_is_saved_is_called_after_its_distribution(host: Host) -> 
 def packed(host: Host) -> bytes:
     """The archive of its private area, as it goes to another host."""
     reading, writing = os.pipe()
-    with open(reading, "rb") as file:
+    with os.fdopen(reading, "rb") as file:
         sending = Beside(lambda: closed_after(host, writing))
         data = file.read()
     assert sending.result() == 0
