@@ -318,7 +318,7 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
     "module_utils/storage/root_overlay.py": "the tops of layers, in a directory of 0700 beside the root",
     "module_utils/storage/device_nodes.py": {
         "_make": "a node that is held open, by its descriptor in /proc",
-        "make": "the top of a root that is being made, in a directory of root's; below it untrusted_directories.py goes",
+        "make": "the top of a new root, in a directory of root's; below it untrusted_directories.py goes",
     },
     "module_utils/storage/root_copying.py": CONFINED,
     "module_utils/storage/root_saving.py": CONFINED,
