@@ -187,6 +187,8 @@ def test_a_container_moves_with_all_of_its_private_area_and_returns(wanted: str)
             assert not fleet.directory(source, vm).exists() and fleet.of_vzctl(source) == []
             assert listed(fleet.private(target, vm)) == before
             assert stat.S_IMODE(fleet.private(target, vm).parent.stat().st_mode) == 0o700
+            written = fleet.private(target, vm).parent / "context.json"
+            assert stat.S_IMODE(written.stat().st_mode) == 0o600 and "context.sh" in written.read_text(encoding="utf-8")
             assert fleet.bring(target, vm, wanted=wanted)[0].error is None
         assert fleet.bring(SOURCE, vm)[0].error is None
         assert fleet.states(SOURCE) == {1: "RUNNING"} and listed(fleet.private(SOURCE, vm)) == before
