@@ -92,6 +92,7 @@ def test_what_the_hypervisor_makes_is_no_file_or_directory_of_ours(tmp_path: Pat
         Disk(0, "", source=str(tmp_path / "image"), format="tar", driver="tar", by_hypervisor=True),
         Disk(1, "", type="SWAP", size=1, format="raw", driver="raw", by_hypervisor=True),
     )
+    (tmp_path / "image").touch()
     vm = Vm(1, "u", "web", "openvz", 1.0, 64, disks=made)
     assert machine_disks.own_disks(vm, str(tmp_path)) == machine_disks.own_roots(vm, str(tmp_path)) == {}
 
