@@ -121,7 +121,6 @@ def test_each_operation_ends_as_it_is_to() -> None:
         run("suspend", lambda: driver.suspend(MARK, place))
         run("resume", lambda: driver.resume(MARK, place))
         after = driver.state(MARK)
-        run("migrate to nobody", lambda: driver.migrate(MARK, "exit 1;"))
         run("set_starts_with_host", lambda: driver.set_starts_with_host(MARK, True))
         run("shutdown", lambda: driver.shutdown(MARK, 60))
         run("start of what was shut down", lambda: driver.start(MARK))
@@ -134,7 +133,6 @@ def test_each_operation_ends_as_it_is_to() -> None:
             print(f"{'real' if real() else 'stand-in'} | {name} | {result}")
         # Only a kernel of OpenVZ, or CRIU, saves a container. It runs on where neither does.
         saves = {name: table.pop(name) for name in ("suspend", "resume")}
-        assert table.pop("migrate to nobody").startswith("WrongState: the other host does not expect it")
         assert set(table.values()) == {"done"}, table
         assert after == "RUNNING"
         if not real():

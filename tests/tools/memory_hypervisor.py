@@ -201,9 +201,6 @@ class MemoryDriver(Driver):
         self.did("adjust", mark)
         return Adjusted(self.adjusts)
 
-    def migrate(self, mark: Mark, login: str) -> None:
-        self.did("migrate", mark)
-
     def copy_disk(self, mark: Mark, disk: Disk, path: str, format: str, consistency: str) -> None:
         self.did("copy_disk", mark)
 

@@ -303,6 +303,7 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
         "clear_unfinished": "the top of a container's root, in a directory of root's",
         "is_made": "the top of a container's root, in a directory of root's",
         "save": "in a directory of root's; tar opens each directory below the one above",
+        "take_in": "beside the root, in a directory of root's; in the root confined_process.py goes",
         "write_context": "beside the root, in a directory of root's; in the root guest_disk/guest_tree.py goes",
     },
     "module_utils/storage/node_image_files.py": ARRIVES,
@@ -315,6 +316,10 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
         "release": "only directories that are empty are removed",
     },
     "module_utils/storage/root_overlay.py": "the tops of layers, in a directory of 0700 beside the root",
+    "module_utils/storage/device_nodes.py": {
+        "_make": "a node that is held open, by its descriptor in /proc",
+        "make": "the top of a new root, in a directory of root's; below it untrusted_directories.py goes",
+    },
     "module_utils/storage/root_copying.py": CONFINED,
     "module_utils/storage/root_saving.py": CONFINED,
     "module_utils/storage/root_unpacking.py": CONFINED,

@@ -41,7 +41,8 @@ MEMORY = 512 * 1024 * 1024
 _PLACE = "/sys"
 _PIPE = 1024 * 1024
 _SET_PIPE_SIZE = 1031
-_LONGEST_ANSWER = 1024 * 1024
+# Device nodes are told by it, of which a root may have thousands.
+_LONGEST_ANSWER = 8 * 1024 * 1024
 _BEGIN = (
     "import sys; sys.path.insert(0, sys.argv[1]); from {home} import begin; from {place} import {name}; begin({name})"
 )

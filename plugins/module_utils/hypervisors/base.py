@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import field
 from typing import TYPE_CHECKING, BinaryIO, ClassVar
@@ -240,7 +240,7 @@ class Driver(abc.ABC):
 
     OPTIONAL = frozenset((
         "shutdown", "reboot", "reset", "suspend", "resume", "copy_disk", "snapshot_disk", "delete_disk_snapshot",
-        "adjust", "migrate", "ask_agent", "depart",
+        "adjust", "ask_agent", "depart",
     ))  # fmt: skip
     name: str = ""
     capabilities: frozenset[str] = frozenset()
@@ -453,12 +453,6 @@ class Driver(abc.ABC):
         to get or to lose, as after a run that was broken off. True where that is not told. directory: of its files."""
         return True
 
-    def migrate(self, mark: Mark, login: str) -> None:
-        """Move the running machine, live, to another host of the same hypervisor that sees the same files and where it
-        is defined, and remove its definition here. If that fails, it runs on here. login: a command line of sh that
-        runs, as root on that host, what is appended to it."""
-        raise self.lacks("migrate")
-
     def depart(self, vm: Vm, mark: Mark, departure: Departure) -> None:
         """Move the running machine, live, to the host that the departure leads to. When this returns, it stands still
         there and is not here any more; after an error it is here, unless state() says otherwise. It goes with offer(),
@@ -480,6 +474,25 @@ class Driver(abc.ABC):
         """Return the files beside its disks, in the machine's directory, that hold what its guest has changed, each
         with the bytes that it has at most. A machine that never ran may lack them."""
         return {}
+
+    def own_roots(self, vm: Vm, directory: str) -> Mapping[int, str]:
+        """Return the roots of containers that it makes itself, each with its directory, by disk id. When a machine
+        moves, root_size(), pack_root() and take_root() are asked for them. directory: of the machine."""
+        return {}
+
+    def root_size(self, path: str, what: str) -> int:
+        """Return the bytes that a root takes, 0 for one that was never made. what: the words that errors begin with."""
+        raise self.lacks("move a container")
+
+    def pack_root(self, mark: Mark, path: str, fd: int, what: str, timeout: float) -> int:
+        """Write the root of a machine that is off to a pipe, as an archive. Return of how much it has no place for.
+        what: the words that errors begin with. timeout: seconds, after which it is given up."""
+        raise self.lacks("move a container")
+
+    def take_root(self, path: str, blocks: Generator[bytes, None, None], what: str, timeout: float) -> list[str]:
+        """Make the root of such an archive, whole or not at all, and have it on the disk. Return warnings.
+        what: the words that errors begin with. timeout: seconds, after which it is given up."""
+        raise self.lacks("move a container")
 
     def disown(self, mark: Mark) -> bool:
         """Remove the definition of a machine that is another host's, as remove() does, but none of its files."""

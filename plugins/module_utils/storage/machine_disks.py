@@ -102,19 +102,22 @@ def _source_of(disk: Disk, find: Find) -> str:
 
 def own_disks(vm: Vm, directory: str, find: Find = path_of_shared) -> dict[int, DiskFiles]:
     """Return those of the machine's disks whose files are in its directory and no image's own, by disk id."""
+    made = {disk.disk_id for disk in vm.disks if disk.by_hypervisor}
     return {
         disk_id: file
         for disk_id, file in locate(vm, directory, find).items()
-        if file.path == disk_path(directory, disk_id) and file.format != DIRECTORY
+        if file.path == disk_path(directory, disk_id) and file.format != DIRECTORY and disk_id not in made
     }
 
 
 def own_roots(vm: Vm, directory: str, find: Find = path_of_shared) -> dict[int, DiskFiles]:
-    """Return those of the machine's disks that are directories of its own, roots of containers, by disk id."""
+    """Return those of the machine's disks that are directories of its own, roots of containers, by disk id. Those that
+    the hypervisor itself makes, its driver knows (Driver.own_roots)."""
+    made = {disk.disk_id for disk in vm.disks if disk.by_hypervisor}
     return {
         disk_id: file
         for disk_id, file in locate(vm, directory, find).items()
-        if file.path == disk_path(directory, disk_id) and file.format == DIRECTORY
+        if file.path == disk_path(directory, disk_id) and file.format == DIRECTORY and disk_id not in made
     }
 
 

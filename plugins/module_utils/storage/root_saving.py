@@ -8,26 +8,40 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ImageRefused, InUse
 from ..host.files import opened
 from . import tar_writer, tree_walk
 from .free_space_watch import Room
-from .tar_reader import DIRECTORY, FIFO, FILE, HARD_LINK, LINK, LONGEST_HEADER, Entry, printable_name
+from .tar_reader import (
+    CHARACTER,
+    DEVICE,
+    DIRECTORY,
+    FIFO,
+    FILE,
+    HARD_LINK,
+    LINK,
+    LONGEST_HEADER,
+    Entry,
+    printable_name,
+)
 
 _CHUNK = 1024 * 1024
 _OLD = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _KINDS = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: LINK, stat.S_IFIFO: FIFO}
+_DEVICES = {stat.S_IFCHR: CHARACTER, stat.S_IFBLK: DEVICE}
 _OUT = 1
 
 
-def save(what: str, reserve: int, depth: int, length: int) -> dict[str, Any]:
+def save(what: str, reserve: int, depth: int, length: int, devices: bool = False) -> dict[str, Any]:
     """Write the archive to the standard output, and return its numbers.
     what: the words that errors begin with
     reserve: bytes of its file system that are left free
-    depth, length: what may be unpacked again"""
-    saving = _Saving(what, Room(what, _OUT, reserve))
+    depth, length: what may be unpacked again
+    devices: with the device nodes"""
+    saving = _Saving(what, Room(what, _OUT, reserve), {**_KINDS, **(_DEVICES if devices else {})})
     for path, name, status in tree_walk.walk("/", what, depth):
         if len(path) > length:
             raise ImageRefused(
@@ -41,15 +55,15 @@ def save(what: str, reserve: int, depth: int, length: int) -> dict[str, Any]:
 class _Saving:
     """Writes the archive. size: its bytes. left_out: sockets, device nodes and attributes that can't be written."""
 
-    def __init__(self, what: str, room: Room) -> None:
+    def __init__(self, what: str, room: Room, kinds: Mapping[int, str]) -> None:
         self.entries = self.size = self.left_out = 0
-        self._what, self._room = what, room
+        self._what, self._room, self._kinds = what, room, kinds
         self._links: dict[tuple[int, int], bytes] = {}
         self._waiting: list[bytes] = []
         self._waits = 0
 
     def add(self, path: bytes, name: bytes, status: os.stat_result) -> None:
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+        kind = self._kinds.get(stat.S_IFMT(status.st_mode))
         if kind is None:
             self.left_out += 1
             return
@@ -58,7 +72,9 @@ class _Saving:
         entry.mode = stat.S_IMODE(status.st_mode)
         entry.uid, entry.gid, entry.mtime = status.st_uid, status.st_gid, status.st_mtime_ns
         key = (status.st_dev, status.st_ino)
-        if kind != DIRECTORY and status.st_nlink > 1 and self._links.setdefault(key, path) != path:
+        # Nodes of devices are made when all else is there, so that each is one of its own.
+        may_be_linked = kind not in (DIRECTORY, CHARACTER, DEVICE)
+        if may_be_linked and status.st_nlink > 1 and self._links.setdefault(key, path) != path:
             entry.kind, entry.target = HARD_LINK, self._links[key]
             self._write(tar_writer.header(entry))
         elif kind == FILE:
@@ -66,6 +82,8 @@ class _Saving:
         else:
             if kind == LINK:
                 entry.target = os.readlink(name)
+            elif kind in (CHARACTER, DEVICE):
+                entry.major, entry.minor = os.major(status.st_rdev), os.minor(status.st_rdev)
             self._add_attributes(entry, tree_walk.attributes(name))
             self._write(tar_writer.header(entry))
 

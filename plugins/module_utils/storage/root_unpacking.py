@@ -18,7 +18,7 @@ from typing import Any
 from ..errors import ImageRefused, NebulaError, NoSpace
 from ..host.files import NEW_FILE, closing_fd, explain
 from ..model.container_user_ids import COUNT
-from . import tree_walk
+from . import device_nodes, tree_walk
 from .free_space_watch import Room
 from .long_paths import OpenPaths
 from .tar_reader import CHARACTER, DEVICE, DIRECTORY, FIFO, FILE, HARD_LINK, LINK, Entry, Reader, printable_name
@@ -33,26 +33,35 @@ _TOO_LARGE = "Name a smaller image, or raise the limit"
 _TOO_MANY = "Remove files of the machine that it does not need, then run again"
 
 
-def unpack(what: str, limits: dict[str, int], reserve: int) -> dict[str, Any]:
+def unpack(
+    what: str, limits: dict[str, int], reserve: int, users: int = COUNT, devices: bool = False
+) -> dict[str, Any]:
     """Unpack the archive at the standard input, and return its numbers.
     what: the words that errors begin with
     limits: as roots.Limits has them
-    reserve: bytes of the file system that are left free"""
-    tree = Tree(what, limits, reserve)
+    reserve: bytes of the file system that are left free
+    users: how many the machine has
+    devices: return the device nodes, which somebody else has to make (storage/device_nodes.py), and count none"""
+    tree = Tree(what, limits, reserve, users, devices)
     reader = Reader(lambda size: os.read(0, size), what)
     for entry in reader:
         tree.add(entry, reader)
     tree.finish()
-    return {"entries": tree.entries, "size": tree.size, "devices": tree.devices, "lost": tree.lost}
+    numbers = {"entries": tree.entries, "size": tree.size, "devices": tree.devices, "lost": tree.lost}
+    return {**numbers, "nodes": [device_nodes.described(entry) for entry in tree.nodes.values()]}
 
 
 class Tree:
-    """Makes a tree of the entries. devices: device nodes that were left out. lost: entries that have lost
-    attributes."""
+    """Makes a tree of the entries. devices: device nodes that were left out. nodes: those that are wanted, by their
+    places. lost: entries that have lost attributes."""
 
-    def __init__(self, what: str, limits: dict[str, int], reserve: int) -> None:
+    def __init__(
+        self, what: str, limits: dict[str, int], reserve: int, users: int = COUNT, devices: bool = False
+    ) -> None:
         self.entries = self.size = self.devices = self.lost = 0
-        self._what, self._limits = what, limits
+        self.nodes: dict[bytes, Entry] = {}
+        self._named = 0
+        self._what, self._limits, self._users, self._wants_devices = what, limits, users, devices
         self._room = Room(what, ".", reserve)
         self._places = OpenPaths(os.open(".", _OLD))
         # Those that are there, as real directories or behind links to some.
@@ -69,10 +78,10 @@ class Tree:
         if self.entries > self._limits["entries"]:
             remedy = _TOO_MANY if self._limits.get("is_room") else _TOO_LARGE
             raise self._refused(f"it has more than {self._limits['entries']} entries", remedy)
-        if entry.uid >= COUNT or entry.gid >= COUNT:
+        if entry.uid >= self._users or entry.gid >= self._users:
             raise self._refused(
                 f"{printable_name(entry.name)} belongs to user {entry.uid}, group {entry.gid}; a machine has 0 to "
-                f"{COUNT - 1}",
+                f"{self._users - 1}",
                 "Change the owner, and pack it anew",
             )
         name = self._place(entry.name)
@@ -177,9 +186,24 @@ class Tree:
         self._replace(name, lambda place, here: os.mkfifo(here, 0o600, dir_fd=place))
         self._settle_name(name, entry)
 
-    def _device(self, _name: bytes, _entry: Entry, _reader: Reader) -> None:
-        # The kernel lets nobody make them who is root of a few ids only, and a container's /dev is its own.
-        self.devices += 1
+    def _device(self, name: bytes, entry: Entry, _reader: Reader) -> None:
+        # The kernel lets nobody make them in a user namespace, and most containers have a /dev of their own.
+        if not self._wants_devices:
+            self.devices += 1
+            return
+        if not name:
+            raise self._refused("its root is no directory")
+        entry.name = name
+        for key in [key for key in entry.xattrs if not tree_walk.is_kept(key)]:
+            del entry.xattrs[key]
+            entry.lost += 1
+        self.nodes[name] = entry
+        self._named += len(name)
+        if len(self.nodes) > device_nodes.MOST or self._named > device_nodes.MOST_BYTES:
+            raise self._refused(
+                f"it has more than {device_nodes.MOST} device nodes, or names of such that are too long",
+                "Remove them there",
+            )
 
     # --- what they have in common -------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from ..model.container_user_ids import BASES, IdRange, id_range
 from . import (
     datastore_layout,
     decompression,
+    device_nodes,
     disk_saving,
     file_blocks,
     final_names,
@@ -110,13 +111,21 @@ def unpack(archive: str, directory: str, ids: IdRange, limits: Limits | None = N
     return _unpack(_open_archive(archive, asked), directory, ids, limits or Limits(), asked, _LONGEST)
 
 
-def take_in(blocks: Generator[bytes, None, None], directory: str, ids: IdRange, what: str, timeout: float) -> Unpacked:
+def take_in(
+    blocks: Generator[bytes, None, None],
+    directory: str,
+    ids: IdRange,
+    what: str,
+    timeout: float,
+    devices: bool = False,
+) -> Unpacked:
     """Make a new tree of what pack() has written on another host, as unpack() does of an archive, and have it on the
     disk. It is bounded by the room that there is: it is a machine's, and no image.
-    blocks: the archive. what: the words that errors begin with. timeout: seconds, after which it is given up."""
+    blocks: the archive. what: the words that errors begin with. timeout: seconds, after which it is given up.
+    devices: with its device nodes."""
     room = Limits(size=datastore_layout.free_space(os.path.dirname(directory)), is_room=True)
     coming = contextlib.nullcontext((None, 0, blocks))
-    done = _unpack(coming, directory, ids, room, what, timeout)
+    done = _unpack(coming, directory, ids, room, what, timeout, devices)
     _settle(directory)
     return done
 
@@ -128,6 +137,7 @@ def _unpack(
     limits: Limits,
     asked: str,
     timeout: float,
+    devices: bool = False,
 ) -> Unpacked:
     with _locked(directory, WAIT):
         new = directory + _NEW
@@ -141,10 +151,18 @@ def _unpack(
             try:
                 with files.explained(new):
                     os.chown(new, ids.start, ids.start)
-                arguments = {"what": asked, "limits": limits.as_dict(), "reserve": datastore_layout.RESERVE}
+                arguments = {
+                    "what": asked,
+                    "limits": limits.as_dict(),
+                    "reserve": datastore_layout.RESERVE,
+                    "users": ids.count,
+                    "devices": devices,
+                }
                 view = confined_process.View([ids], root=new)
                 streams: dict[str, Any] = {"source": fd} if blocks is None else {"blocks": blocks}
                 done = confined_process.run(root_unpacking.unpack, arguments, view, asked, timeout=timeout, **streams)
+                device_nodes.make(new, done.pop("nodes") if devices else (), ids, asked)
+                done.pop("nodes", None)
                 with files.explained(directory):
                     os.rename(new, directory)
                     files.sync_directory(os.path.dirname(directory))
@@ -333,12 +351,13 @@ def save(directory: str, target: str, ids: IdRange, what: str = "") -> Saved:
             return _pack(directory, fd, ids, asked, datastore_layout.RESERVE, _LONGEST)
 
 
-def pack(directory: str, fd: int, ids: IdRange, what: str, timeout: float) -> Saved:
+def pack(directory: str, fd: int, ids: IdRange, what: str, timeout: float, devices: bool = False) -> Saved:
     """Write the root of a machine that is stopped to a pipe, as save() does to a file.
-    what: the words that errors begin with. timeout: seconds, after which it is given up."""
+    what: the words that errors begin with. timeout: seconds, after which it is given up. devices: with its device
+    nodes."""
     with _locked(directory, WAIT):
         _have_mounted(directory, what)
-        return _pack(directory, fd, ids, what, 0, timeout)
+        return _pack(directory, fd, ids, what, 0, timeout, devices)
 
 
 def size(directory: str, what: str) -> int:
@@ -364,9 +383,17 @@ def _size(directory: str, asked: str) -> int:
     return untrusted_trees.bytes_on_disk(directory)
 
 
-def _pack(directory: str, fd: int, ids: IdRange, asked: str, reserve: int, timeout: float) -> Saved:
+def _pack(
+    directory: str, fd: int, ids: IdRange, asked: str, reserve: int, timeout: float, devices: bool = False
+) -> Saved:
     limits = Limits()
-    arguments = {"what": asked, "reserve": reserve, "depth": limits.depth, "length": limits.length}
+    arguments = {
+        "what": asked,
+        "reserve": reserve,
+        "depth": limits.depth,
+        "length": limits.length,
+        "devices": devices,
+    }
     view = confined_process.View([ids], root=directory, reads=[directory])
     return Saved(**confined_process.run(root_saving.save, arguments, view, asked, timeout=timeout, target=fd))
 

@@ -44,13 +44,18 @@ class Entry:
     mtime: nanoseconds
     target: where a link leads
     sparse: where its bytes go, None where the file has no holes
+    major, minor: numbers of a device
     lost: attributes that are there in a form that is not read"""
 
-    __slots__ = ("gid", "kind", "length", "lost", "mode", "mtime", "name", "size", "sparse", "target", "uid", "xattrs")
+    __slots__ = (
+        "gid", "kind", "length", "lost", "major", "minor", "mode", "mtime", "name", "size", "sparse", "target", "uid",
+        "xattrs",
+    )  # fmt: skip
 
     def __init__(self, kind: str, name: bytes, target: bytes) -> None:
         self.kind, self.name, self.target = kind, name, target
         self.mode = self.uid = self.gid = self.mtime = self.size = self.length = self.lost = 0
+        self.major = self.minor = 0
         self.sparse: Stretches | None = None
         self.xattrs: dict[bytes, bytes] = {}
 
@@ -151,6 +156,8 @@ class Reader:
             raise self._refused(
                 f"{printable_name(name)} is no file and has a content, which readers take for different things"
             )
+        if kind in (CHARACTER, DEVICE):
+            entry.major, entry.minor = self._number(head[329:337], "major"), self._number(head[337:345], "minor")
         entry.size = entry.length = size
         self._left, self._padding = size, -size % BLOCK
         if records or head[156:157] == b"S":

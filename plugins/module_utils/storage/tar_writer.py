@@ -6,12 +6,16 @@ nothing of when or by whom they were written, so the same tree makes the same ar
 
 from __future__ import annotations
 
-from .tar_reader import BLOCK, DIRECTORY, Entry
+from .tar_reader import BLOCK, CHARACTER, DEVICE, DIRECTORY, Entry
 
 _NAME = 100
 _LARGEST = 8**11
+# Of a number of a user or group.
+_MOST_ID = 8**7
 # Two blocks of zeroes, up to the end of a record.
 _RECORD = 20 * BLOCK
+# Where those of a device are in a header.
+_NUMBERS = 329
 _SPARSE_NAME = b"GNUSparseFile.0/"
 
 
@@ -33,6 +37,8 @@ def header(entry: Entry) -> bytes:
             records.append((key, text))
     if size >= _LARGEST:
         records.append((b"size", b"%d" % size))
+    owners = ((b"uid", entry.uid), (b"gid", entry.gid))
+    records += [(key, b"%d" % number) for key, number in owners if number >= _MOST_ID]
     seconds, part = divmod(entry.mtime, 10**9)
     if part or not 0 <= seconds < _LARGEST:
         records.append((b"mtime", _decimal(entry.mtime)))
@@ -61,14 +67,17 @@ def end(size: int) -> bytes:
 def _block(entry: Entry, name: bytes, kind: str, size: int, seconds: int) -> bytes:
     fields = (
         name[:_NAME].ljust(_NAME, b"\0"),
-        b"%07o\0%07o\0%07o\0" % (entry.mode, entry.uid, entry.gid),
+        b"%07o\0%07o\0%07o\0" % (entry.mode, *(min(number, _MOST_ID - 1) for number in (entry.uid, entry.gid))),
         b"%011o\0%011o\0" % (min(size, _LARGEST - 1), seconds),
         b" " * 8,
         kind.encode(),
         entry.target[:_NAME].ljust(_NAME, b"\0"),
         b"ustar\x0000",
     )
-    block = b"".join(fields).ljust(BLOCK, b"\0")
+    block = b"".join(fields)
+    if kind in (CHARACTER, DEVICE):
+        block = block.ljust(_NUMBERS, b"\0") + b"%07o\0%07o\0" % (entry.major, entry.minor)
+    block = block.ljust(BLOCK, b"\0")
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]
 
 

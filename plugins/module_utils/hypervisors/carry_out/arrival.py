@@ -147,8 +147,7 @@ def _take_in(
     own = machine_disks.own_disks(job.vm, job.directory, job.common.transfer.find)
     roots = moved_roots.own(job)
     disks = _disks_of(offer, {*own, *roots}, asked)
-    if roots:
-        machine_disks.require_users(job.vm, job.directory)
+    moved_roots.require_users(job)
     _check(job, 0 if shared else sum(each["bytes"] for each in disks.values()), offer)
     if move.way == LIVE and not shared and not job.common.driver.copies_departing_disks:
         raise Unsupported(
@@ -325,6 +324,8 @@ def _take_files(
     """Take in the files that the old host sends: those of these disks, its logs, and its context's if it runs on. The
     roots come as archives.
     state_files: as the driver has them; what never ran lacks them."""
+    # What runs the machine has no user of its own.
+    closed = job.common.driver.access(job.vm.vm_id)[0] == 0o700
     trees = {os.path.basename(file.path): (number, file) for number, file in (roots or {}).items()}
     wanted = {os.path.basename(file.path): lengths[number] for number, file in own.items()}
     if context is not None:
@@ -341,7 +342,9 @@ def _take_files(
             raise _nonsense(f"virtual machine {job.vm.name}: move from another host")
         file_streams.receive(channel, message, job.path(name), wanted.pop(name), limit)
         lacking.discard(name)
-        if name not in departure.LOGS:
+        if name in (state_files or {}) and closed:
+            adopt(job.path(name), 0o600)
+        elif name not in departure.LOGS:
             adopt(job.path(name), 0o660, -1, hypervisor_group())
     if not message.get("sent") or lacking:
         raise OtherHostFailed(

@@ -251,7 +251,9 @@ def _take_over_copy(job: Job) -> None:
         **machine_disks.own_disks(job.vm, job.directory, find),
         **machine_disks.own_roots(job.vm, job.directory, find),
     }
-    lacking = [number for number, file in files.items() if not os.path.lexists(file.path)]
+    paths = {number: file.path for number, file in files.items()}
+    paths.update(job.common.driver.own_roots(job.vm, job.directory))
+    lacking = [number for number, path in paths.items() if not os.path.lexists(path)]
     if job.record.coming and lacking and job.planned.operation != "recreate":
         raise NotFound(
             f"virtual machine {job.vm.name}: disk {lacking[0]}",

@@ -150,7 +150,7 @@ def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: 
             fence.check_current(job)
             file_streams.send(channel, os.path.basename(file.path), file.path, limit)
         if shared:
-            moved_roots.let_go(roots)
+            moved_roots.let_go(job)
         for number, root in () if shared else sorted(roots.items()):
             fence.check_current(job)
             moved_roots.send(job, channel, number, root, limit)

@@ -29,7 +29,7 @@ def check_supported(planned: PlannedVm, driver: Driver) -> None:
         )
     if planned.move is not None and planned.move.way == LIVE and "depart" not in driver.capabilities:
         raise driver.lacks("depart", f"{asked}: move")
-    if planned.move is not None and any(disk.by_hypervisor for disk in planned.vm.disks):
+    if planned.move is not None and not _brings_all_disks(planned, driver):
         raise Unsupported(f"{asked}: move", f"hypervisor {driver.name} keeps its disks, and they stay on this host")
     for nic in planned.vm.nics if planned.wanted == "RUNNING" else ():
         of = nic.network_values.get("VN_MAD", "")
@@ -42,6 +42,12 @@ def check_supported(planned: PlannedVm, driver: Driver) -> None:
             )
     for operation in sorted(_operations_needed(planned) - driver.capabilities):
         raise driver.lacks(operation, f"{asked}: {operation}")
+
+
+def _brings_all_disks(planned: PlannedVm, driver: Driver) -> bool:
+    # Swap that the hypervisor itself makes is a number in the definition.
+    made = {disk.disk_id for disk in planned.vm.disks if disk.by_hypervisor and disk.type != "SWAP"}
+    return made <= set(driver.own_roots(planned.vm, ""))
 
 
 def _operations_needed(planned: PlannedVm) -> set[str]:

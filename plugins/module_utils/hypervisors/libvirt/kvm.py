@@ -146,7 +146,7 @@ class _Running:
 class KvmDriver(LibvirtDomains, Driver):
     name = "kvm"
     uri = "qemu:///system"
-    capabilities = Driver.OPTIONAL - {"migrate"}
+    capabilities = Driver.OPTIONAL
     grows_running_disks = True
     copies_departing_disks = True
     switches = frozenset((OVN, OVSWITCH))

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from ...errors import (
     WrongState,
 )
 from ...host import untrusted_trees
-from ...host.command import last_lines, run
+from ...host.command import run
 from ...host.files import make_directory, read_limited, remove_file, write_atomically
 from ...host.node_file import Changes, NodeFile
 from ...imported_by_name import file_named
@@ -41,13 +40,10 @@ from ...storage.datastore_layout import MIB, disk_path, require_space
 from ..base import AgentAnswer, Deployment, Driver, Mark, Site, Survey, domain_name, label_of, refuse_other
 from . import container_config, openvz_declaration, venet_firewall, vzctl
 from .container_config import Container, ctid_of, vm_id_of
-from .exit_codes import error_of_code
 
 CREATE_SECONDS = 3600
 START_SECONDS = 600
 SAVE_SECONDS = 1800
-MIGRATE_SECONDS = 3600
-LOGIN_SECONDS = 120
 AGENT_SECONDS = 30
 _FILE = re.compile(r"([1-9]\d{0,9})\.conf")
 # What keeps its values: what the host itself says of a container that runs already.
@@ -75,7 +71,7 @@ class Definition:
 
 class OpenvzDriver(Driver):
     name = openvz_declaration.NAME
-    capabilities = frozenset(("shutdown", "reboot", "reset", "suspend", "resume", "migrate", "copy_disk", "ask_agent"))
+    capabilities = frozenset(("shutdown", "reboot", "reset", "suspend", "resume", "copy_disk", "ask_agent"))
     programs = (vzctl.PROGRAM,)
     shares_datastores = False
 
@@ -250,9 +246,10 @@ class OpenvzDriver(Driver):
             # Which was decided apart from this.
             text = container_config.with_value(text, "ONBOOT", "yes")
         # What vzctl itself has found out about the root when it made it.
-        for key in ("LOCAL_UID", "LOCAL_GID"):
-            if before is not None and key in before.container.values and key not in wanted.values:
-                text = container_config.with_value(text, key, before.container.values[key])
+        known = before.container.values if before is not None else self._ids_of_arrived(wanted)
+        for key in vzctl.LOCAL:
+            if key in known and key not in wanted.values:
+                text = container_config.with_value(text, key, known[key])
         addresses, passing = venet_firewall.guarded_addresses(vm)
         scripts = {"mount": "", "umount": ""}
         if addresses:
@@ -268,6 +265,13 @@ class OpenvzDriver(Driver):
             if vzctl.has_quota():
                 words += _limits(before.container.values, wanted.values)
             vzctl.ask(f"changing {label_of(mark)} while it runs", "set", str(ctid), *words)
+
+    @staticmethod
+    def _ids_of_arrived(wanted: Container) -> Mapping[str, str]:
+        """Return what vzctl would have noted of the users of a container whose root came from another host."""
+        if vzctl.is_openvz() or not _private_area().is_made(wanted.private):
+            return {}
+        return {key: text for key, text in vzctl.settings().items() if key in vzctl.LOCAL}
 
     @staticmethod
     def _refuse_scripts(ctid: int, scripts: Mapping[str, str], asked: str) -> None:
@@ -505,37 +509,42 @@ class OpenvzDriver(Driver):
         # vzctl gives a dump its name when it is whole.
         return os.path.isfile(checkpoint) and os.path.getsize(checkpoint) > 0
 
-    def migrate(self, mark: Mark, login: str) -> None:
-        """Migrate by a dump that both hosts see. The container goes on here if the other host does not take it."""
-        definition = self._running(mark)
-        container, ctid, asked = definition.container, ctid_of(mark.vm_id), f"migrating {label_of(mark)}"
-        there = vzctl.CONFIGURATIONS / f"{ctid}.conf"
-        look = f"test -d {shlex.quote(container.private)} && cat {there}"
-        done = run(["sh", "-c", f"{login} sh"], input=look, timeout=LOGIN_SECONDS, check=False)
-        other = container_config.read(done.stdout).mark
-        if (
-            done.returncode != 0
-            or other is None
-            or (other.catalog, other.uuid) != (mark.catalog, container.mark and container.mark.uuid)
-        ):
-            reason = last_lines(done.stderr, 3) or f"there is no {there} of it, or not its root {container.private}"
-            raise WrongState(
-                asked, f"the other host does not expect it: {reason}", "Define it there, on files that both hosts see"
-            )
-        dump = f"{container.directory}/migration"
-        remove_file(dump)
-        vzctl.ask(asked, "chkpnt", str(ctid), "--dumpfile", dump, timeout=SAVE_SECONDS)
-        try:
-            words = f"vzctl restore {ctid} --dumpfile {shlex.quote(dump)} >&2 && vzctl status {ctid}"
-            moved = run(["sh", "-c", f"{login} sh"], input=words, timeout=MIGRATE_SECONDS, check=False)
-            if moved.returncode != 0 or " running" not in moved.stdout:
-                failed = error_of_code(asked, moved.returncode, last_lines(moved.stderr, 3))
-                vzctl.ask(asked, "restore", str(ctid), "--dumpfile", dump, timeout=SAVE_SECONDS)
-                failed.found += "\nThe machine runs on here"
-                raise failed
-        finally:
-            remove_file(dump)
+    # -- moves ----------------------------------------------------------------------------------------------------
+    def own_roots(self, vm: Vm, directory: str) -> Mapping[int, str]:
+        private = f"{directory}/{container_config.PRIVATE}"
+        return {disk.disk_id: private for disk in vm.disks if disk.format == TAR}
+
+    def root_size(self, path: str, what: str) -> int:
+        size: int = _private_area().size(path, what)
+        return size
+
+    def pack_root(self, mark: Mark, path: str, fd: int, what: str, timeout: float) -> int:
+        definition = self._definition(mark)
+        values = definition.container.values if definition is not None else {}
+        left_out: int = _private_area().pack(path, fd, vzctl.users(values, what), what, timeout).left_out
+        return left_out
+
+    def take_root(self, path: str, blocks: Generator[bytes, None, None], what: str, timeout: float) -> list[str]:
+        done = _private_area().take_in(blocks, path, vzctl.users({}, what), what, timeout)
+        warnings: list[str] = done.warnings(what)
+        return warnings
+
+    def state_files(self, vm: Vm) -> Mapping[str, int]:
+        # What of a context is in its root: another context takes that out again.
+        written = f"{os.path.dirname(container_config.PRIVATE)}/{_private_area().WRITTEN}"
+        return {written: _private_area().LARGEST}
+
+    def disown(self, mark: Mark) -> bool:
+        definition = self._definition(mark)
+        if definition is None:
+            return self._forget_destroyed(mark)
+        ctid, asked = ctid_of(mark.vm_id), f"forgetting {label_of(mark)}, which is another host's"
+        self._end(definition, asked)
+        if vzctl.status(ctid).mounted:
+            vzctl.ask(asked, "umount", str(ctid))
+        vzctl.drop_quota(ctid)
         self._forget(definition, mark)
+        return True
 
     def check_saved(self, image: str, asked: str) -> None:
         openvz_declaration.check_saved_name(image, vzctl.distributions(), asked)

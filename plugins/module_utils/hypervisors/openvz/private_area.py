@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Works on the root file system of a container on its host (VE_PRIVATE): its context is written into it before it
-starts, and it is saved as a tar. Whatever links its guest has made in it, nothing outside of it is read or written."""
+starts, it is saved as a tar, and it goes to another host and comes from there. Whatever links its guest has made in it,
+nothing outside of it is read or written."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +21,17 @@ from ...guest_disk import guest_tree
 from ...guest_disk.guest_tree import Entry
 from ...host import untrusted_directories, untrusted_trees
 from ...host.command import run
-from ...host.files import closing_fd, explained, read_limited, remove_file, sync_directory, write_atomically
+from ...host.files import (
+    closing_fd,
+    explained,
+    make_directory,
+    read_limited,
+    remove_file,
+    sync_directory,
+    write_atomically,
+)
+from ...model.container_user_ids import IdRange
+from ...storage import roots, tar_reader, tar_writer
 from ...storage.datastore_layout import MIB, require_space
 
 SCRIPT = "init.sh"
@@ -153,14 +164,48 @@ def check_mounts(private: str, asked: str) -> None:
 
 
 def clear_unfinished(private: str) -> None:
-    """Remove what a killed vzctl left of an unfinished private area."""
+    """Remove what a killed vzctl left of an unfinished private area, and the empty one that a container has which came
+    from another host before it was ever started: vzctl makes none where one is."""
     unfinished = f"{private}.tmp"
-    if os.path.islink(unfinished) or not os.path.isdir(unfinished):
-        return
-    untrusted_trees.remove(unfinished)
+    if os.path.isdir(unfinished) and not os.path.islink(unfinished):
+        untrusted_trees.remove(unfinished)
     if not is_made(private) and os.path.isdir(private) and not os.path.islink(private):
         with explained(private):
             os.rmdir(private)
+
+
+def size(private: str, what: str) -> int:
+    """Return the bytes that the private area takes, 0 where it was never made. what: the words that errors begin
+    with."""
+    return roots.size(private, what) if is_made(private) else 0
+
+
+def pack(private: str, fd: int, ids: IdRange, what: str, timeout: float) -> roots.Saved:
+    """Write all of the private area of a container that is off to a pipe, with the owners that its guest sees and its
+    device nodes. One that was never made is an empty directory.
+    ids: the host's, of the container's users. what: the words that errors begin with. timeout: in seconds."""
+    if is_made(private):
+        return roots.pack(private, fd, ids, what, timeout, devices=True)
+    top = tar_reader.Entry(tar_reader.DIRECTORY, b"./", b"")
+    top.mode = 0o755
+    header = tar_writer.header(top)
+    view = memoryview(header + tar_writer.end(len(header)))
+    written = len(view)
+    while view:
+        view = view[os.write(fd, view) :]
+    return roots.Saved(1, written, 0)
+
+
+def take_in(
+    blocks: Generator[bytes, None, None], private: str, ids: IdRange, what: str, timeout: float
+) -> roots.Unpacked:
+    """Make the private area of what pack() has written on another host, whole or not at all.
+    ids: this host's, of the container's users. what: the words that errors begin with. timeout: in seconds."""
+    # Its root may hold devices, and programs that run as root: no user of the host gets near these.
+    make_directory(os.path.dirname(private), 0o700)
+    done = roots.take_in(blocks, private, ids, what, timeout, devices=True)
+    sync_directory(os.path.dirname(os.path.dirname(private)))
+    return done
 
 
 def save(private: str, path: str, what: str) -> None:

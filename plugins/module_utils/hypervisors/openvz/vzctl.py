@@ -14,11 +14,13 @@ from ...dataclass import dataclass
 from ...errors import CommandFailed, HypervisorError, MissingDependency, NebulaError, TimedOut, Unsupported
 from ...host.command import Completed, find, last_lines, run
 from ...host.files import read_limited
+from ...model.container_user_ids import IdRange
 from . import container_config
 from .exit_codes import error_of_code
 
 PROGRAM, LISTER = "vzctl", "vzlist"
 BRIDGING, DEVICE = "brctl", "venet0"
+QUOTA = "vzquota"
 SETTINGS = Path("/etc/vz/vz.conf")
 CONFIGURATIONS = Path("/etc/vz/conf")
 DISTRIBUTIONS = Path("/etc/vz/dists")
@@ -28,7 +30,11 @@ KERNEL = Path("/proc/vz")
 # What a host's administrator gives all containers of ours that do not say it themselves.
 DEFAULTS = CONFIGURATIONS / "ve-nebula.conf-sample"
 LARGEST = 1 << 20
+# What says from which id of the host on its users are, and its groups.
+LOCAL = ("LOCAL_UID", "LOCAL_GID")
 SECONDS = 120
+# As many users as vzctl gives a container that has ids of its own (UID_GID_RANGE), and as the kernel has.
+LOCAL_USERS, USERS = 100_000, (1 << 32) - 1
 SHOWN = 4
 _STATUS = re.compile(r"^(?:CTID|VEID|CT) (?P<ctid>\d+) (?P<words>[a-z ]+)$", re.MULTILINE)
 _LISTED = re.compile(r"^\s*(\d+)\s+([a-z]+)\s*$", re.MULTILINE)
@@ -138,6 +144,30 @@ def drop_routes(addresses: Iterable[str]) -> None:
         words = ["ip", "-6"] if ":" in address else ["ip"]
         # It ends with 2 where there is none.
         run([*words, "route", "del", address.partition("/")[0], "dev", DEVICE], timeout=SECONDS, check=False)
+
+
+def users(container: Mapping[str, str], asked: str) -> IdRange:
+    """Return the ids of this host that the users of a container have, which is off. On kernels that are none of OpenVZ
+    they may be other ones than it sees: then vzctl writes from which on into the container's configuration.
+    container: what that says, nothing for a container that is new here."""
+    if is_openvz():
+        return IdRange(0, USERS)
+    known = {**settings(), **container}
+    first = [known.get(key, "") or "0" for key in LOCAL]
+    if first[0] != first[1] or not first[0].isdigit() or int(first[0]) + LOCAL_USERS > USERS:
+        raise Unsupported(
+            asked,
+            f"{' and '.join(f'{key} = {number}' for key, number in zip(LOCAL, first))} by {SETTINGS}",
+            "Write the same number into both: it moves with its users and groups as they are",
+        )
+    return IdRange(int(first[0]), LOCAL_USERS) if int(first[0]) else IdRange(0, USERS)
+
+
+def drop_quota(ctid: int) -> None:
+    """Have the kernel's quota forget a container that is another host's: it would be counted on where it returns."""
+    if has_quota():
+        # It ends with an error where it knows none.
+        run([QUOTA, "drop", str(ctid)], timeout=SECONDS, check=False)
 
 
 def has_quota() -> bool:

@@ -88,7 +88,6 @@ OPERATIONS: dict[str, tuple[Any, ...]] = {
     "suspend": (MARK, "/x"),
     "resume": (MARK, "/x"),
     "adjust": (Vm(7, "u", "web", "least", 1.0, 64), SITE, MARK, Adjustment()),
-    "migrate": (MARK, "ssh host"),
     "depart": (Vm(7, "u", "web", "least", 1.0, 64), MARK, None),
     "copy_disk": (MARK, Disk(0, "vda"), "/x", "raw", ""),
     "snapshot_disk": (MARK, Disk(0, "vda"), "tag", ""),
@@ -114,6 +113,18 @@ def test_a_refusal_tells_what_was_asked_and_what_it_can() -> None:
     error = driver.lacks("fly", "virtual machine web: fly")
     assert str(error) == "virtual machine web: fly: hypervisor memory can't fly. It can reboot, reset"
     assert driver.lacks("fly").asked == "fly"
+
+
+def test_a_driver_that_makes_no_roots_is_asked_for_none() -> None:
+    driver = Least()
+    assert driver.own_roots(Vm(7, "u", "web", "least", 1.0, 64), "/x") == {}
+    for act in (
+        lambda: driver.root_size("/x", "disk 0"),
+        lambda: driver.pack_root(MARK, "/x", 1, "disk 0", 1.0),
+        lambda: driver.take_root("/x", (each for each in (b"",)), "disk 0", 1.0),
+    ):
+        with pytest.raises(Unsupported, match="hypervisor least can't move a container"):
+            act()
 
 
 def test_a_driver_needs_not_know_more_of_its_node_than_it_does() -> None:

@@ -87,6 +87,16 @@ def test_it_rests_on_what_its_machine_rests_on_here(tmp_path: Path) -> None:
 
 
 # -- taken in ---------------------------------------------------------------------------------------------------------
+def test_what_the_hypervisor_makes_is_no_file_or_directory_of_ours(tmp_path: Path) -> None:
+    made = (
+        Disk(0, "", source=str(tmp_path / "image"), format="tar", driver="tar", by_hypervisor=True),
+        Disk(1, "", type="SWAP", size=1, format="raw", driver="raw", by_hypervisor=True),
+    )
+    (tmp_path / "image").touch()
+    vm = Vm(1, "u", "web", "openvz", 1.0, 64, disks=made)
+    assert machine_disks.own_disks(vm, str(tmp_path)) == machine_disks.own_roots(vm, str(tmp_path)) == {}
+
+
 @needs_qemu_img
 def test_a_disk_that_came_rests_on_the_image_of_this_host(tmp_path: Path) -> None:
     there, here = base(tmp_path / "there"), base(tmp_path / "here")

@@ -36,10 +36,11 @@ def tree(tmp_path: Path) -> Path:
     return path
 
 
-def save(tree: Path, reserve: int = 0, depth: int = 9, length: int = 99):
+def save(tree: Path, reserve: int = 0, depth: int = 9, length: int = 99, devices: bool = False):
     archive = tree.parent / "archive"
     with archive.open("wb") as file:
-        arguments = {"what": "root demo", "reserve": reserve, "depth": depth, "length": length}
+        limits = {"depth": depth, "length": length}
+        arguments = {"what": "root demo", "reserve": reserve, "devices": devices, **limits}
         view = View([IDS], root=str(tree), reads=[str(tree)])
         return confined_process.run(root_saving.save, arguments, view, "root demo", timeout=60, target=file.fileno())
 
@@ -66,6 +67,20 @@ def test_sockets_and_devices_are_left_out(tree):
     assert save(tree)["left_out"] == 2
     with tarfile.open(tree.parent / "archive") as tar:
         assert not {"s", "null"} & set(tar.getnames())
+
+
+def test_devices_are_there_for_those_who_ask_for_them(tree):
+    os.mknod(tree / "null", 0o20666, os.makedev(1, 3))
+    os.link(tree / "null", tree / "another")
+    os.mknod(tree / "sda", 0o60640, os.makedev(8, 1 << 19))
+    for name in ("null", "sda"):
+        os.chown(tree / name, IDS.start, IDS.start + 6)
+    assert save(tree, devices=True)["left_out"] == 0
+    with tarfile.open(tree.parent / "archive") as tar:
+        found = {e.name: (e.type, e.devmajor, e.devminor, e.gid) for e in tar if e.ischr() or e.isblk()}
+    # By each of its names it is one of its own.
+    null = (tarfile.CHRTYPE, 1, 3, 6)
+    assert found == {"null": null, "another": null, "sda": (tarfile.BLKTYPE, 8, 1 << 19, 6)}
 
 
 def test_large_files_and_a_name_of_an_attribute_that_the_form_does_not_have(tree):

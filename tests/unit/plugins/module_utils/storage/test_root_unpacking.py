@@ -11,11 +11,13 @@ import os
 import stat
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused, NoSpace
 from ansible_collections.nebula.provision.plugins.module_utils.host import untrusted_trees
+from ansible_collections.nebula.provision.plugins.module_utils.storage import device_nodes
 from ansible_collections.nebula.provision.plugins.module_utils.storage.long_paths import OpenPaths
 from ansible_collections.nebula.provision.plugins.module_utils.storage.root_unpacking import Tree
 from ansible_collections.nebula.provision.plugins.module_utils.storage.roots import Limits
@@ -34,13 +36,13 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, content: bytes = b"", **attr
     return found, content
 
 
-def unpack(*entries, limits: Limits | None = None, reserve: int = 0) -> Tree:
+def unpack(*entries, limits: Limits | None = None, reserve: int = 0, **wanted: Any) -> Tree:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for found, content in entries:
             tar.addfile(found, io.BytesIO(content))
     file.seek(0)
-    tree = Tree("image demo", (limits or Limits()).as_dict(), reserve)
+    tree = Tree("image demo", (limits or Limits()).as_dict(), reserve, **wanted)
     reader = Reader(file.read, "image demo")
     for found in reader:
         tree.add(found, reader)
@@ -100,6 +102,37 @@ def test_large_files_come_in_pieces(tree):
 def test_devices_are_counted(tree):
     assert unpack(entry("sda", tarfile.BLKTYPE), entry("null", tarfile.CHRTYPE)).devices == 2
     assert os.listdir(tree) == []
+
+
+def test_devices_are_told_to_whoever_makes_them(tree):
+    marks = {"SCHILY.xattr.user.a": "1", "SCHILY.xattr.security.selinux": "x"}
+    done = unpack(
+        entry("./dev/sda", tarfile.BLKTYPE, devmajor=8, devminor=1), entry("dev/sda", tarfile.BLKTYPE, devmajor=8),
+        entry("null", tarfile.CHRTYPE, devmajor=1, devminor=3, pax_headers=marks),
+        devices=True,
+    )  # fmt: skip
+    assert (done.devices, done.lost) == (0, 1)
+    # What comes twice is as the last says.
+    found = {name: (e.kind, e.major, e.minor, e.xattrs) for name, e in done.nodes.items()}
+    assert found == {b"dev/sda": ("4", 8, 0, {}), b"null": ("3", 1, 3, {b"user.a": b"1"})}
+    assert os.listdir(tree) == ["dev"] and os.listdir(tree / "dev") == []
+
+
+@pytest.mark.parametrize(("most", "length"), [("MOST", 1), ("MOST_BYTES", 3)])
+def test_devices_without_end(monkeypatch, most, length):
+    monkeypatch.setattr(device_nodes, most, 2)
+    with pytest.raises(ImageRefused, match=r"it has more than .* device nodes"):
+        unpack(*(entry(str(n) * length, tarfile.CHRTYPE) for n in range(3)), devices=True)
+
+
+def test_a_root_that_is_a_device():
+    with pytest.raises(ImageRefused, match="its root is no directory"):
+        unpack(entry("./", tarfile.CHRTYPE), devices=True)
+
+
+def test_as_many_users_as_the_machine_has():
+    with pytest.raises(ImageRefused, match="a machine has 0 to 9"):
+        unpack(entry("f", uid=10), users=10)
 
 
 LIMITS = Limits(size=MIB, entries=10, depth=3, length=50)

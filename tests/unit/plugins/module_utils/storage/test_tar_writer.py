@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils.storage import tar_writer
 from ansible_collections.nebula.provision.plugins.module_utils.storage.tar_reader import (
+    CHARACTER,
+    DEVICE,
     DIRECTORY,
     FIFO,
     FILE,
@@ -49,7 +51,7 @@ def written(*entries: tuple[Entry, bytes]) -> bytes:
     target=names,
     kind=st.sampled_from([FILE, DIRECTORY, LINK, HARD_LINK, FIFO]),
     mode=st.integers(0, 0o7777),
-    owner=st.tuples(st.integers(0, 65535), st.integers(0, 65535)),
+    owner=st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)),
     mtime=st.integers(-(2**62), 2**62),
     content=st.binary(max_size=2000),
     attributes=st.dictionaries(st.sampled_from([b"user.a", b"security.capability"]), st.binary(max_size=300)),
@@ -107,3 +109,22 @@ def test_the_same_entry_makes_the_same_bytes():
         entry(LINK, b"a" * 200, b"b", xattrs=found) for found in ({b"a": b"1", b"b": b"2"}, {b"b": b"2", b"a": b"1"})
     )
     assert tar_writer.header(one) == tar_writer.header(other)
+
+
+@given(
+    kind=st.sampled_from([CHARACTER, DEVICE]), numbers=st.tuples(st.integers(0, 4095), st.integers(0, (1 << 20) - 1))
+)
+def test_devices_have_their_numbers(kind, numbers):
+    data = written((entry(kind, b"dev/x", major=numbers[0], minor=numbers[1]), b""))
+    (found,) = Reader(io.BytesIO(data).read, "x")
+    assert (found.kind, found.major, found.minor) == (kind, *numbers)
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        (seen,) = tar.getmembers()
+    assert (seen.devmajor, seen.devminor) == numbers
+
+
+def test_owners_that_octal_digits_can_not_say_are_understood_by_all():
+    data = written((entry(FILE, b"f", uid=3_000_000_000, gid=2**21 - 1), b""))
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        (seen,) = tar.getmembers()
+    assert (seen.uid, seen.gid) == (3_000_000_000, 2**21 - 1)

@@ -62,6 +62,10 @@ def test_only_a_machine_that_moves_while_it_runs_needs_a_driver_for_it(
         unsupported.check_supported(planned(LIVE), MemoryDriver())
     with pytest.raises(Unsupported, match="keeps its disks, and they stay on this host"):
         unsupported.check_supported(planned(COLD, Disk(0, "", by_hypervisor=True)), MemoryDriver())
+    # Of those that it brings along, and of a number in its definition, nothing stays.
+    monkeypatch.setattr(MemoryDriver, "own_roots", lambda *_given: {0: "/x"})
+    swap = Disk(1, "", type="SWAP", by_hypervisor=True)
+    unsupported.check_supported(planned(COLD, Disk(0, "", by_hypervisor=True), swap), MemoryDriver())
 
 
 @pytest.mark.parametrize(("driver", "what"), [("ovn", "OVN"), ("ovswitch", "Open vSwitch")])

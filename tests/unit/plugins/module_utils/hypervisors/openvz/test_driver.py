@@ -7,12 +7,15 @@ stand-in (tests/tools/vzctl_stand_in.py), in a process of its own; a real one is
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import tarfile
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from move_pairs import Beside
 from openvz_host import CATALOG, CTID, MARK, OTHER, UUID, Host
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
@@ -28,6 +31,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Unsupported,
     WrongState,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.host import untrusted_trees
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import AgentAnswer, Mark
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz import container_config, vzctl
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz.driver import OpenvzDriver
@@ -245,44 +249,103 @@ def test_an_image_that_is_saved_is_called_after_its_distribution(host: Host) -> 
         host.driver.check_saved("web", "saving")
 
 
-# -- migration ---------------------------------------------------------------------------------------------------------
-def login_of(host: Host) -> str:
-    """To another host that sees the same files: its vzctl has another /etc/vz."""
-    other = host.etc.parent / "other"
-    (other / "conf").mkdir(parents=True)
-    (other / "names").mkdir()
-    (other / "lock").mkdir()
-    settings = (host.etc / "vz.conf").read_text(encoding="utf-8")
-    (other / "vz.conf").write_text(settings.replace(f"LOCKDIR={host.place}", f"LOCKDIR={other}"), encoding="utf-8")
-    # The path of configurations is the other host's own.
-    return f"env VZ_STAND_IN={other} VZ_CONF={other}/conf"
+# -- moves -------------------------------------------------------------------------------------------------------------
+def packed(host: Host) -> bytes:
+    """The archive of its private area, as it goes to another host."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as file:
+        sending = Beside(lambda: closed_after(host, writing))
+        data = file.read()
+    assert sending.result() == 0
+    return data
 
 
-def test_it_moves_to_a_host_that_expects_it(host: Host) -> None:
+def closed_after(host: Host, fd: int) -> int:
+    try:
+        return host.driver.pack_root(MARK, str(host.private), fd, "disk 0", 60)
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.root
+def test_its_private_area_goes_and_comes_with_devices_and_owners(host: Host) -> None:
     host.run()
-    login = login_of(host)
-    other = host.etc.parent / "other"
-    (other / f"conf/{CTID}.conf").write_text(host.conf.read_text(encoding="utf-8"), encoding="utf-8")
-    host.driver.migrate(MARK, login)
-    assert host.driver.state(MARK) is None and host.private.exists()
-    assert (other / f"lock/{CTID}.running").exists() and not (host.directory / "migration").exists()
+    assert host.driver.own_roots(host.vm(), str(host.directory)) == {0: str(host.private)}
+    os.chown(host.private / "etc/hostname", 3_000_000_000, 5)
+    os.mknod(host.private / "etc/null", 0o20666, os.makedev(1, 3))
+    assert host.driver.root_size(str(host.private), "disk 0") > 0
+    host.driver.cancel(MARK)
+    archive = packed(host)
+    untrusted_trees.remove(str(host.private.parent))
+    assert host.driver.root_size(str(host.private), "disk 0") == 0
+    assert host.driver.take_root(str(host.private), iter_of(archive), "disk 0", 60) == []
+    assert (host.private / "etc/hostname").stat().st_uid == 3_000_000_000
+    assert (host.private / "etc/null").stat().st_rdev == os.makedev(1, 3)
+    assert stat.S_IMODE(host.private.parent.stat().st_mode) == 0o700
+    # It is not made of its image again.
+    host.driver.start(MARK)
+    assert (host.private / "etc/hostname").stat().st_uid == 3_000_000_000
 
 
-def test_it_runs_on_where_the_other_host_does_not_take_it(host: Host) -> None:
+def iter_of(data: bytes) -> Generator[bytes, None, None]:
+    yield data
+
+
+@pytest.mark.root
+def test_one_that_was_never_started_comes_without_a_root_and_is_made_here(host: Host) -> None:
+    host.define()
+    archive = packed(host)
+    assert host.driver.take_root(str(host.private), iter_of(archive), "disk 0", 60) == []
+    assert os.listdir(host.private) == []
+    host.driver.start(MARK)
+    assert (host.private / "etc/hostname").exists()
+
+
+@pytest.mark.root
+def test_users_that_are_others_here_are_others_there(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LOCAL_UID of a kernel that is none of OpenVZ: the archive has the owners that the container sees."""
+    monkeypatch.setattr(vzctl, "KERNEL", host.etc / "none")
+    host.define()
+    text = host.conf.read_text(encoding="utf-8")
+    for key in vzctl.LOCAL:
+        text = container_config.with_value(text, key, "200000")
+    host.conf.write_text(text, encoding="utf-8")
+    (host.private / "etc").mkdir(parents=True)
+    for each, number in ((host.private, 200000), (host.private / "etc", 200005)):
+        os.chown(each, number, number)
+    archive = packed(host)
+    untrusted_trees.remove(str(host.private.parent))
+    assert host.driver.disown(MARK) and not host.conf.exists()
+    with (host.etc / "vz.conf").open("a", encoding="utf-8") as file:
+        file.write("LOCAL_UID=300000\nLOCAL_GID=300000\n")
+    host.driver.take_root(str(host.private), iter_of(archive), "disk 0", 60)
+    assert [each.stat().st_uid for each in (host.private, host.private / "etc")] == [300000, 300005]
+    # As if vzctl had made it here.
+    host.define()
+    found = container_config.read(host.conf.read_text(encoding="utf-8")).values
+    assert (found["LOCAL_UID"], found["LOCAL_GID"]) == ("300000", "300000")
+
+
+def test_what_another_host_has_is_forgotten_and_none_of_its_files(host: Host, tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    program = tmp_path / "bin/vzquota"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n', encoding="utf-8")
+    program.chmod(0o755)
+    settings = host.etc / "vz.conf"
+    settings.write_text(
+        settings.read_text(encoding="utf-8").replace("DISK_QUOTA=no", "DISK_QUOTA=yes"), encoding="utf-8"
+    )
     host.run()
-    login = login_of(host)
-    other = host.etc.parent / "other"
-    (other / f"conf/{CTID}.conf").write_text(host.conf.read_text(encoding="utf-8"), encoding="utf-8")
-    with pytest.raises(HypervisorError, match=r"could not be restored(.|\n)*The machine runs on here"):
-        host.driver.migrate(MARK, f"{login} VZ_STAND_IN_FAILS=restore:17")
-    assert host.driver.state(MARK) == "RUNNING" and not (host.directory / "migration").exists()
+    assert host.driver.disown(MARK)
+    assert host.driver.state(MARK) is None and (host.private / "etc/hostname").exists()
+    assert os.listdir(host.etc / "conf") == os.listdir(host.etc / "names") == []
+    # It would count from there on if it came back.
+    assert asked.read_text(encoding="utf-8") == f"drop {CTID}\n"
+    assert not host.driver.disown(MARK)
 
 
-def test_a_host_that_does_not_expect_it_gets_nothing(host: Host) -> None:
-    host.run()
-    with pytest.raises(WrongState, match="the other host does not expect it"):
-        host.driver.migrate(MARK, "exit 1;")
-    assert host.driver.state(MARK) == "RUNNING"
+def test_it_is_known_on_the_other_host_what_of_a_context_is_in_it(host: Host) -> None:
+    assert host.driver.state_files(host.vm()) == {"images/context.json": 1 << 20}
 
 
 # -- the firewall of a context on venet ---

@@ -5,19 +5,27 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import subprocess
 import tarfile
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from odd_files import dig
 from openvz_host import Host
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, NotFound
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    Conflict,
+    HypervisorError,
+    ImageRefused,
+    NotFound,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.host import untrusted_trees
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz import private_area
+from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import IdRange
 
 INIT = '#!/bin/sh\necho booted >> "$(dirname "$0")/log"\n'
 
@@ -211,3 +219,82 @@ def test_what_an_unfinished_area_holds_goes_however_deep_it_is(host: Host) -> No
     dig(unfinished, 1500)
     private_area.clear_unfinished(str(host.private))
     assert not unfinished.exists()
+
+
+# -- from another host -------------------------------------------------------------------------------------------------
+WHOLE = IdRange(0, (1 << 32) - 1)
+
+
+def archive(*members: tuple[str, bytes, str]) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, kind, target in members:
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname, entry.mode, entry.devmajor, entry.devminor = kind, target, 0o4777, 1, 3
+            tar.addfile(entry)
+    return file.getvalue()
+
+
+def blocks(data: bytes) -> Generator[bytes, None, None]:
+    yield data
+
+
+LINK, FILE, HARD, NODE, DIRECTORY = tarfile.SYMTYPE, tarfile.REGTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("../x", FILE, "")],
+        [("d/../../x", FILE, "")],
+        [("../x", NODE, "")],
+        [("l", LINK, "{victim}"), ("l/x", FILE, "")],
+        [("l", LINK, "../../../victim"), ("l/x", FILE, "")],
+        [("l", LINK, "{victim}"), ("l/x", NODE, "")],
+        [("l", LINK, "{victim}"), ("l/x", DIRECTORY, "")],
+        [("d", DIRECTORY, ""), ("d", LINK, "{victim}"), ("d/x", NODE, "")],
+        [("n", NODE, ""), ("n", LINK, "{victim}/x")],
+        [("h", HARD, "{victim}/file")],
+        [("h", HARD, "../../../victim/file")],
+        [("l", LINK, "{victim}/file"), ("h", HARD, "l"), ("h", FILE, "")],
+        [("n", NODE, ""), ("h", HARD, "n")],
+    ],
+)
+def test_what_another_host_sends_reaches_nothing_but_the_new_root(host: Host, members: list[tuple[str, bytes, str]]):
+    """By whose archive it is unpacked, has the host's own ids: its root is this host's root."""
+    victim = host.private.parents[2] / "victim"
+    victim.mkdir()
+    (victim / "file").write_text("of the host", encoding="utf-8")
+    before = [(each, each.lstat().st_mtime_ns, each.lstat().st_nlink) for each in (victim, victim / "file")]
+    untrusted_trees.remove(str(host.private))
+    sent = archive(*((name, kind, target.format(victim=victim)) for name, kind, target in members))
+    try:
+        private_area.take_in(blocks(sent), str(host.private), WHOLE, "disk 0", 60)
+        refused = False
+    except ImageRefused as error:
+        refused = str(error).startswith("disk 0: ")
+    assert [(each, each.lstat().st_mtime_ns, each.lstat().st_nlink) for each in (victim, victim / "file")] == before
+    assert os.listdir(victim) == ["file"] and (victim / "file").read_text(encoding="utf-8") == "of the host"
+    # Whole or not at all.
+    left = ["private"] if not refused else []
+    assert sorted(os.listdir(host.private.parent)) == left
+
+
+@pytest.mark.root
+def test_a_private_area_that_is_there_stays(host: Host) -> None:
+    with pytest.raises(Conflict, match="something is there"):
+        private_area.take_in(blocks(archive(("f", FILE, ""))), str(host.private), WHOLE, "disk 0", 60)
+    assert sorted(os.listdir(host.private)) == ["etc", "mnt"]
+
+
+def test_an_empty_one_is_none_and_makes_room_for_vzctl_s(host: Host) -> None:
+    untrusted_trees.remove(str(host.private))
+    assert private_area.size(str(host.private), "disk 0") == 0
+    private_area.clear_unfinished(str(host.private))
+    host.private.mkdir()
+    private_area.clear_unfinished(str(host.private))
+    assert not host.private.exists()
+    host.private.symlink_to(host.directory)
+    private_area.clear_unfinished(str(host.private))
+    assert host.private.is_symlink()

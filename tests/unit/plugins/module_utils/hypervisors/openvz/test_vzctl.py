@@ -144,3 +144,28 @@ def test_roots_are_limited_where_the_kernel_and_its_settings_do_it(
     assert vzctl.has_quota() is limited
     monkeypatch.setattr(vzctl, "KERNEL", host.etc / "none")
     assert not vzctl.has_quota()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "settings", "container", "expected"),
+    [
+        (True, "LOCAL_UID=100000\nLOCAL_GID=100000\n", {}, (0, vzctl.USERS)),
+        (False, "", {}, (0, vzctl.USERS)),
+        (False, "LOCAL_UID=0\nLOCAL_GID=0\n", {}, (0, vzctl.USERS)),
+        (False, "LOCAL_UID=100000\nLOCAL_GID=100000\n", {}, (100000, vzctl.LOCAL_USERS)),
+        (False, "LOCAL_UID=100000\nLOCAL_GID=100000\n", {"LOCAL_UID": "7", "LOCAL_GID": "7"}, (7, vzctl.LOCAL_USERS)),
+    ],
+)
+def test_which_ids_the_users_of_a_container_have(host, monkeypatch, kernel, settings, container, expected) -> None:
+    monkeypatch.setattr(vzctl, "KERNEL", host.etc if kernel else host.etc / "none")
+    with (host.etc / "vz.conf").open("a", encoding="utf-8") as file:
+        file.write(settings)
+    found = vzctl.users(container, "disk 0")
+    assert (found.start, found.count) == expected
+
+
+@pytest.mark.parametrize("other", ["100001", "", "-1", str(1 << 32)])
+def test_users_and_groups_that_are_moved_apart_are_refused(host, monkeypatch, other: str) -> None:
+    monkeypatch.setattr(vzctl, "KERNEL", host.etc / "none")
+    with pytest.raises(Unsupported, match=r"disk 0: LOCAL_UID = 100000 and LOCAL_GID = "):
+        vzctl.users({"LOCAL_UID": "100000", "LOCAL_GID": other}, "disk 0")
