@@ -93,6 +93,7 @@ def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: 
     limit = time.monotonic() + move.limit
     own = machine_disks.own_disks(job.vm, job.directory, job.common.transfer.find)
     roots = moved_roots.own(job)
+    elsewhere = job.common.driver.state_elsewhere(job.vm)
     offer = job.common.driver.offer(job.mark) if move.way == LIVE else ""
     proof = proof_of_sharing(job, move)
     write_atomically(proof, move.token, mode=0o600)
@@ -155,6 +156,11 @@ def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: 
         for name, most in job.common.driver.state_files(job.vm).items() if not shared else ():
             if os.path.isfile(job.path(name)):
                 file_streams.send(channel, name, job.path(name), limit, most)
+        if elsewhere is not None:
+            # Also where both hosts see the same directory: this is not in it.
+            with elsewhere.reading() as fd:
+                if fd is not None:
+                    file_streams.send_open(channel, elsewhere.name, fd, limit)
         channel.send(sent=True, moved=True)
         _answer(channel, "kept", move)
         fence.check_current(job)
@@ -259,9 +265,10 @@ def _clear(job: Job, move: PlannedMove, channel: Channel) -> None:
 
 
 def remove_left(job: Job, shared: bool) -> None:
-    """Remove the definition, the disks and the directory of a machine that is another host's. shared: that host has the
-    same files."""
+    """Remove the definition, the state, the disks and the directory of a machine that is another host's. shared: that
+    host has the same files."""
     job.common.driver.disown(job.mark)
+    job.common.driver.remove_state_elsewhere(job.mark)
     job.common.room.give_back(job.vm.vm_id)
     if shared:
         # What is said of it in there, that host says.

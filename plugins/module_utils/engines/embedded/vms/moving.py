@@ -242,8 +242,6 @@ def _refuse_content(parts: DecisionParts, asked: _Asked, networks: Iterable[Netw
                 f"its disk {disk.disk_id} has snapshots, which do not come along while it runs",
                 f"Set move: {COLD} for it: they come along while it is off; or delete them first",
             )
-    if vm.tpm is not None:
-        raise Unsupported(asked.text, "it has a TPM, whose state is not moved yet")
     if asked.way == LIVE and orders_of(row).lasting != DONE:
         raise WrongState(
             f"{asked.text} ({LIVE})",
