@@ -145,6 +145,11 @@ def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: 
             job.moved("DIM", "POWEROFF")
         job.common.driver.let_go(job.mark)
         job.log("LCM", "I", "New VM state is PROLOG_MIGRATE_POWEROFF")
+        if elsewhere is not None:
+            # Also where both hosts see the same directory: this is not in it.
+            with elsewhere.reading() as fd:
+                if fd is not None:
+                    file_streams.send_open(channel, elsewhere.name, fd, limit)
         for _number, file in sorted(own.items()):
             fence.check_current(job)
             file_streams.send(channel, os.path.basename(file.path), file.path, limit)
@@ -156,11 +161,6 @@ def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: 
         for name, most in job.common.driver.state_files(job.vm).items() if not shared else ():
             if os.path.isfile(job.path(name)):
                 file_streams.send(channel, name, job.path(name), limit, most)
-        if elsewhere is not None:
-            # Also where both hosts see the same directory: this is not in it.
-            with elsewhere.reading() as fd:
-                if fd is not None:
-                    file_streams.send_open(channel, elsewhere.name, fd, limit)
         channel.send(sent=True, moved=True)
         _answer(channel, "kept", move)
         fence.check_current(job)
