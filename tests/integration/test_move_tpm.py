@@ -19,6 +19,7 @@ import pytest
 from in_world import in_nodes
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.tpm_state import STATES
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.move import (
     COLD,
     HAS_ARRIVED,
@@ -27,7 +28,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.move import
     LIVE,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Tpm, Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Tpm, Vm
 from ansible_collections.nebula.provision.tests.integration.fleet import ROOT, Fleet, a_fleet, outcomes_of, share
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 
@@ -41,7 +42,7 @@ ATTRIBUTES = 0x02060006
 VALUE = b"known to this TPM alone"
 
 
-def command(code: int, handles: bytes, parameters: bytes) -> bytes:
+def request(code: int, handles: bytes, parameters: bytes) -> bytes:
     body = handles + struct.pack(">I", len(PASSWORD)) + PASSWORD + parameters
     return struct.pack(">HII", SESSIONS, 10 + len(body), code) + body
 
@@ -69,7 +70,7 @@ class Tpm2:
         self.socket.unlink(missing_ok=True)
 
     def ask(self, code: int, handles: bytes, parameters: bytes) -> bytes:
-        self.connection.sendall(command(code, handles, parameters))
+        self.connection.sendall(request(code, handles, parameters))
         answer = self.connection.recv(4096)
         result = struct.unpack(">HII", answer[:10])[2]
         assert result == 0, f"{code:#x}: {result:#x}"
@@ -95,18 +96,21 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def move(fleet: Fleet, vm: Vm, way: str, source: str = "node1", **orders: Any) -> tuple[VmOutcome, VmOutcome]:
-    target = "node2" if source == "node1" else "node1"
-    acting = fleet.act(fleet.moves(source, target, vm, way=way, hard=way == COLD, **orders))
-    left, came = (outcomes_of(acting[name].result())[0] for name in (source, target))
+def move(fleet: Fleet, vm: Vm, way: str, **orders: Any) -> tuple[VmOutcome, VmOutcome]:
+    acting = fleet.act(fleet.moves("node1", "node2", vm, way=way, hard=way == COLD, **orders))
+    left, came = (outcomes_of(acting[name].result())[0] for name in ("node1", "node2"))
     return left, came
 
 
-def with_a_value(fleet: Fleet, wanted: str = "RUNNING") -> Vm:
-    """A machine on the first node, with a value in its TPM."""
+def with_a_value(fleet: Fleet, wanted: str = "RUNNING", disks: int = 0) -> Vm:
+    """A machine on the first node, with a value in its TPM. disks: MiB of a disk full of data, 0 for none."""
     vm = fleet.vm(1, tpm=Tpm())
+    if disks:
+        vm = replace(vm, disks=(*vm.disks, Disk(1, "vdb", type="FS", size=disks, format="raw", driver="raw")))
     assert fleet.bring("node1", vm)[0].error is None
     assert fleet.bring("node1", vm, wanted="POWEROFF", hard=True)[0].error is None
+    if disks:
+        (fleet.directory("node1", vm) / "disk.1").write_bytes(os.urandom(disks << 20))
     with Tpm2(state(fleet, "node1", vm).parent) as tpm:
         tpm.keep(VALUE)
     if wanted == "RUNNING":
@@ -136,14 +140,9 @@ def test_the_state_of_a_tpm_comes_along(way: str) -> None:
         assert (came.error, came.moved, came.state) == (None, HAS_ARRIVED, "RUNNING"), came
         assert not has_state(fleet, "node1", vm)
         assert value_at(fleet, "node2", vm) == VALUE
-        # And back, after which it ends with the machine.
-        assert fleet.bring("node2", vm)[0].error is None
-        left, came = move(fleet, vm, way, "node2")
-        assert (left.error, came.error, came.state) == (None, None, "RUNNING"), (left, came)
+        # It ends with the machine.
+        assert fleet.bring("node2", vm, wanted="DONE", hard=True)[0].error is None
         assert not has_state(fleet, "node2", vm)
-        assert value_at(fleet, "node1", vm) == VALUE
-        assert fleet.bring("node1", vm, wanted="DONE", hard=True)[0].error is None
-        assert not has_state(fleet, "node1", vm)
 
 
 @pytest.mark.timeout(300)
@@ -175,26 +174,31 @@ def test_the_state_of_a_machine_that_is_off_comes_as_it_is(shared: bool) -> None
 @in_nodes(2)
 def test_a_move_that_fails_leaves_the_state_where_it_was(way: str) -> None:
     with a_fleet() as fleet:
-        vm = with_a_value(fleet)
-        # The target has all of it, and can't write that it has: its ledger's directory takes no file by then.
-        broken = fleet.hosts["node2"]
-        broken.run("sh", "-c", f"cat > {ROOT}/qemu && chmod 0755 {ROOT}/qemu", input=FAILING.format(root=ROOT))
-        left, came = move(fleet, vm, way)
-        assert left.moved == HAS_STAYED and came.error is not None
+        vm = with_a_value(fleet, disks=64)
+        # By this link it takes more than a minute.
+        slow = ("tbf", "rate", "8mbit", "burst", "64kb", "latency", "400ms")
+        fleet.hosts["node1"].run("tc", "qdisc", "replace", "dev", "eth0", "root", *slow)
+        plans = fleet.moves("node1", "node2", vm, way=way, hard=True, limit=15)
+        acting = fleet.act(plans)
+        wait_for(lambda: has_state(fleet, "node2", vm), "the state to come, or libvirt to make room for it", 30)
+        left, _came = (outcomes_of(acting[name].result())[0] for name in ("node1", "node2"))
+        assert left.moved == HAS_STAYED and left.error is not None
+        fleet.hosts["node1"].run("tc", "qdisc", "delete", "dev", "eth0", "root")
+        assert fleet.settle(plans, vm) == "node1"
         assert not has_state(fleet, "node2", vm)
-        assert fleet.states("node2") == {}
+        assert (fleet.states("node1"), fleet.states("node2")) == ({1: "RUNNING"}, {})
         assert value_at(fleet, "node1", vm) == VALUE
 
 
 @pytest.mark.timeout(300)
 @in_nodes(2)
-def test_a_host_without_what_emulates_a_tpm_and_one_with_a_state_of_it_take_none() -> None:
+def test_a_host_that_has_a_state_of_it_takes_none() -> None:
     with a_fleet() as fleet:
-        vm = with_a_value(fleet)
+        vm = with_a_value(fleet, "POWEROFF")
         known = fleet.hosts["node2"].path(f"{STATES}/{vm.uuid}")
         known.mkdir(parents=True)
-        left, came = move(fleet, vm, LIVE)
+        left, came = move(fleet, vm, COLD, wanted="POWEROFF")
         assert left.moved == HAS_STAYED and came.error is not None
         assert f"has the state of a TPM of a machine with UUID {vm.uuid} already" in came.error["found"]
         # It is somebody else's.
-        assert known.is_dir()
+        assert known.is_dir() and has_state(fleet, "node1", vm)

@@ -204,11 +204,13 @@ def _refuse_source(device: ET.Element, asked: str) -> None:
 
 
 def _refuse_missing(result: ET.Element, own: ET.Element, asked: str) -> None:
-    """Raise Unsupported for disks and NICs that the machine is to have, and runs without."""
+    """Raise Unsupported for disks, NICs and a TPM that the machine is to have, and runs without."""
     for tag, place in (("disk", "target"), ("interface", "mac")):
         lacking = _keys(own, tag, place) - _keys(result, tag, place)
         if lacking:
             raise Unsupported(asked, f"it runs without {tag} {', '.join(sorted(lacking))}, which it is to have", _LATER)
+    if len(own.findall("tpm")) != len(result.findall("tpm")):
+        raise Unsupported(asked, "it runs with another number of TPMs than it is to have", _LATER)
 
 
 def _keys(devices: ET.Element, tag: str, place: str) -> set[str]:

@@ -542,7 +542,7 @@ def test_what_the_new_host_lacks_is_said_by_name(fleet, topology, second, lacks)
 def test_what_it_sees_of_its_processors_does_not_change_while_it_runs(fleet):
     """Two processors are two cores on its host, and two threads of one on the other."""
     vm_id = pinned(fleet, 'PIN_POLICY = "THREAD"', replace(SECOND_NODE, cores=((5, 6),)), vcpu=2)
-    with pytest.raises(WrongState, match="has cores of another number of threads.*set move: cold for it"):
+    with pytest.raises(WrongState, match=r"has cores of another number of threads.*set move: cold for it"):
         fleet.vms.move(vm_id, "node2", LIVE)
     fleet.vms.move(vm_id, "node2", COLD)
     planned = fleet.vms.plans(places=PLACES)["node2"].vms[0].vm
