@@ -328,7 +328,7 @@ def test_a_state_of_the_same_machine_is_not_written_over(with_state: Pair) -> No
     assert place_of(with_state.source).read_bytes() == b"state"
 
 
-@pytest.mark.parametrize(("sizes", "kind"), [((17,), "ForeignObject"), ((3, 3), "Conflict")])
+@pytest.mark.parametrize(("sizes", "kind"), [((17,), "ForeignObject"), ((4, 4), "Conflict")])
 def test_a_state_is_bounded_and_comes_once(pair: Pair, sizes: tuple[int, ...], kind: str) -> None:
     def says(channel: Channel) -> None:
         begins(channel)
