@@ -423,8 +423,10 @@ class KvmDriver(LibvirtDomains, Driver):
         return True
 
     def remove(self, mark: Mark) -> bool:
-        # The state of its TPM goes with it, unless libvirt is told otherwise.
-        return self._remove(mark, self._libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+        found = self._remove(mark, self._libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+        # libvirt does that with the definition, which a move that was broken off may have taken away before.
+        self.remove_state_elsewhere(mark)
+        return found
 
     def disown(self, mark: Mark) -> bool:
         lv = self._libvirt

@@ -39,7 +39,7 @@ class TpmState(StateElsewhere):
         self._uuid = _checked(uuid)
         self._directory, self._file = _PLACES[tpm.version]
         self._states = states
-        self._path = os.path.join(states, uuid, self._directory, self._file)
+        self._path = os.path.join(states, self._uuid, self._directory, self._file)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[int | None]:
@@ -113,6 +113,11 @@ def remove(uuid: str, states: str = STATES) -> bool:
 
 
 def _checked(uuid: str) -> str:
-    if not _UUID.fullmatch(uuid):
-        raise ForeignObject(f"state of the TPM of machine {uuid[:60]!r}", "that is no UUID", "")
-    return uuid
+    """Return the UUID as libvirt writes it. Raise ForeignObject for what is none: it would lead elsewhere."""
+    if not _UUID.fullmatch(uuid.lower()):
+        raise ForeignObject(
+            f"state of the TPM of machine {uuid[:60]!r}",
+            "that is no UUID",
+            "Find out who else has power over the front-end",
+        )
+    return uuid.lower()

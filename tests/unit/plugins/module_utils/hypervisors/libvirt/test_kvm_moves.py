@@ -106,6 +106,19 @@ def test_what_may_be_another_hosts_is_kept(world: World, call: str, with_state: 
     assert getattr(world.driver, call)(MARK) is False
 
 
+def test_what_is_left_of_a_tpm_ends_with_its_machine(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not libvirt knows the machine; one that is another host's keeps it until it has arrived there."""
+    removed: list[str] = []
+    monkeypatch.setattr(tpm_state, "remove", removed.append)
+    world.domain.become(SHUTOFF, 1)
+    world.driver.disown(MARK)
+    assert removed == []
+    world.driver.remove(MARK)
+    world.gone()
+    world.driver.remove(MARK)
+    assert removed == [UUID, UUID]
+
+
 @pytest.mark.parametrize(
     ("firmware", "files"), [("", []), ("BIOS", []), ("UEFI", ["one-1_VARS.fd"]), ("/f", ["one-1_VARS.fd"])]
 )

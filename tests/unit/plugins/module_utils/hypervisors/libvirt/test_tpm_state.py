@@ -54,6 +54,13 @@ def test_what_was_written_is_read_and_is_nobody_elses(tmp_path: Path, version: s
     assert read(states, version) is None
 
 
+def test_a_uuid_is_one_however_it_is_written(tmp_path: Path) -> None:
+    with TpmState(UUID.upper(), Tpm(), str(tmp_path)).writing() as fd:
+        os.write(fd, b"state")
+    assert read(tmp_path) == b"state"
+    assert tpm_state.remove(UUID.upper(), str(tmp_path))
+
+
 def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
     write(tmp_path, b"somebody's")
     with pytest.raises(Conflict, match="this host has one of that machine already"):
@@ -106,7 +113,7 @@ def test_a_directory_that_is_a_link_is_not_entered(tmp_path: Path) -> None:
     assert read(other) == b"secret"
 
 
-@pytest.mark.parametrize("uuid", ["", "..", "../qemu", UUID.upper(), UUID + "/x"])
+@pytest.mark.parametrize("uuid", ["", "..", "../qemu", UUID + "/x", "g" + UUID[1:]])
 def test_what_is_no_uuid_leads_nowhere(tmp_path: Path, uuid: str) -> None:
     for ask in (tpm_state.is_there, tpm_state.remove, lambda name, place: TpmState(name, Tpm(), place)):
         with pytest.raises(ForeignObject, match="that is no UUID"):
