@@ -198,7 +198,7 @@ SUITES = {
         ),
         files=(
             *("test_container_moves", "test_fleet", "test_move_belongings", "test_move_checks", "test_move_faults"),
-            *("test_openvz_moves", "test_role_moves", "test_tortured_moves"),
+            *("test_move_tpm", "test_openvz_moves", "test_role_moves", "test_tortured_moves"),
         ),
         scenarios=("fleet",),
         minutes=25,
@@ -355,7 +355,7 @@ NEEDS = {
             "test_lost_catalog",
         ),
         *("test_container_moves", "test_openvz_moves"),
-        *("test_move_belongings", "test_move_checks"),
+        *("test_move_belongings", "test_move_checks", "test_move_tpm"),
         *("test_fleet", "test_mixed_hosts", "test_move_faults", "test_moves", "test_nic_aliases", "test_nodes"),
         *("test_molecule", "test_power_cut", "test_role_install_os", "test_role_moves", "test_role_transfer"),
         *("test_role_transfer_life", "test_tortured_moves"),

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 from in_world import in_nodes
@@ -14,7 +17,7 @@ from nodes import Node as Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.move import COLD, HAS_ARRIVED, HAS_STAYED, LIVE
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Numa, NumaNode, Os, Topology, Vm
 from ansible_collections.nebula.provision.tests.integration.fleet import ROOT, Acting, Fleet, a_fleet, outcomes_of
 from ansible_collections.nebula.provision.tests.integration.kvm_node import BOOTED
 
@@ -136,3 +139,35 @@ def test_hardware_that_this_host_has_not_is_named() -> None:
         # One that has all of its host's processor is compared by that.
         answer = ask(most, ("as it is", "<name>", "<name>"))
         assert answer["found"] == {"as it is": ""} and "<model" in answer["processor"]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("way", [LIVE, COLD])
+@in_nodes(2)
+def test_processors_and_memory_of_its_new_host_are_what_that_gives_it(way: str) -> None:
+    """Both hosts of the test are this machine: the processors by their numbers tell whose choice it is."""
+    with a_fleet() as fleet:
+        number, other = sorted(os.sched_getaffinity(0))[:2]
+        numa = Numa("thread", (NumaNode(1, 32, cpus=(number,), memory_node=0),))
+        vm = fleet.vm(1, vcpu=1, numa=numa, topology=Topology(1, 1, 1))
+        there = replace(vm, numa=replace(numa, nodes=(replace(numa.nodes[0], cpus=(other,)),)))
+        assert fleet.bring("node1", vm)[0].error is None
+        fleet.wait_for_boot("node1", vm)
+        assert pins(fleet, "node1") == ([str(number)], ["0"])
+        plans = fleet.moves("node1", "node2", vm, way=way, hard=way == COLD)
+        coming = tuple(replace(each, vm=there) for each in plans["node2"].vms)
+        acting = fleet.act({**plans, "node2": replace(plans["node2"], vms=coming)})
+        left, came = (outcomes_of(acting[name].result())[0] for name in ("node1", "node2"))
+        assert (left.error, came.error, came.moved, came.state) == (None, None, HAS_ARRIVED, "RUNNING"), (left, came)
+        assert pins(fleet, "node2") == ([str(other)], ["0"])
+        assert not fleet.bring("node2", there)[0].changed
+
+
+def pins(fleet: Fleet, host: str) -> tuple[list[str], list[str]]:
+    """The host's processors and nodes that a running machine has, by libvirt, as which it sees itself."""
+    found = ET.fromstring(fleet.hosts[host].run("virsh", "dumpxml", "one-1").stdout)
+    assert [each.get("memory") for each in found.iterfind("cpu/numa/cell")] == [str(32 << 10)]
+    return (
+        [each.get("cpuset", "") for each in found.iterfind("cputune/vcpupin")],
+        [each.get("nodeset", "") for each in found.iterfind("numatune/memnode")],
+    )

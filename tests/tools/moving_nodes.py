@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,15 @@ from memory_hypervisor import Machine, MemoryDriver
 from memory_node import CATALOG, Node, machine
 from move_pairs import PATIENCE, Beside, free_port, key_pair
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, NebulaError
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Conflict, HypervisorError, NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Departure, Mark, Receiver, Site
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import (
+    Departure,
+    Mark,
+    Receiver,
+    Site,
+    StateElsewhere,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.moves import node_moves
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.moves.node_moves import NodeMove
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.moves.passage import DISKS, MEMORY, Channel
@@ -38,10 +44,38 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.vm import V
 DATA = b"what its guest wrote " * 5000
 
 
+class MemoryState(StateElsewhere):
+    """As of a TPM, in one file."""
+
+    name, most = "tpm", 16
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[int | None]:
+        if not self._path.exists():
+            yield None
+            return
+        with self._path.open("rb") as file:
+            yield file.fileno()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[int]:
+        if self._path.exists():
+            raise Conflict("state of a TPM", "it is there")
+        with self._path.open("wb") as file:
+            yield file.fileno()
+
+    def settle(self) -> None:
+        pass
+
+
 @dataclass
 class MovingDriver(MemoryDriver):
     """Its machines move: their disks and memory go through the tunnels. paths: of a machine's disks, once it comes.
-    beside: files beside its disks that its guest changes. hardware: what it was asked for. disowned: ids of machines.
+    beside: files beside its disks that its guest changes. elsewhere: one of the host's own. hardware: what it was
+    asked for. disowned: ids of machines.
     during, after: called in the midst of a departure, and
     when the machine is gone. arrives_as: its state then at the target."""
 
@@ -53,6 +87,7 @@ class MovingDriver(MemoryDriver):
     beside: dict[str, int] = field(default_factory=dict)
     hardware: list[tuple[str, str]] = field(default_factory=list)
     disowned: list[int] = field(default_factory=list)
+    elsewhere: Path | None = None
 
     def offer(self, mark: Mark) -> str:
         self.did("offer", mark)
@@ -69,8 +104,22 @@ class MovingDriver(MemoryDriver):
     def state_files(self, vm: Vm) -> Mapping[str, int]:
         return self.beside
 
+    def state_elsewhere(self, vm: Vm) -> StateElsewhere | None:
+        if "state_elsewhere" in self.fails:
+            raise self.fails["state_elsewhere"]
+        return None if self.elsewhere is None else MemoryState(self.elsewhere)
+
+    def has_state_elsewhere(self, mark: Mark) -> bool:
+        return self.elsewhere is not None and self.elsewhere.exists()
+
+    def remove_state_elsewhere(self, mark: Mark) -> None:
+        if self.elsewhere is not None:
+            self.elsewhere.unlink(missing_ok=True)
+
     def disown(self, mark: Mark) -> bool:
         self.disowned.append(mark.vm_id)
+        if "disown" in self.fails:
+            raise self.fails["disown"]
         return super().disown(mark)
 
     def accept(self, vm: Vm, site: Site, offered: str) -> str:

@@ -136,6 +136,7 @@ BY_MODULE = {
         "module_utils/host/systemd_units.py",
         "module_utils/hypervisors/libvirt/arriving_firmware.py",
         "module_utils/hypervisors/libvirt/qemu_logs.py",
+        "module_utils/hypervisors/libvirt/tpm_state.py",
         "module_utils/hypervisors/lxc/confinement.py",
         "module_utils/hypervisors/lxc/hooks.py",
         "module_utils/hypervisors/lxc/veth_link.py",

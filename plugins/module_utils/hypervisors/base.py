@@ -203,6 +203,29 @@ class Receiver(abc.ABC):
         any."""
 
 
+class StateElsewhere(abc.ABC):
+    """Reads and writes what the guest of a machine has changed, and its host keeps in a place of its own: neither with
+    its disks nor in its directory.
+    name: by which it goes to another host.
+    most: bytes that it has at most."""
+
+    name: str
+    most: int
+
+    @abc.abstractmethod
+    def reading(self) -> AbstractContextManager[int | None]:
+        """Open it for a block of code, by its descriptor; None if the machine has none, since it never ran."""
+
+    @abc.abstractmethod
+    def writing(self) -> AbstractContextManager[int]:
+        """Make it anew for a block of code, by its descriptor. It is on the disk at the end of the block. Raise
+        Conflict if it is there."""
+
+    @abc.abstractmethod
+    def settle(self) -> None:
+        """Have the kernel write it to the disk, whoever wrote it."""
+
+
 class Secrets(abc.ABC):
     """Keeps the secrets of one owner's encrypted disks with the hypervisor of this node, by UUID."""
 
@@ -494,8 +517,20 @@ class Driver(abc.ABC):
         what: the words that errors begin with. timeout: seconds, after which it is given up."""
         raise self.lacks("move a container")
 
+    def state_elsewhere(self, vm: Vm) -> StateElsewhere | None:
+        """Return what of the machine's state this host keeps in a place of its own; None for nothing. Raise
+        MissingDependency where a machine with such a state can't move."""
+        return None
+
+    def has_state_elsewhere(self, mark: Mark) -> bool:
+        """Return whether this host has such a state of the machine, whether or not it has the machine."""
+        return False
+
+    def remove_state_elsewhere(self, mark: Mark) -> None:  # noqa: B027 (most have none)
+        """Remove such a state of a machine that is another host's."""
+
     def disown(self, mark: Mark) -> bool:
-        """Remove the definition of a machine that is another host's, as remove() does, but none of its files."""
+        """Remove the definition of a machine that is another host's, as remove() does, but none of its state."""
         return self.remove(mark)
 
     def processor_offered(self, offered: str) -> str:

@@ -10,6 +10,7 @@ from typing import Optional
 
 from ..dataclass import dataclass
 from . import defaults
+from .vm import Numa, Topology
 
 # Ways. LIVE: it runs on, and its disks come with its memory. COLD: it is off while its disks are copied.
 LIVE, COLD = "live", "cold"
@@ -47,6 +48,8 @@ class Move:
     asked: both hosts are only asked what became of it: another run may have begun it.
     port: of its graphics on the target, 0 if it has none.
     overhead: MiB that it takes there beside its memory.
+    numa, topology: which processors and memory it is to have of the target, and what it sees of them; None for any.
+    source_numa, source_topology: the same of the source, which holds them until the machine was found at the target.
     away: the host from which it is away until that is out of maintenance, "" if it moves for good.
     source_doubt, target_doubt: why that host does not tell whose the machine is, "" if it was not asked yet.
     source_error, target_error: what went wrong there by what that host says, "" for nothing.
@@ -66,6 +69,10 @@ class Move:
     source_error: str = ""
     target_error: str = ""
     little: tuple[str, ...] = ()
+    numa: Optional[Numa] = None
+    topology: Optional[Topology] = None
+    source_numa: Optional[Numa] = None
+    source_topology: Optional[Topology] = None
 
 
 @dataclass(frozen=True)

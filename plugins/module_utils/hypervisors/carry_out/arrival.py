@@ -30,6 +30,7 @@ from ...model.disk import DiskFiles
 from ...model.move import ABSENT, ARRIVED, COMING, HAS_ARRIVED, IS_ABSENT, LIVE, OVER, PlannedMove
 from ...storage import machine_disks
 from ...storage.datastore_layout import disk_path, hypervisor_group
+from ..base import StateElsewhere
 from ..machine_record import CHECKPOINT, Record, read_record
 from ..moves import file_streams, node_moves
 from ..moves.node_moves import NodeMove
@@ -129,6 +130,12 @@ def _refuse_present(job: Job, shared: bool, asked: str) -> None:
             f"host {job.common.plan.host} has a machine or files of this number already ({job.directory})",
             "Playbook nebula.provision.audit says whose they are. Move them away first",
         )
+    if job.common.driver.has_state_elsewhere(job.mark):
+        raise Conflict(
+            asked,
+            f"host {job.common.plan.host} has the state of a TPM of a machine with UUID {job.vm.uuid} already",
+            "Find out whose it is. If that machine is nowhere but on its present host, remove it here",
+        )
 
 
 def _take_in(
@@ -161,13 +168,14 @@ def _take_in(
     channel.send(shared=shared)
     if not channel.receive(departure.ANSWER_SECONDS).get("go"):
         raise _nonsense(asked)
+    elsewhere = job.common.driver.state_elsewhere(job.vm)
     seen, own = (own, {}) if shared else ({}, own)
     came = {} if shared else job.common.driver.state_files(job.vm)
     if move.way == LIVE:
         has_left = _take_live(job, move, meeting, channel, offer, own, disks, shared, course)
     else:
         lengths = {n: longest_file(file, disks[n]["size"], disks[n]["length"]) for n, file in own.items()}
-        _take_files(job, channel, own, lengths, limit, roots={} if shared else roots, state_files=came)
+        _take_files(job, channel, own, lengths, limit, None, {} if shared else roots, came, elsewhere)
         has_left = False
         for number, file in own.items():
             machine_disks.take_in(file, f"disk {number} of virtual machine {job.vm.name}")
@@ -176,6 +184,8 @@ def _take_in(
     for path in (*(file.path for file in own.values()), *map(job.path, came)):
         with contextlib.suppress(FileNotFoundError):
             settle(path)
+    if elsewhere is not None:
+        elsewhere.settle()
     sync_directory(job.directory)
     # From here on it may have left.
     course.may_be_ours = True
@@ -320,10 +330,11 @@ def _take_files(
     context: int | None = None,
     roots: Mapping[int, DiskFiles] | None = None,
     state_files: Mapping[str, int] | None = None,
+    elsewhere: StateElsewhere | None = None,
 ) -> None:
     """Take in the files that the old host sends: those of these disks, its logs, and its context's if it runs on. The
     roots come as archives.
-    state_files: as the driver has them; what never ran lacks them."""
+    state_files, elsewhere: as the driver has them; what never ran lacks them."""
     # What runs the machine has no user of its own.
     closed = job.common.driver.access(job.vm.vm_id)[0] == 0o700
     trees = {os.path.basename(file.path): (number, file) for number, file in (roots or {}).items()}
@@ -337,6 +348,11 @@ def _take_files(
         if name in trees:
             moved_roots.receive(job, channel, *trees.pop(name), limit)
             lacking.discard(name)
+            continue
+        if elsewhere is not None and name == elsewhere.name:
+            # A second one is refused: the first is there.
+            with elsewhere.writing() as fd:
+                file_streams.receive_open(channel, message, fd, elsewhere.most, limit)
             continue
         if name not in wanted:
             raise _nonsense(f"virtual machine {job.vm.name}: move from another host")
@@ -446,6 +462,7 @@ def remove_copy(job: Job, entry: NodeMove) -> None:
             "Find out on which host it is to run, and end it on the other one",
         )
     job.common.driver.disown(job.mark)
+    job.common.driver.remove_state_elsewhere(job.mark)
     record = read_record(job.directory) if os.path.isdir(job.directory) else None
     if record is not None and record.coming == entry.token:
         machine_disks.remove(job.directory)

@@ -95,6 +95,7 @@ def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: 
     limit = time.monotonic() + move.limit
     own = machine_disks.own_disks(job.vm, job.directory, job.common.transfer.find)
     roots = moved_roots.own(job)
+    elsewhere = job.common.driver.state_elsewhere(job.vm)
     offer = job.common.driver.offer(job.mark) if move.way == LIVE else ""
     proof = proof_of_sharing(job, move)
     write_atomically(proof, move.token, mode=0o600)
@@ -146,6 +147,11 @@ def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: 
             job.moved("DIM", "POWEROFF")
         job.common.driver.let_go(job.mark)
         job.log("LCM", "I", "New VM state is PROLOG_MIGRATE_POWEROFF")
+        if elsewhere is not None:
+            # Also where both hosts see the same directory: this is not in it.
+            with elsewhere.reading() as fd:
+                if fd is not None:
+                    file_streams.send_open(channel, elsewhere.name, fd, limit)
         for _number, file in sorted(own.items()):
             fence.check_current(job)
             file_streams.send(channel, os.path.basename(file.path), file.path, limit)
@@ -261,9 +267,10 @@ def _clear(job: Job, move: PlannedMove, channel: Channel) -> None:
 
 
 def remove_left(job: Job, shared: bool) -> None:
-    """Remove the definition, the disks and the directory of a machine that is another host's. shared: that host has the
-    same files."""
+    """Remove the definition, the state, the disks and the directory of a machine that is another host's. shared: that
+    host has the same files."""
     job.common.driver.disown(job.mark)
+    job.common.driver.remove_state_elsewhere(job.mark)
     job.common.room.give_back(job.vm.vm_id)
     if shared:
         # What is said of it in there, that host says.

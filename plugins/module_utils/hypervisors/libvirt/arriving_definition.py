@@ -176,7 +176,7 @@ def _devices(running: ET.Element, wanted: ET.Element, asked: str) -> ET.Element:
     result = ET.Element("devices")
     takers: dict[str, Callable[[ET.Element, ET.Element, str], ET.Element | None]] = {
         "disk": _disk, "interface": _interface, "serial": _console, "console": _console, "channel": _channel,
-        "rng": _rng, "audio": _audio, "sound": _plain, "emulator": _nothing, "graphics": _nothing,
+        "rng": _rng, "audio": _audio, "sound": _plain, "emulator": _nothing, "graphics": _nothing, "tpm": _tpm,
     }  # fmt: skip
     result.extend(copy.deepcopy(each) for each in own.findall("emulator"))
     for device in running:
@@ -204,11 +204,13 @@ def _refuse_source(device: ET.Element, asked: str) -> None:
 
 
 def _refuse_missing(result: ET.Element, own: ET.Element, asked: str) -> None:
-    """Raise Unsupported for disks and NICs that the machine is to have, and runs without."""
+    """Raise Unsupported for disks, NICs and a TPM that the machine is to have, and runs without."""
     for tag, place in (("disk", "target"), ("interface", "mac")):
         lacking = _keys(own, tag, place) - _keys(result, tag, place)
         if lacking:
             raise Unsupported(asked, f"it runs without {tag} {', '.join(sorted(lacking))}, which it is to have", _LATER)
+    if len(own.findall("tpm")) != len(result.findall("tpm")):
+        raise Unsupported(asked, "it runs with another number of TPMs than it is to have", _LATER)
 
 
 def _keys(devices: ET.Element, tag: str, place: str) -> set[str]:
@@ -317,6 +319,20 @@ def _audio(device: ET.Element, _own: ET.Element, asked: str) -> ET.Element:
     if device.get("type") not in _AUDIO:
         raise Unsupported(asked, f"its sound is of type {device.get('type')}, which is its host's", _COLD)
     return copy.deepcopy(device)
+
+
+def _tpm(device: ET.Element, own: ET.Element, asked: str) -> ET.Element:
+    partner, backend = own.find("tpm"), device.find("backend")
+    result = copy.deepcopy(own.find("tpm"))
+    kind = None if backend is None else backend.get("type")
+    if partner is None or result is None or backend is None or kind != "emulator":
+        raise Unsupported(asked, f"its TPM is of type {kind}, and not the one that it is to have", _LATER)
+    wanted = result.find("backend")
+    if wanted is None or device.get("model") != result.get("model") or backend.get("version") != wanted.get("version"):
+        raise Unsupported(asked, "its TPM is of another model or version than it is to be", _LATER)
+    # libvirt would remove what came of it with a machine that ends before it is defined here.
+    wanted.set("persistent_state", "yes")
+    return result
 
 
 def _plain(device: ET.Element, _own: ET.Element, _asked: str) -> ET.Element:

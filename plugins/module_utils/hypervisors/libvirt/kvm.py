@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from xml.etree import ElementTree as ET
 
 from ...dataclass import dataclass, replace
-from ...errors import NebulaError, TimedOut
+from ...errors import MissingDependency, NebulaError, TimedOut
 from ...host import hypervisor_daemons, kvm_device, kvm_probe, memory_encryption, numa_topology, pci_devices
 from ...host.command import find
 from ...host.files import remove_file, sync_directory
@@ -40,6 +40,7 @@ from ..base import (
     Receiver,
     Secrets,
     Site,
+    StateElsewhere,
     Survey,
     domain_name,
     id_in_name,
@@ -422,16 +423,45 @@ class KvmDriver(LibvirtDomains, Driver):
         return True
 
     def remove(self, mark: Mark) -> bool:
-        return self._remove(mark, self._libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+        found = self._remove(mark, self._libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+        # libvirt does that with the definition, which a move that was broken off may have taken away before.
+        self.remove_state_elsewhere(mark)
+        return found
 
     def disown(self, mark: Mark) -> bool:
-        # Another host may have this very file.
-        return self._remove(mark, self._libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
+        lv = self._libvirt
+        # Another host may have this very file; and what this one has of its TPM may be all that there is.
+        keep: int = lv.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | getattr(lv, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 0)
+        return self._remove(mark, keep)
+
+    def state_elsewhere(self, vm: Vm) -> StateElsewhere | None:
+        if vm.tpm is None:
+            return None
+        from .tpm_state import TpmState
+
+        if not hasattr(self._libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM"):
+            raise MissingDependency(
+                f"virtual machine {vm.name}: move",
+                "it has a TPM, and this host's libvirt is older than 8.9: it removes the state of a TPM with the "
+                "definition of its machine",
+                "Bring a newer libvirt on both hosts",
+            )
+        return TpmState(vm.uuid, vm.tpm)
+
+    def has_state_elsewhere(self, mark: Mark) -> bool:
+        from . import tpm_state
+
+        return tpm_state.is_there(mark.uuid)
+
+    def remove_state_elsewhere(self, mark: Mark) -> None:
+        from . import tpm_state
+
+        tpm_state.remove(mark.uuid)
 
     def state_files(self, vm: Vm) -> Mapping[str, int]:
         return {domain_xml.nvram_name(vm): domain_xml.MOST_NVRAM} if domain_xml.starts_by_uefi(vm) else {}
 
-    def _remove(self, mark: Mark, with_variables: int) -> bool:
+    def _remove(self, mark: Mark, with_state: int) -> bool:
         lv = self._libvirt
         domain = self._find(mark)
         if domain is None:
@@ -442,7 +472,7 @@ class KvmDriver(LibvirtDomains, Driver):
         flags = (
             lv.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
             | lv.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-            | with_variables
+            | with_state
             | getattr(lv, "VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA", 0)
         )
         self._undefine(domain, mark, flags)

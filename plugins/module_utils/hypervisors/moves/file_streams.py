@@ -26,20 +26,25 @@ def send(channel: Channel, name: str, path: str, limit: float, most: int | None 
     limit: by the monotonic clock.
     most: bytes, of its end."""
     with explained(path), opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC) as fd:
-        found = os.fstat(fd)
-        size = found.st_size if stat.S_ISREG(found.st_mode) else 0
-        begin = max(0, size - most) if most is not None else 0
-        channel.send(file=name, size=size - begin)
-        for offset, length in _stretches(fd, begin, size):
-            channel.send(at=offset - begin, length=length)
-            place, end = offset, offset + length
-            while place < end:
-                block = os.pread(fd, min(BLOCK, end - place), place)
-                # It was cut off meanwhile.
-                block = block or bytes(min(BLOCK, end - place))
-                channel.send_bytes(block)
-                place += len(block)
-                _refuse_late(limit)
+        send_open(channel, name, fd, limit, most)
+
+
+def send_open(channel: Channel, name: str, fd: int, limit: float, most: int | None = None) -> None:
+    """Send the file that is open, as send() does."""
+    found = os.fstat(fd)
+    size = found.st_size if stat.S_ISREG(found.st_mode) else 0
+    begin = max(0, size - most) if most is not None else 0
+    channel.send(file=name, size=size - begin)
+    for offset, length in _stretches(fd, begin, size):
+        channel.send(at=offset - begin, length=length)
+        place, end = offset, offset + length
+        while place < end:
+            block = os.pread(fd, min(BLOCK, end - place), place)
+            # It was cut off meanwhile.
+            block = block or bytes(min(BLOCK, end - place))
+            channel.send_bytes(block)
+            place += len(block)
+            _refuse_late(limit)
     channel.send(end=name)
 
 
@@ -67,28 +72,34 @@ def receive(channel: Channel, header: Mapping[str, Any], path: str, most: int, l
     limit.
     most: bytes that it may have.
     limit: by the monotonic clock."""
-    size = _number(header.get("size"), most)
+    _number(header.get("size"), most)
     with explained(path), opened(path, NEW_FILE | os.O_CLOEXEC) as fd:
-        os.fchmod(fd, 0o600)
-        os.ftruncate(fd, size)
-        written = EarlyWriteback(fd)
-        end = 0
-        while True:
-            message = channel.receive(limit - time.monotonic())
-            if "end" in message:
-                break
-            place = _number(message.get("at"), size)
-            length = _number(message.get("length"), size - place)
-            if place < end:
-                raise _strange()
-            end = place + length
-            for block in channel.receive_bytes(length, limit - time.monotonic()):
-                view = memoryview(block)
-                while view:
-                    done = os.pwrite(fd, view, place)
-                    view, place = view[done:], place + done
-                written.up_to(place)
-                _refuse_late(limit)
+        receive_open(channel, header, fd, most, limit)
+
+
+def receive_open(channel: Channel, header: Mapping[str, Any], fd: int, most: int, limit: float) -> None:
+    """Take in the file, as receive() does, to the new one that is open."""
+    size = _number(header.get("size"), most)
+    os.fchmod(fd, 0o600)
+    os.ftruncate(fd, size)
+    written = EarlyWriteback(fd)
+    end = 0
+    while True:
+        message = channel.receive(limit - time.monotonic())
+        if "end" in message:
+            break
+        place = _number(message.get("at"), size)
+        length = _number(message.get("length"), size - place)
+        if place < end:
+            raise _strange()
+        end = place + length
+        for block in channel.receive_bytes(length, limit - time.monotonic()):
+            view = memoryview(block)
+            while view:
+                done = os.pwrite(fd, view, place)
+                view, place = view[done:], place + done
+            written.up_to(place)
+            _refuse_late(limit)
 
 
 def _number(value: Any, most: int) -> int:

@@ -74,10 +74,7 @@ def place(
 
 
 def _answers_numa(has: Numa | None, wanted: Numa) -> bool:
-    if has is None:
-        return False
-    bare = tuple(replace(node, cpus=(), memory_node=-1) for node in has.nodes)
-    return replace(has, nodes=bare) == wanted
+    return has is not None and _without_numbers(has) == wanted
 
 
 def _answers_devices(has: Sequence[HostDevice], wanted: Sequence[HostDevice]) -> bool:
@@ -88,8 +85,23 @@ def _answers_devices(has: Sequence[HostDevice], wanted: Sequence[HostDevice]) ->
 
 def taken_by(vm: Vm) -> Taken:
     """Return what a machine has, or is to have."""
-    threads = vm.topology.threads if vm.topology is not None and vm.numa is not None else 0
-    return Taken(vm.numa, threads, vm.host_devices, vm.encryption is not None)
+    return replace(taken_of(vm.numa, vm.topology), devices=vm.host_devices, encrypted=vm.encryption is not None)
+
+
+def taken_of(numa: Numa | None, topology: Topology | None) -> Taken:
+    """Return the same by its parts. topology: what the machine sees of its processors."""
+    return Taken(numa, topology.threads if topology is not None and numa is not None else 0)
+
+
+def wants_elsewhere(vm: Vm) -> HostWants | None:
+    """Return what a machine is to have of another host, as it is to have it of its own; None for nothing. Devices are
+    not among that: no other host has them."""
+    numa = None if vm.numa is None else _without_numbers(vm.numa)
+    return None if numa is None and vm.encryption is None else HostWants(numa, (), vm.encryption)
+
+
+def _without_numbers(numa: Numa) -> Numa:
+    return replace(numa, nodes=tuple(replace(node, cpus=(), memory_node=-1) for node in numa.nodes))
 
 
 def overlap(one: Taken, other: Taken) -> str:

@@ -20,6 +20,7 @@ from ....model.instantiate.demands import Demands
 from ....model.instantiate.host_placement import NOTHING, HostPlace, Taken
 from ....model.instantiate.host_wants import HostWants
 from ....model.instantiate.numa_placement import NoPlaceError
+from ....model.move import Move
 from ....model.object_ids import id_of
 from ....model.vm import Vm
 from ..hosts import PLACES
@@ -44,6 +45,10 @@ class HostPlaces:
         except NoPlaceError as error:
             return str(error)
         return ""
+
+    def find(self, host: Host, wants: HostWants) -> HostPlace:
+        """Return what the host would give a machine. Raise NoPlaceError if it does not have it."""
+        return self._place(host, wants)
 
     def take(
         self,
@@ -90,7 +95,8 @@ class HostPlaces:
 
     def _taken(self, host: Host) -> dict[int, tuple[Taken, ...]]:
         """Return by machine what it has of the host: as it is to be, and as it runs until its next start. Machines of a
-        host that was given up have it, too, until nobody saw them there any more."""
+        host that was given up have it, too, until nobody saw them there any more; and those that move have what they
+        are to have of their new host, and what they had of the old one until they were found on the new one."""
         known = self.store.once(PLACES, dict[int, dict[int, tuple[Taken, ...]]])
         number = id_of(host)
         if number not in known:
@@ -105,6 +111,10 @@ class HostPlaces:
                 EMPTY,
             )
             known[number] = {row["id"]: some for row in rows if (some := _places_of(row))}
+            for row in self.store.rows("SELECT * FROM vms WHERE state != 6 AND instr(move, ?)", _SIGNS[0]):
+                found = _place_in_move(row, host)
+                if found != NOTHING:
+                    known[number][row["id"]] = (*known[number].get(row["id"], ()), found)
         return known[number]
 
 
@@ -140,6 +150,16 @@ def running(row: sqlite3.Row) -> Taken:
     """Return what the machine of that row holds as it runs; what it is to have, if it holds nothing else."""
     held = json.loads(row["held"])
     return from_plain(Taken, held) if held else host_placement.taken_by(vm_of(row))
+
+
+def _place_in_move(row: sqlite3.Row, host: Host) -> Taken:
+    """Return what a machine of which the catalog says that another host has it holds of this one by its newest move."""
+    move = from_plain(Move, json.loads(row["move"]))
+    if row["move_host"] == host.id:
+        return host_placement.taken_of(move.numa, move.topology)
+    if row["move_host"] is None and row["host_id"] != host.id and move.source == host.name:
+        return host_placement.taken_of(move.source_numa, move.source_topology)
+    return NOTHING
 
 
 def _places_of(row: sqlite3.Row) -> tuple[Taken, ...]:

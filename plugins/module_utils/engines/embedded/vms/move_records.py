@@ -33,6 +33,7 @@ from ....model.move import (
 from ....model.object_ids import id_of
 from ....model.plan import VmOutcome
 from ....model.states import LcmState, VmState, vm_state_name
+from ....model.vm import Vm
 from ..hosts import HELD, PLACES, ROOMS
 from ..store import compact
 from . import plan_guards
@@ -67,6 +68,13 @@ def move_of(row: sqlite3.Row) -> Move:
 
 def write(parts: Parts, vm_id: int, move: Move) -> None:
     parts.store.db.execute("UPDATE vms SET move = ? WHERE id = ?", (compact(to_plain(move)), vm_id))
+
+
+def as_at_target(vm: Vm, move: Move) -> Vm:
+    """Return the machine as it is to be on the target of its move, with what that host gives it."""
+    if vm.graphics is not None:
+        vm = replace(vm, graphics=replace(vm.graphics, port=move.port))
+    return vm if move.numa is None else replace(vm, numa=move.numa, topology=move.topology)
 
 
 def role_in(move: Move, host: str) -> str:
@@ -207,6 +215,7 @@ def _confirm(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmO
         reason = _of_switched_off(move)
     if role == SOURCE or outcome.state in _FOUND:
         parts.port_rows.drop_of_host(row["id"], _other_id(parts, row, move))
+        _free_at_source(parts, row["id"], move)
     if outcome.moved:
         outcome = _as_ordinary(move, role, outcome, row["generation"])
     return Settled(True, outcome, reason)
@@ -257,22 +266,31 @@ def _as_ordinary(move: Move, owner: str, outcome: VmOutcome, generation: int) ->
 
 def _hand_over(parts: Parts, row: sqlite3.Row, move: Move, found: bool) -> None:
     """Make the machine the target's: what it needs there is held already. found: the target has said that it has it.
-    Else it keeps its port at the source, which nobody else gets, until the target does."""
+    Else it keeps its port at the source, and the processors and memory that it had there to itself, until the target
+    does: nobody else gets them."""
     vm_id, source = row["id"], row["host_id"]
     parts.hosts.promise(source, -row["memory"] - row["kept_memory"], -row["overhead"], -row["cpu"], -1)
     if found:
         parts.port_rows.drop_of_host(vm_id, source)
+        _free_at_source(parts, vm_id, move)
     else:
         parts.port_rows.hold(vm_id, source)
     vm = vm_of(row)
-    if vm.graphics is not None and vm.graphics.port != move.port:
-        parts.rows.write_body(vm_id, replace(vm, graphics=replace(vm.graphics, port=move.port)))
+    if as_at_target(vm, move) != vm:
+        parts.rows.write_body(vm_id, as_at_target(vm, move))
     parts.store.db.execute(
         "UPDATE vms SET host_id = move_host, move_host = NULL, overhead = ?, away = ? WHERE id = ?",
         (move.overhead, "" if move.away == move.target else move.away, vm_id),
     )
     plan_guards.forget(parts.store, source)
     parts.store.drop(HELD, ROOMS, PLACES)
+
+
+def _free_at_source(parts: Parts, vm_id: int, move: Move) -> None:
+    """Note that the machine needs nothing more of its former host than it has there as any other machine."""
+    if move.source_numa is not None:
+        write(parts, vm_id, replace(move, source_numa=None, source_topology=None))
+        parts.store.drop(PLACES)
 
 
 def _give_up(parts: Parts, row: sqlite3.Row, move: Move) -> None:
@@ -295,8 +313,14 @@ def _take_back(parts: Parts, row: sqlite3.Row, move: Move) -> None:
     parts.hosts.promise(row["host_id"], -held, -row["overhead"], -row["cpu"], -1)
     parts.hosts.promise(id_of(source), held, overhead, row["cpu"], 1)
     port = parts.port_rows.only_on(row["id"], id_of(source))
+    had = vm
     if vm.graphics is not None and port:
-        parts.rows.write_body(row["id"], replace(vm, graphics=replace(vm.graphics, port=port)))
+        vm = replace(vm, graphics=replace(vm.graphics, port=port))
+    if move.source_numa is not None:
+        vm = replace(vm, numa=move.source_numa, topology=move.source_topology)
+        _free_at_source(parts, row["id"], move)
+    if vm != had:
+        parts.rows.write_body(row["id"], vm)
     parts.store.db.execute(
         "UPDATE vms SET host_id = ?, overhead = ?, away = CASE away WHEN ? THEN '' ELSE away END WHERE id = ?",
         (source.id, overhead, source.name, row["id"]),

@@ -19,7 +19,9 @@ from ....model import hypervisor_rules, network_checks, shared_datastores
 from ....model.disk import SHARED_DIRECTORY
 from ....model.host import Host
 from ....model.installation_marks import MARK
-from ....model.instantiate.host_placement import NOTHING, taken_by
+from ....model.instantiate.host_placement import HostPlace, taken_by, wants_elsewhere
+from ....model.instantiate.host_wants import HostWants
+from ....model.instantiate.numa_placement import NoPlaceError, topology_of_place
 from ....model.machine_orders import DONE
 from ....model.move import (
     ABSENT,
@@ -45,7 +47,7 @@ from ....model.plan import Plan, PlannedVm
 from ....model.shared_datastores import datastore_of, is_common
 from ....model.states import HostState, LcmState, VmState, vm_state_name
 from ....model.transfer import SHARED
-from ....model.vm import Vm
+from ....model.vm import Topology, Vm
 from ...ports import VmOrders, VmRecord
 from ..references import missing
 from . import leaving_devices, vm_records
@@ -53,7 +55,7 @@ from .decision import decide, refuse_moving
 from .decision_parts import DecisionParts
 from .given_up import FORGOTTEN
 from .host_places import running
-from .move_records import ACTIONS, has_come, is_awaited, is_concluded, move_of, write
+from .move_records import ACTIONS, as_at_target, has_come, is_awaited, is_concluded, move_of, write
 from .scheduler import Scheduler
 from .template_references import References
 from .vm_rows import orders_of, request_of, vm_of
@@ -85,7 +87,9 @@ subjectKeyIdentifier = hash
 
 @dataclass(frozen=True)
 class _Asked:
-    """Holds a machine that is to move, and for whom. on_ovn: names of its networks that are OVN's."""
+    """Holds a machine that is to move, and for whom.
+    on_ovn: names of its networks that are OVN's.
+    wants: what it is to have of its new host to itself."""
 
     row: sqlite3.Row
     vm: Vm
@@ -95,6 +99,7 @@ class _Asked:
     hosts: Sequence[str] | None
     peers: Collection[str] | None
     on_ovn: str = ""
+    wants: HostWants | None = None
 
     @property
     def text(self) -> str:
@@ -120,7 +125,7 @@ def move(
     if source is None:
         raise WrongState(f"VM {row['name']} (id {vm_id}): move to another host", f"it is {state}, and on no host")
     way = way or (LIVE if state == "RUNNING" else COLD)
-    asked = _Asked(row, vm_of(row), source, target, way, hosts, peers)
+    asked = _Asked(row, vm_of(row), source, target, way, hosts, peers, wants=wants_elsewhere(vm_of(row)))
     _refuse_state(parts, asked, state)
     networks = _networks(parts, asked.vm)
     on_ovn = (each.name for each in networks if each.vn_mad == OVN and each.bridge == INTEGRATION_BRIDGE)
@@ -142,9 +147,29 @@ def move(
     decided = Move(
         secrets.token_hex(16), source.name, host.name, way, row["generation"] + 1, False, port, overhead, home
     )
+    if asked.wants is not None:
+        decided = _with_place(decided, asked, parts.host_places.take(host, asked.wants, vm_id, asked.text))
     write(parts, vm_id, decided)
     parts.store.db.execute("UPDATE vms SET move_host = ? WHERE id = ?", (host.id, vm_id))
     return vm_records.one(parts, vm_id)
+
+
+def _with_place(move: Move, asked: _Asked, place: HostPlace) -> Move:
+    """Return the move with what the machine is to have of its new host, and what it has of its old one."""
+    if place.numa is None:
+        return move
+    return replace(
+        move,
+        numa=place.numa.numa,
+        topology=_topology_in(place, asked.vm),
+        source_numa=asked.vm.numa,
+        source_topology=asked.vm.topology,
+    )
+
+
+def _topology_in(place: HostPlace, vm: Vm) -> Topology | None:
+    """Return what a machine would see of its processors in this place."""
+    return topology_of_place(place.numa) or vm.topology
 
 
 def stay(parts: DecisionParts, vm_id: int) -> VmRecord:
@@ -223,12 +248,18 @@ def _refuse_content(parts: DecisionParts, asked: _Asked, networks: Iterable[Netw
             "it has devices of its host (PCI), which no other host has",
             "Take PCI out of its template and start it anew first",
         )
-    if NOTHING not in (taken_by(vm), runs) or taken_by(vm) != runs:
-        raise Unsupported(
+    if taken_by(vm) != runs:
+        raise WrongState(
             asked.text,
-            "it has processors or memory of its host to itself (TOPOLOGY, NUMA_NODE, MEMORY_ENCRYPTION), and they are "
-            "not chosen anew on another host yet",
-            "Take that out of its template and start it anew first",
+            "it runs with other processors or memory of its host (TOPOLOGY, NUMA_NODE, MEMORY_ENCRYPTION) than it is "
+            "to have",
+            "Start it anew first (restart: rolling)",
+        )
+    if vm.encryption is not None and asked.way == LIVE:
+        raise Unsupported(
+            f"{asked.text} ({LIVE})",
+            f"its memory is encrypted ({vm.encryption.type}), with a key that its host's processor keeps",
+            f"Set move: {COLD} for it, and it is powered off for its move",
         )
     # A host that has the same files is known by its name, and is looked for below.
     alone = datastore_of(parts.datastores.shared(), asked.source.name) is None
@@ -243,8 +274,6 @@ def _refuse_content(parts: DecisionParts, asked: _Asked, networks: Iterable[Netw
                 f"its disk {disk.disk_id} has snapshots, which do not come along while it runs",
                 f"Set move: {COLD} for it: they come along while it is off; or delete them first",
             )
-    if vm.tpm is not None:
-        raise Unsupported(asked.text, "it has a TPM, whose state is not moved yet")
     if asked.way == LIVE and orders_of(row).lasting != DONE:
         raise WrongState(
             f"{asked.text} ({LIVE})",
@@ -326,6 +355,15 @@ def _reason_against(
             f"has no shared datastore with {source.name}, and snapshots of disks do not come along while it runs",
             f"Name a host that has, or set move: {COLD} for it",
         )
+    try:
+        place = parts.host_places.find(host, asked.wants) if asked.wants is not None else HostPlace()
+    except NoPlaceError as error:
+        return no(f"has not what it is to have of its host (TOPOLOGY, NUMA_NODE, MEMORY_ENCRYPTION): {error}")
+    if asked.way == LIVE and _topology_in(place, asked.vm) != asked.vm.topology:
+        return no(
+            "has cores of another number of threads, and what it sees of its processors can't change while it runs",
+            f"Give THREADS in TOPOLOGY of its template and start it anew, or set move: {COLD} for it",
+        )
     if any(disk.save for disk in asked.vm.disks) and {source.transfer, host.transfer} != {SHARED}:
         image = next(disk.image for disk in asked.vm.disks if disk.save)
         return no(
@@ -384,8 +422,8 @@ def planned(
         if place is not None:
             part = replace(part, address=place.address if role == SOURCE else "", port=place.port)
         vm = machine.vm
-        if role == TARGET and vm.graphics is not None:
-            vm = replace(vm, graphics=replace(vm.graphics, port=move.port))
+        if role == TARGET:
+            vm = as_at_target(vm, move)
         yield host, replace(machine, vm=vm, move=part)
 
 

@@ -15,7 +15,7 @@ import pytest
 from memory_hypervisor import Machine
 from memory_node import CATALOG, OTHER, mark
 from move_pairs import PATIENCE, Beside, caller
-from moving_nodes import DATA, Pair, moved, token_of
+from moving_nodes import DATA, MovingNode, Pair, moved, token_of
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     ForeignObject,
@@ -282,6 +282,71 @@ def test_it_is_bounded(pair: Pair) -> None:
     found, _heard = facing(pair, says)
     assert moved(found)[::2] == ("absent", "ForeignObject")
     is_empty(pair)
+
+
+@pytest.fixture
+def with_state(pair: Pair) -> Pair:
+    """Its source has a state of it in a place of its own."""
+    pair.begin()
+    for name, node in pair.nodes.items():
+        node.driver.elsewhere = node.root / f"state-{name}"
+    place_of(pair.source).write_bytes(b"state")
+    return pair
+
+
+def place_of(node: MovingNode) -> Path:
+    assert node.driver.elsewhere is not None
+    return node.driver.elsewhere
+
+
+def test_a_state_in_a_place_of_the_hosts_comes_along(with_state: Pair) -> None:
+    assert moved(with_state.move(COLD)[TARGET]) == ("arrived", "RUNNING", "")
+    assert place_of(with_state.target).read_bytes() == b"state"
+    assert not place_of(with_state.source).exists()
+
+
+def test_a_machine_that_stays_keeps_it_and_none_is_on_the_other_host(with_state: Pair) -> None:
+    """The source fails when the target has all of it."""
+    with_state.source.driver.fails["disown"] = HypervisorError("undefining it", "no")
+    found = with_state.move(COLD)
+    assert (found[SOURCE].moved, found[TARGET].moved) == ("stayed", "absent")
+    assert place_of(with_state.source).read_bytes() == b"state"
+    assert not place_of(with_state.target).exists()
+
+
+def test_a_machine_that_never_ran_has_none(with_state: Pair) -> None:
+    place_of(with_state.source).unlink()
+    assert moved(with_state.move(COLD)[TARGET]) == ("arrived", "RUNNING", "")
+    assert not place_of(with_state.target).exists()
+
+
+def test_a_state_of_the_same_machine_is_not_written_over(with_state: Pair) -> None:
+    place_of(with_state.target).write_bytes(b"whose?")
+    found = with_state.move(COLD)
+    assert (found[SOURCE].moved, moved(found[TARGET])[::2]) == ("stayed", ("absent", "Conflict"))
+    assert place_of(with_state.target).read_bytes() == b"whose?"
+    assert place_of(with_state.source).read_bytes() == b"state"
+
+
+@pytest.mark.parametrize(("sizes", "kind"), [((17,), "ForeignObject"), ((4, 4), "Conflict")])
+def test_a_state_is_bounded_and_comes_once(pair: Pair, sizes: tuple[int, ...], kind: str) -> None:
+    def says(channel: Channel) -> None:
+        begins(channel)
+        for size in sizes:
+            sends(channel, "tpm", size)
+
+    pair.target.driver.elsewhere = pair.target.root / "state"
+    found, _heard = facing(pair, says)
+    assert moved(found)[::2] == ("absent", kind)
+    assert not place_of(pair.target).exists()
+
+
+def test_one_whose_state_could_not_be_kept_is_not_even_powered_off(with_state: Pair) -> None:
+    with_state.source.driver.fails["state_elsewhere"] = Unsupported("it", "this host's libvirt is older")
+    found = with_state.move(COLD)
+    assert (found[SOURCE].error or {})["found"] == "this host's libvirt is older"
+    assert with_state.on() == {SOURCE: "RUNNING"}
+    assert "shutdown" not in with_state.source.driver.names()
 
 
 def test_one_that_its_driver_does_not_take(pair: Pair) -> None:

@@ -15,7 +15,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Not
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.arriving_belongings import require
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Tpm, Vm
 
 SITE = Site("", "c", 1, {})
 NO_SECRET = 66
@@ -27,6 +27,7 @@ class Host:
     def __init__(self) -> None:
         self.secrets: set[str] = set()
         self.firmware, self.secure = ["bios", "efi"], ["no", "yes"]
+        self.tpm = {"model": ["tpm-tis", "tpm-crb"], "backendModel": ["emulator"], "backendVersion": ["1.2", "2.0"]}
         self.fails: LibvirtError | None = None
 
     def secretLookupByUUIDString(self, uuid: str) -> str:
@@ -40,13 +41,42 @@ class Host:
         firmware, secure = ("".join(f"<value>{each}</value>" for each in all_) for all_ in (self.firmware, self.secure))
         return (
             f"<domainCapabilities><os><enum name='firmware'>{firmware}</enum>"
-            f"<loader><enum name='secure'>{secure}</enum></loader></os></domainCapabilities>"
+            f"<loader><enum name='secure'>{secure}</enum></loader></os>"
+            f"<devices><tpm supported='yes'>{self._enums(self.tpm)}</tpm></devices></domainCapabilities>"
         )
 
+    @staticmethod
+    def _enums(all_: dict[str, list[str]]) -> str:
+        values = {name: "".join(f"<value>{each}</value>" for each in some) for name, some in all_.items()}
+        return "".join(f"<enum name='{name}'>{text}</enum>" for name, text in values.items())
 
-def ask(host: Host, os: Os, *disks: Disk) -> None:
+
+def ask(host: Host, os: Os, *disks: Disk, tpm: Tpm | None = None) -> None:
     library = libvirt(lambda _uri: host)
-    require(library, host, Vm(1, "u", "web", "kvm", 1.0, 64, os=os, disks=disks), SITE, "/usr/bin/qemu", "it")
+    vm = Vm(1, "u", "web", "kvm", 1.0, 64, os=os, disks=disks, tpm=tpm)
+    require(library, host, vm, SITE, "/usr/bin/qemu", "it")
+
+
+@pytest.mark.parametrize(
+    ("lacks", "found"),
+    [
+        ({}, ""),
+        ({"backendVersion": None}, ""),
+        ({"backendModel": ["passthrough"]}, "this host has nothing that emulates one"),
+        ({"model": ["tpm-tis"]}, "a TPM of model tpm-crb, which this host's QEMU does not have"),
+        ({"backendVersion": ["1.2"]}, "a TPM of version 2.0, which this host's swtpm does not have"),
+    ],
+)
+def test_what_emulates_its_tpm_has_to_be_here(lacks: dict[str, list[str] | None], found: str) -> None:
+    host = Host()
+    host.tpm = {name: each for name, each in {**host.tpm, **lacks}.items() if each is not None}
+    ask(host, Os())
+    if not found:
+        return ask(host, Os(), tpm=Tpm())
+    with pytest.raises(Unsupported, match=found) as caught:
+        ask(host, Os(), tpm=Tpm())
+    assert "swtpm" in caught.value.remedy
+    return None
 
 
 def test_what_is_neither_encrypted_nor_of_uefi_needs_nothing() -> None:

@@ -214,6 +214,44 @@ def test_an_empty_drive_stays_empty() -> None:
     assert found.find("source") is None and found.find("readonly") is not None
 
 
+# -- a TPM -------------------------------------------------------------------------------------------------------------
+TPM = "<tpm model='tpm-{}'><backend type='{}' version='{}'/></tpm>"
+OWN_TPM = TPM.format("crb", "emulator", "2.0")
+
+
+def with_tpm(text: str, *tpms: str) -> str:
+    return changed(text, *(adding("devices", each) for each in tpms))
+
+
+def test_a_tpm_is_this_hosts_own_and_what_comes_of_it_is_kept() -> None:
+    """Whatever the machine's run comes to: it is all that there is of it."""
+    live = with_tpm(live_of(Q35), OWN_TPM.replace("/>", "><encryption secret='u'/></backend>"))
+    result = adapted(live, with_tpm(own_of(Q35), OWN_TPM), ASKED)
+    (found,) = ET.fromstring(result).findall("devices/tpm")
+    assert (found.get("model"), len(found)) == ("tpm-crb", 1)
+    assert found[0].attrib == {"type": "emulator", "version": "2.0", "persistent_state": "yes"}
+    assert len(found[0]) == 0
+    check(result, result, ASKED)
+    with pytest.raises(ForeignObject):
+        check(changed(result, adding("devices", TPM.format("tis", "emulator", "2.0"))), result, ASKED)
+
+
+@pytest.mark.parametrize(
+    ("live", "own", "found"),
+    [
+        ([OWN_TPM], [], "its TPM is of type emulator, and not the one that it is to have"),
+        ([TPM.format("crb", "passthrough", "2.0")], [OWN_TPM], "its TPM is of type passthrough"),
+        ([TPM.format("tis", "emulator", "2.0")], [OWN_TPM], "its TPM is of another model or version"),
+        ([TPM.format("crb", "emulator", "1.2")], [OWN_TPM], "its TPM is of another model or version"),
+        ([], [OWN_TPM], "it runs with another number of TPMs"),
+        ([OWN_TPM, OWN_TPM], [OWN_TPM], "it runs with another number of TPMs"),
+    ],
+)
+def test_another_tpm_than_it_is_to_have_is_refused(live: list[str], own: list[str], found: str) -> None:
+    with pytest.raises(Unsupported, match=found):
+        adapted(with_tpm(live_of(Q35), *live), with_tpm(own_of(Q35), *own), ASKED)
+
+
 # -- what a hostile host may put in -----------------------------------------------------------------------------------
 QEMU = "xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'"
 HOSTILE: dict[str, Change] = {

@@ -13,7 +13,12 @@ from typing import Any
 import pytest
 from libvirt_stand_in import Clock, Connection, Domain, LibvirtError, install, libvirt, metadata
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, NotFound, TimedOut
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    HypervisorError,
+    MissingDependency,
+    NotFound,
+    TimedOut,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Departure, Mark, Site
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import (
     arriving_belongings,
@@ -21,9 +26,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvi
     kvm,
     migration,
     qemu_logs,
+    tpm_state,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Tpm, Vm
 
 CATALOG, UUID = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10", "5bd0b2a1-7d1c-4a6e-8a44-0a8f6f2f9d01"
 MARK = Mark(CATALOG, 1, UUID, 1)
@@ -65,7 +71,9 @@ class World:
         library.VIR_DOMAIN_SHUTOFF_MIGRATED = OF_MIGRATION
         library.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA = 2
         library.VIR_DOMAIN_UNDEFINE_NVRAM = 4
-        library.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM = 64
+        library.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM = 8
+        library.VIR_DOMAIN_UNDEFINE_KEEP_TPM = 64
+        self.library = library
         install(monkeypatch, library)
         monkeypatch.setattr(kvm, "time", self.clock)
         monkeypatch.setattr(kvm, "PROFILES", tmp_path)
@@ -88,14 +96,27 @@ def departure() -> Departure:
 
 
 # -- at the source ----------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("call", "with_variables"), [("remove", 4), ("disown", 64)])
-def test_a_file_that_may_be_another_hosts_is_kept(world: World, call: str, with_variables: int) -> None:
+@pytest.mark.parametrize(("call", "with_state"), [("remove", 4), ("disown", 8 | 64)])
+def test_what_may_be_another_hosts_is_kept(world: World, call: str, with_state: int) -> None:
     world.domain.become(SHUTOFF, 1)
     assert getattr(world.driver, call)(MARK) is True
     ((flags,),) = [each[1:] for each in world.domain.did if each[0] == "undefineFlags"]
-    assert flags & (4 | 64) == with_variables
+    assert flags & (4 | 8 | 64) == with_state
     world.gone()
     assert getattr(world.driver, call)(MARK) is False
+
+
+def test_what_is_left_of_a_tpm_ends_with_its_machine(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not libvirt knows the machine; one that is another host's keeps it until it has arrived there."""
+    removed: list[str] = []
+    monkeypatch.setattr(tpm_state, "remove", removed.append)
+    world.domain.become(SHUTOFF, 1)
+    world.driver.disown(MARK)
+    assert removed == []
+    world.driver.remove(MARK)
+    world.gone()
+    world.driver.remove(MARK)
+    assert removed == [UUID, UUID]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +127,32 @@ def test_the_variables_of_a_firmware_are_a_file_of_its_own(world: World, firmwar
     assert list(world.driver.state_files(vm)) == files
     text = world.driver.render(vm, Site("/d/1", CATALOG, 1, {})).text
     assert all(f"/d/1/{name}</nvram>" in text for name in files) and ("nvram" in text) is bool(files)
+
+
+def test_the_state_of_a_tpm_is_in_a_place_of_its_own(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert world.driver.state_elsewhere(VM) is None
+    found = world.driver.state_elsewhere(replace(VM, tpm=Tpm()))
+    assert (found.name, found.most) == ("tpm", tpm_state.MOST)
+    of_machine: list[str] = []
+    monkeypatch.setattr(tpm_state, "is_there", lambda uuid: of_machine.append(uuid) or True)
+    monkeypatch.setattr(tpm_state, "remove", of_machine.append)
+    assert world.driver.has_state_elsewhere(MARK)
+    world.driver.remove_state_elsewhere(MARK)
+    assert of_machine == [UUID, UUID]
+
+
+def test_a_libvirt_that_removes_it_with_the_definition_moves_none(world: World) -> None:
+    del world.library.VIR_DOMAIN_UNDEFINE_KEEP_TPM
+    with pytest.raises(MissingDependency, match=r"it has a TPM, and this host's libvirt is older than 8\.9"):
+        world.driver.state_elsewhere(replace(VM, tpm=Tpm()))
+    assert world.driver.state_elsewhere(VM) is None
+    # It can be told nothing of the kind.
+    world.domain.become(SHUTOFF, 1)
+    assert world.driver.disown(MARK)
+    ((flags,),) = [each[1:] for each in world.domain.did if each[0] == "undefineFlags"]
+    assert flags & 64 == 0
 
 
 def test_what_a_machine_is_to_go_on_with_is_looked_at(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

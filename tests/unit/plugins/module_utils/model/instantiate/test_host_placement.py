@@ -15,6 +15,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate
     overlap,
     place,
     taken_by,
+    taken_of,
+    wants_elsewhere,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.host_wants import HostWants
 from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.numa_placement import (
@@ -94,3 +96,16 @@ def test_what_a_machine_has_that_is_taken_over() -> None:
     assert found_place(wants, nodes, (), None) is None
     assert found_place(HostWants(None, (HostDevice(SECOND),)), (), (FIRST,), None) is None
     assert found_place(HostWants(None, (HostDevice(FIRST),)), (), (FIRST,), None) is not None
+
+
+def test_what_it_has_is_what_it_wants_of_another_host() -> None:
+    plain = Vm(1, "u", "web", "kvm", 1.0, 512)
+    assert wants_elsewhere(plain) is None
+    pinned = Numa("core", (NumaNode(1, 512, "1:20", (3,), 1),), 1, 2, -1, 2, "shared")
+    vm = Vm(1, "u", "web", "kvm", 1.0, 512, topology=Topology(1, 1, 2), numa=pinned, encryption=SEV)
+    wanted = Numa("core", (NumaNode(1, 512, "1:20"),), 1, 2, -1, 2, "shared")
+    assert wants_elsewhere(vm) == HostWants(wanted, (), SEV)
+    assert taken_by(vm) == Taken(pinned, 2, (), True)
+    assert taken_of(pinned, Topology(1, 1, 2)) == Taken(pinned, 2)
+    # What it sees of processors that are not its own is nothing that it holds.
+    assert taken_of(None, Topology(1, 1, 2)) == Taken()

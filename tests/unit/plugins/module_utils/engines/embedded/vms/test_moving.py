@@ -26,8 +26,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.datastore import Datastore, DatastoreType
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk_snapshots import Snapshot
-from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host, Overhead
+from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host, HostHardware, HostNode, Overhead
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.instantiate.host_wants import wants_of
 from ansible_collections.nebula.provision.plugins.module_utils.model.move import (
     COLD,
     COMING,
@@ -46,8 +47,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import BASE, SSH
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import HostDevice, Numa, NumaNode, Tpm
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import HostDevice, MemoryEncryption, Tpm
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.engines.embedded.conftest import (
     decide,
     obey,
@@ -422,16 +424,11 @@ def with_disk(**changes):
     return lambda vm: replace(vm, disks=(replace(vm.disks[0], **changes),))
 
 
-NUMA = Numa("core", (NumaNode(1, 128, cpus=(0,)),))
-
-
 @pytest.mark.parametrize(
     ("alter", "found"),
     [
         (lambda vm: replace(vm, host_devices=(HostDevice("0000:01:00.0"),)), "it has devices of its host"),
-        (lambda vm: replace(vm, numa=NUMA), "it has processors or memory of its host to itself"),
         (with_disk(type="FILESYSTEM", source="/srv"), "its disk 0 is directory /srv of its host"),
-        (lambda vm: replace(vm, tpm=Tpm()), "it has a TPM, whose state is not moved yet"),
     ],
 )
 @pytest.mark.parametrize("way", [LIVE, COLD])
@@ -441,6 +438,134 @@ def test_what_does_not_come_along_is_said_by_name(fleet, alter, found, way):
     with pytest.raises(Unsupported, match=found):
         fleet.vms.move(0, "node2", way)
     assert everything(fleet) == before
+
+
+@pytest.mark.parametrize("way", [LIVE, COLD])
+def test_a_machine_with_a_tpm_moves(fleet, way):
+    change(fleet, lambda vm: replace(vm, tpm=Tpm()))
+    assert fleet.vms.move(0, "node2", way).moving == "node2"
+
+
+# -- processors and memory that a machine has to itself ----------------------------------------------------------------
+# The first host has two cores, and the second one three, one of which no machine gets.
+FIRST_NODE = HostNode(0, 4096, ((0,), (1,)), {"2": 64}, (10,))
+SECOND_NODE = HostNode(0, 4096, ((4,), (5,), (6,)), {"2": 64}, (10,))
+
+
+def template_of(topology, vcpu):
+    return parse(f'CPU = 0.1 VCPU = {vcpu} MEMORY = 32 DISK = [ IMAGE = "demo" ] TOPOLOGY = [ {topology} ]')
+
+
+def pinned(fleet, topology='PIN_POLICY = "CORE"', second=SECOND_NODE, vcpu=1):
+    """A machine that has of its host what its template says, and runs."""
+    fleet.hosts.update("node1", hardware=HostHardware((FIRST_NODE,)))
+    fleet.hosts.update("node2", hardware=HostHardware((second,)), attributes={"ISOLCPUS": "4"})
+    (made,) = fleet.vms.instantiate([VmRequest("pinned", template_of(topology, vcpu), host="node1")])
+    obey(fleet, fleet.vms.plans())
+    return made.id
+
+
+def cpus(engine, vm_id):
+    return vm_of(row(engine, vm_id)).numa.nodes[0].cpus
+
+
+def free(engine, host, count):
+    """Whether a host still has so many cores for a machine of them."""
+    wants = wants_of(template_of('PIN_POLICY = "CORE"', count), "kvm", "x")
+    return not engine.vms.host_places.lacking(engine.hosts.info(host), wants)
+
+
+@pytest.mark.parametrize("way", [LIVE, COLD])
+def test_the_processors_on_the_new_host_are_its_own_choice(fleet, way):
+    vm_id = pinned(fleet)
+    had = cpus(fleet, vm_id)
+    fleet.vms.move(vm_id, "node2", way)
+    # Each host has its own in the plan; the processor that no machine gets is none of them.
+    planned = {name: plan.vms[0].vm for name, plan in fleet.vms.plans(places=PLACES).items()}
+    assert {name: vm.numa.nodes[0].cpus for name, vm in planned.items()} == {"node1": had, "node2": (5,)}
+    assert planned["node2"].topology == planned["node1"].topology
+    assert (cpus(fleet, vm_id), free(fleet, "node1", 2), free(fleet, "node2", 2)) == (had, False, False)
+    fleet.vms.record("node2", [VmOutcome(vm_id, record(fleet, vm_id).generation, "RUNNING", moved="arrived")])
+    assert (cpus(fleet, vm_id), free(fleet, "node1", 2), free(fleet, "node2", 2)) == ((5,), True, False)
+
+
+def test_the_old_host_keeps_its_processors_until_it_was_found_on_the_new_one(fleet):
+    vm_id = pinned(fleet)
+    had = cpus(fleet, vm_id)
+    fleet.vms.move(vm_id, "node2", LIVE)
+    fleet.vms.plans(places=PLACES)
+    generation = record(fleet, vm_id).generation
+    fleet.vms.record("node1", [VmOutcome(vm_id, generation, "UNKNOWN", moved="left")])
+    assert (record(fleet, vm_id).host, cpus(fleet, vm_id)) == ("node2", (5,))
+    assert not free(fleet, "node1", 2)
+    # It is not there: what it had is its own again.
+    fleet.vms.record("node2", [VmOutcome(vm_id, generation, "UNKNOWN", moved="absent")])
+    assert (record(fleet, vm_id).host, cpus(fleet, vm_id)) == ("node1", had)
+    assert (free(fleet, "node1", 2), free(fleet, "node2", 2)) == (False, True)
+
+
+def test_the_old_hosts_processors_are_free_once_it_was_found_on_the_new_one(fleet):
+    vm_id = pinned(fleet)
+    fleet.vms.move(vm_id, "node2", LIVE)
+    fleet.vms.plans(places=PLACES)
+    fleet.vms.record("node1", [VmOutcome(vm_id, record(fleet, vm_id).generation, "UNKNOWN", moved="left")])
+    assert not free(fleet, "node1", 2)
+    fleet.vms.record("node2", [VmOutcome(vm_id, record(fleet, vm_id).generation, "RUNNING")])
+    assert (record(fleet, vm_id).state, free(fleet, "node1", 2)) == ("RUNNING", True)
+
+
+def test_a_move_that_is_given_up_holds_nothing_on_the_other_host(fleet):
+    vm_id = pinned(fleet)
+    had = cpus(fleet, vm_id)
+    fleet.vms.move(vm_id, "node2", LIVE)
+    fleet.vms.plans(places=PLACES)
+    fleet.vms.record("node1", [VmOutcome(vm_id, record(fleet, vm_id).generation, "RUNNING", moved="stayed")])
+    assert (cpus(fleet, vm_id), free(fleet, "node1", 2), free(fleet, "node2", 2)) == (had, False, True)
+
+
+@pytest.mark.parametrize(
+    ("topology", "second", "lacks"),
+    [
+        ("HUGEPAGE_SIZE = 2", replace(SECOND_NODE, pages={}), "of huge pages of 2 MB, of which 16 are asked for"),
+        ('PIN_POLICY = "CORE"', replace(SECOND_NODE, cores=((4,),)), "of whole cores that no other machine has, it"),
+        ("NODE_AFFINITY = 0", replace(SECOND_NODE, number=1), "it has no node 0: it has 1"),
+    ],
+)
+def test_what_the_new_host_lacks_is_said_by_name(fleet, topology, second, lacks):
+    vm_id = pinned(fleet, topology, second)
+    before = everything(fleet)
+    for target in ("node2", ""):
+        with pytest.raises(WrongState, match=lacks):
+            fleet.vms.move(vm_id, target, COLD)
+    assert everything(fleet) == before
+
+
+def test_what_it_sees_of_its_processors_does_not_change_while_it_runs(fleet):
+    """Two processors are two cores on its host, and two threads of one on the other."""
+    vm_id = pinned(fleet, 'PIN_POLICY = "THREAD"', replace(SECOND_NODE, cores=((5, 6),)), vcpu=2)
+    with pytest.raises(WrongState, match=r"has cores of another number of threads.*set move: cold for it"):
+        fleet.vms.move(vm_id, "node2", LIVE)
+    fleet.vms.move(vm_id, "node2", COLD)
+    planned = fleet.vms.plans(places=PLACES)["node2"].vms[0].vm
+    assert (planned.numa.nodes[0].cpus, planned.topology.threads) == ((5, 6), 2)
+
+
+def test_encrypted_memory_moves_while_it_is_off_to_a_host_that_has_such(fleet):
+    change(fleet, lambda vm: replace(vm, encryption=MemoryEncryption("SEV", 0)))
+    with pytest.raises(Unsupported, match=r"its memory is encrypted \(SEV\).*Set move: cold"):
+        fleet.vms.move(0, "node2", LIVE)
+    with pytest.raises(WrongState, match="it encrypts no memory by SEV"):
+        fleet.vms.move(0, "node2", COLD)
+    fleet.hosts.update("node2", hardware=HostHardware(encryption=("SEV",)))
+    assert fleet.vms.move(0, "node2", COLD).moving == "node2"
+
+
+def test_a_machine_that_runs_with_other_processors_than_it_is_to_have_is_started_anew_first(fleet):
+    vm_id = pinned(fleet, vcpu=2)
+    fleet.vms.update(vm_id, template_of('PIN_POLICY = "CORE"', 1))
+    obey(fleet, fleet.vms.plans())
+    with pytest.raises(WrongState, match="it runs with other processors or memory of its host"):
+        fleet.vms.move(vm_id, "node2", COLD)
 
 
 @pytest.mark.parametrize("firmware", ["BIOS", "UEFI", "/usr/share/OVMF/OVMF_CODE.fd"])
