@@ -198,8 +198,8 @@ class Hosts(HostsPort):
             raise InUse(
                 f"host {host.name}: delete",
                 f"it has {names}",
-                "Move them to other hosts (playbook nebula.provision.maintenance with nebula_maintenance=begin), or end "
-                "them first",
+                "Move them to other hosts (playbook nebula.provision.maintenance with nebula_maintenance=begin), or "
+                "end them first",
             )
         self._refuse_moving(host, "delete")
         # Machines that are DONE keep their history, but no host.
