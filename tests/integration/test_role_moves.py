@@ -120,3 +120,47 @@ def test_a_node_is_maintained() -> None:
         assert code != 0 and where(site) == away, output
         code, output = run("node1", "nebula_maintenance=end")
         assert code == 0 and where(site) == there, output
+
+
+@pytest.mark.timeout(900)
+@in_nodes(3)
+def test_a_node_is_added_and_taken_away() -> None:
+    """As docs/add_a_node.md has it."""
+    site = Sent()
+    site.variables["nebula_images"] = site.variables["nebula_images"][1:]
+    site.variables["nebula_templates"] = site.variables["nebula_templates"][1:]
+    second = site.nodes[1]
+    site.variables["nebula_vms"] = [wanted("web", "node1"), {"name": "other", "template": "base"}]
+
+    def forget() -> tuple[int, str]:
+        inventory, module = str(site.inventory()), "nebula.provision.nebula_host"
+        command = [str(site.programs / "ansible"), "-i", inventory, "nebula_frontend", "-m", module]
+        return site.execute([*command, "-a", "name=node2 state=absent"])
+
+    with hosts(site):
+        site.nodes = site.nodes[:1]
+        site.done("site.yml")
+        there = {"web": ("node1", "RUNNING"), "other": ("node1", "RUNNING")}
+        assert where(site) == there
+
+        site.nodes.append(second)
+        site.done("site.yml", "--check")
+        site.done("site.yml")
+        assert where(site) == there
+        assert changed_tasks(site.done("site.yml")) == []
+
+        site.variables["nebula_vms"] = [wanted("web", "node2", move="live"), {"name": "other", "template": "base"}]
+        site.done("site.yml")
+        assert where(site) == {**there, "web": ("node2", "RUNNING")}
+
+        code, output = forget()
+        assert code != 0 and "web" in output, output
+        site.done("playbooks/maintenance.yml", "-e", "nebula_maintenance_host=node2", "-e", "nebula_maintenance=begin")
+        assert where(site) == there
+        site.variables["nebula_vms"] = [wanted("web", "node1", move="live"), {"name": "other", "template": "base"}]
+        site.nodes.remove(second)
+        code, output = forget()
+        assert code == 0, output
+        output = site.done("site.yml")
+        assert where(site) == there and changed_tasks(output) == [] and "away" not in output, output
+        assert_consistent(site)

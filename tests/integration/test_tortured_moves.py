@@ -55,7 +55,7 @@ FAULTS = (NOTHING, MODULE, LIBVIRTD, QEMU, POWER, LINK, CONTROLLER)
 
 
 class Torture:
-    """The machines, and on which node each is. say: what happens, for whoever has to repeat it."""
+    """The machines, and on which node each is."""
 
     def __init__(self, fleet: Fleet, chance: random.Random) -> None:
         self.fleet, self.chance = fleet, chance
@@ -63,6 +63,8 @@ class Torture:
         self.vms: dict[int, Vm] = {}
         self.where: dict[int, str] = {}
         self.digests: dict[int, str] = {}
+        # Those that are still to come before any comes again.
+        self.faults: list[str] = []
         for host in self.hosts:
             self.set_up(host)
         for number in range(1, MACHINES + 1):
@@ -99,7 +101,8 @@ class Torture:
         target = self.chance.choice([host for host in self.hosts if host != source])
         there = self.of(source)
         moving = self.chance.sample(there, self.chance.randint(1, len(there)))
-        way, fault = self.chance.choice((LIVE, LIVE, COLD)), self.chance.choice(FAULTS)
+        self.faults = self.faults or self.chance.sample(FAULTS, len(FAULTS))
+        way, fault = self.chance.choice((LIVE, LIVE, COLD)), self.faults.pop()
         hit, delay = self.chance.choice((source, target)), self.chance.uniform(0, LONGEST)
         done = f"{moving} from {source} to {target}, {way}; {fault} of {hit} after {delay:.2f} s"
         plans = self.fleet.moves(source, target, *(self.vms[each] for each in moving), way=way, hard=way == COLD)

@@ -195,7 +195,12 @@ class Hosts(HostsPort):
         rows = self.store.rows("SELECT id, name FROM vms WHERE host_id = ? AND state != 6 LIMIT 6", host.id)
         if rows:
             names = ", ".join(f"{row['name']} (id {row['id']})" for row in rows[:5]) + (" …" if len(rows) > 5 else "")
-            raise InUse(f"host {host.name}: delete", f"it runs {names}", "End these machines first")
+            raise InUse(
+                f"host {host.name}: delete",
+                f"it has {names}",
+                "Move them to other hosts (playbook nebula.provision.maintenance with nebula_maintenance=begin), or "
+                "end them first",
+            )
         self._refuse_moving(host, "delete")
         # Machines that are DONE keep their history, but no host.
         self.store.db.execute("UPDATE vms SET host_id = NULL WHERE host_id = ?", (host.id,))

@@ -159,7 +159,8 @@ def test_a_host_with_machines_stays_and_names_them(hosts, store, count, told):
         machine(store, number)
     with pytest.raises(InUse) as caught:
         hosts.delete("node1")
-    assert str(caught.value) == f"host node1: delete: it runs {told}. End these machines first"
+    assert caught.value.found == f"it has {told}"
+    assert caught.value.remedy.startswith("Move them to other hosts (playbook nebula.provision.maintenance")
     assert hosts.pool()
 
 
