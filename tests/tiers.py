@@ -201,7 +201,7 @@ SUITES = {
             *("test_move_checks", "test_move_faults", "test_role_moves", "test_tortured_moves"),
         ),
         scenarios=("fleet",),
-        minutes=37,
+        minutes=40,
     ),
     "install": Suite(
         subjects=(
