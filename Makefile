@@ -215,11 +215,12 @@ installer: packages venv  ## Debian's own installer, by UEFI, preseeded, emulate
 
 # Another seed each time; TORTURE_SEED repeats one.
 TORTURE_SEED ?= $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
-torture: packages venv  ## 200 kills anywhere, 40 rounds of moves, pairs of runs, a full disk at each call, 100 power cuts, hostile input (root)
+torture: packages venv  ## 200 kills anywhere, 40 rounds of moves, a kill at each call of one, pairs of runs, a full disk at each call, 100 power cuts, hostile input (root)
 	@mkdir -p build
 	$(BIN)/python tests/torture/torture.py --kills 200 --seed $(TORTURE_SEED) --jobs 2 --report build/torture.jsonl $(ARGS)
 	ROUNDS=6 $(BIN)/pytest -s tests/integration/test_runs_at_once.py
 	NEBULA_MOVES=40 TORTURE_SEED=$(TORTURE_SEED) $(BIN)/pytest -s tests/integration/test_tortured_moves.py
+	NEBULA_MOVE_KILLS=all TORTURE_SEED=$(TORTURE_SEED) $(BIN)/pytest -s tests/integration/test_killed_moves.py
 	NEBULA_TORTURE=1 $(BIN)/pytest tests/integration/test_disk_full.py tests/integration/test_power_cut.py
 	NEBULA_FUZZ=2000 $(BIN)/pytest tests/unit/test_hostile_text.py tests/unit/test_hostile_guests.py tests/unit/test_injection.py tests/integration/test_hostile_images.py \
 	    tests/integration/test_injection.py

@@ -210,10 +210,16 @@ class Fleet:
         self.number += 1
         return self.number
 
-    def act(self, plans: Mapping[str, Plan], **environment: Mapping[str, str]) -> dict[str, Acting]:
-        """The plans, all at the same time. environment: by host."""
+    def act(
+        self, plans: Mapping[str, Plan], turned: Mapping[str, str] | None = None, **environment: Mapping[str, str]
+    ) -> dict[str, Acting]:
+        """The plans, all at the same time.
+        turned: by host what makes its module another one than it is.
+        environment: by host."""
         return {
-            name: Acting(self.hosts[name], _APPLY, self.asked(plan), **environment.get(name, {}))
+            name: Acting(
+                self.hosts[name], (turned or {}).get(name, "") + _APPLY, self.asked(plan), **environment.get(name, {})
+            )
             for name, plan in plans.items()
         }
 

@@ -8,7 +8,9 @@
  *
  * FAULTS_COUNTER  a file of 8 bytes, shared: how many there were
  * FAULTS_AT       the number of the call to fail, from 1; 0 for none
- * FAULTS_ERRNO    with what; 0: instead of it, the caller and its process group stop, as for SIGSTOP
+ * FAULTS_ERRNO    with what; 0: instead of it, the caller and its process group stop, as for SIGSTOP; -1: they end, as
+ *                 for SIGKILL
+ * FAULTS_CONNECTS 1: connections to sockets count as well, wherever these are
  * FAULTS_STAYS    1: and all that take room after it, as on a disk that is full
  * FAULTS_LOG      a file: a line for each call
  * FAULTS_LIES     syncs of paths that hold this are reported as done, and not done
@@ -25,14 +27,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static int64_t *counter;
 static int64_t at;
-static int number, stays, logged = -1;
+static int number, stays, connects, logged = -1;
 static const char *root, *lies;
 static size_t length;
 
@@ -52,6 +56,7 @@ __attribute__((constructor)) static void begin(void)
     at = atoll(getenv("FAULTS_AT") ?: "0");
     number = atoi(getenv("FAULTS_ERRNO") ?: "28");
     stays = atoi(getenv("FAULTS_STAYS") ?: "0");
+    connects = atoi(getenv("FAULTS_CONNECTS") ?: "0");
     length = strlen(root);
     lies = getenv("FAULTS_LIES");
     if (log) {
@@ -73,24 +78,29 @@ static int removes(const char *call)
     return strcmp(call, "unlink") == 0 || strcmp(call, "rmdir") == 0;
 }
 
-/* 1: the call is to fail, errno is set. */
-static int fails(const char *call, const char *path)
+/* shown: what is written down of it. 1: the call is to fail, errno is set. */
+static int counted(const char *call, const char *shown)
 {
     int64_t n = __atomic_add_fetch(counter, 1, __ATOMIC_SEQ_CST);
     /* A full disk does not keep anybody from removing. */
     int hit = at && !removes(call) && (n == at || (stays && n > at));
     if (logged >= 0) {
         char line[PATH_MAX * 2];
-        int size = snprintf(line, sizeof line, "%lld %s %s%s\n", (long long)n, call, path + length, hit ? " !" : "");
+        int size = snprintf(line, sizeof line, "%lld %s %s%s\n", (long long)n, call, shown, hit ? " !" : "");
         syscall(SYS_write, logged, line, size);
     }
-    if (hit && !number) {
-        syscall(SYS_kill, 0, SIGSTOP);
+    if (hit && number <= 0) {
+        syscall(SYS_kill, 0, number ? SIGKILL : SIGSTOP);
         return 0;
     }
     if (hit)
         errno = number;
     return hit;
+}
+
+static int fails(const char *call, const char *path)
+{
+    return counted(call, path + length);
 }
 
 static int fails_at(const char *call, int directory, const char *path)
@@ -281,3 +291,15 @@ OPEN(open, (const char *path, int flags, ...), AT_FDCWD, (path, flags, mode))
 OPEN(open64, (const char *path, int flags, ...), AT_FDCWD, (path, flags, mode))
 OPEN(openat, (int fd, const char *path, int flags, ...), fd, (fd, path, flags, mode))
 OPEN(openat64, (int fd, const char *path, int flags, ...), fd, (fd, path, flags, mode))
+
+int connect(int fd, const struct sockaddr *to, socklen_t size)
+{
+    REAL(connect);
+    if (counter && connects) {
+        const struct sockaddr_un *unix_one = (const struct sockaddr_un *)to;
+        const char *shown = to->sa_family == AF_UNIX && size > sizeof to->sa_family ? unix_one->sun_path : "elsewhere";
+        if (counted("connect", shown))
+            return -1;
+    }
+    return real(fd, to, size);
+}

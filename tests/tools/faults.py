@@ -21,6 +21,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+# In place of an error: whoever calls stops, or is killed, with its process group.
+STOPS, IS_KILLED = 0, -1
 # Calls that change a file's content; creation and the like change its directory's.
 WRITES = ("write", "writev", "pwrite", "pwrite64", "pwritev", "pwritev64", "ftruncate", "truncate", "fallocate",
           "fallocate64", "truncate64")  # fmt: skip
@@ -46,9 +48,17 @@ class Faults:
         self.log = Path(place, "faults.log")
 
     def environment(
-        self, at: int = 0, number: int = errno.ENOSPC, stays: bool = False, lies: str = ""
+        self,
+        at: int = 0,
+        number: int = errno.ENOSPC,
+        stays: bool = False,
+        lies: str = "",
+        connects: bool = False,
     ) -> dict[str, str]:
-        """For one run; the count begins anew. lies: syncs of paths that hold this are not done."""
+        """For one run; the count begins anew.
+        number: an error's, STOPS or IS_KILLED.
+        lies: syncs of paths that hold this are not done.
+        connects: connections to sockets count as well."""
         self.counter.write_bytes(bytes(8))
         self.log.write_bytes(b"")
         told = {"FAULTS_LIES": lies} if lies else {}
@@ -61,6 +71,7 @@ class Faults:
             "FAULTS_AT": str(at),
             "FAULTS_ERRNO": str(number),
             "FAULTS_STAYS": str(int(stays)),
+            "FAULTS_CONNECTS": str(int(connects)),
         }
 
     def processes(self) -> list[int]:

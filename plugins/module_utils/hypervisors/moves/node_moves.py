@@ -22,6 +22,8 @@ from ...model.move import OVER, MoveSeen
 # In which another run that moves machines is waited for.
 LOCK_SECONDS = 600
 _ID = re.compile(r"0|[1-9]\d{0,17}", re.ASCII)
+# What a killed run was about to make an entry.
+_UNFINISHED = re.compile(rf"\.({_ID.pattern})\.\w+\.tmp", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def give_back(root: str) -> None:
     """Remove all of it, where no machine is left."""
     for entry in entries(root):
         remove(root, entry.vm_id)
+    _remove_unfinished(root)
     with contextlib.suppress(OSError):
         os.rmdir(directory(root))
 
@@ -126,4 +129,12 @@ def alone(root: str) -> Iterator[None]:
     """Hold the lock by which only one run at a time moves machines from and to this node."""
     make_directory(directory(root), 0o700)
     with lock(os.path.join(directory(root), ""), LOCK_SECONDS):
+        # Entries are written under this lock alone.
+        _remove_unfinished(root)
         yield
+
+
+def _remove_unfinished(root: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        for name in filter(_UNFINISHED.fullmatch, os.listdir(directory(root))):
+            remove_file(os.path.join(directory(root), name))

@@ -147,3 +147,20 @@ def test_one_run_at_a_time_moves_machines(tmp_path: Path, monkeypatch: pytest.Mo
             pass
     with node_moves.alone(root):
         pass
+
+
+def test_the_next_run_removes_what_a_killed_one_was_about_to_write(tmp_path: Path) -> None:
+    root = written(tmp_path, entry(1), entry(10))
+    kept = ("1.tmp", ".x.abc.tmp", ".1.abc", ".1.tmp")
+    for name in (".1.6z58f2id.tmp", ".10.o99blg_s.tmp", ".3.ypb2hakr.tmp", *kept):
+        (tmp_path / "moves" / name).write_text("{", encoding="ascii")
+    with node_moves.alone(root):
+        assert sorted(os.listdir(tmp_path / "moves")) == sorted(("1", "10", *kept))
+    assert node_moves.entries(root) == [entry(1), entry(10)]
+
+
+def test_nothing_of_a_killed_run_stays_where_it_is_given_back(tmp_path: Path) -> None:
+    root = written(tmp_path, entry(1))
+    (tmp_path / "moves" / ".1.6z58f2id.tmp").write_text("{", encoding="ascii")
+    node_moves.give_back(root)
+    assert os.listdir(tmp_path) == []
