@@ -45,16 +45,16 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PATHS = (str(CHECKOUT / "collections"), str(CHECKOUT / "tests" / "tools"), "/usr/lib/python3/dist-packages")
 MEETING, LIMIT = 5, 60
 # A boot sector that says B once, then writes a running number to the serial port for ever: whoever goes on without its
-# memory begins again. In between it waits by its BIOS, since several that count without a pause leave the processors to
-# nobody else.
+# memory begins again.
 COUNTING = (
     bytes.fromhex(
-        "fa31c08ed88ed0bc007c"  # cli; ds = ss = 0; sp = 0x7c00
-        "baf803b042ee31db"  # 'B'; bx = 0
+        "fa31c08ed8baf803b042ee31db"  # cli; ds = 0; 'B'; ebx = 0
         "43"  # next: inc bx
-        "b48631c9bae803cd15"  # wait for 1000 µs
-        "baf80389d8c1e80c240f0441ee"  # mov ax, bx; shr ax, 12; and al, 15; add al, 'A'; out dx, al
-        "ebe7"  # jmp next
+        "b90000"  # mov cx, 0
+        "e2fe"  # loop $: a pause
+        "e2fe"
+        "89d8c1e80c240f0441ee"  # mov ax, bx; shr ax, 12; and al, 15; add al, 'A'; out dx, al
+        "ebee"
     ).ljust(510, b"\0")
     + b"\x55\xaa"
 )
