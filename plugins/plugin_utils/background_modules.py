@@ -147,12 +147,12 @@ def _temporary_directory(action: Any) -> tuple[str, str]:
     shell that starts the module does so itself; but as another user it must not: what that user makes below the login
     user's home, the login user can't write to later."""
     shell = action._connection._shell
-    asked = str(action.get_shell_option("remote_tmp", default="~/.ansible/tmp"))
-    if shell.tmpdir is None and action._connection.become is None and "$" not in asked:
-        if asked.startswith("~/"):
+    if shell.tmpdir is None and action._connection.become is None:
+        asked = str(action.get_shell_option("remote_tmp", default="~/.ansible/tmp"))
+        if asked.startswith("~/") and "$" not in asked:
             parent = '"$HOME"/' + shlex.quote(asked[2:])
             return parent, f'[ -n "$HOME" ] && mkdir -p {parent} && '
-        if asked.startswith("/"):
+        if asked.startswith("/") and "$" not in asked:
             return shlex.quote(asked), f"mkdir -p {shlex.quote(asked)} && "
     if shell.tmpdir is None:
         action._make_tmp_path()

@@ -89,8 +89,16 @@ def test_each_call_is_that_of_one_task_which_registers_its_result():
 def test_each_play_is_left_out_by_its_first_task_and_only_without_tags():
     for play in SITE:
         if play["name"] in LEFT_OUT:
-            (task,) = play["pre_tasks"]
-            assert task["ansible.builtin.meta"] == "end_play" and task["when"] and "tags" not in task
+            for task in play["pre_tasks"]:
+                assert task["ansible.builtin.meta"] == "end_play" and task["when"] and "tags" not in task
+
+
+def test_what_a_look_has_begun_is_not_done_with_tags():
+    """With tags nobody looked, and what ends the play is left out."""
+    (play,) = [play for play in SITE if play["name"] == "Move machines"]
+    (end,) = play["pre_tasks"]
+    assert end["ansible.builtin.meta"] == "end_play" and "tags" not in end
+    assert [task for task in play["tasks"] if "tags" in task or "apply" in task["ansible.builtin.include_role"]] == []
 
 
 def test_of_a_run_with_nothing_to_do_a_further_node_runs_one_task():
