@@ -293,6 +293,8 @@ def what_became(job: Job, move: PlannedMove) -> str:
         job.stage, job.went_down = now or "POWEROFF", mine is not None and _went_down(job, mine, now)
         if mine is None or job.went_down != mine.went_down:
             _note(job, move, STAYED)
+        if mine is not None or now is None:
+            _go_on(job, move, now)
         return HAS_STAYED
     now = job.common.driver.settle_departure(job.mark, move.token)
     if now is None and mine.way != COLD:
@@ -301,9 +303,35 @@ def what_became(job: Job, move: PlannedMove) -> str:
         return HAS_LEFT
     job.went_down = _went_down(job, mine, now)
     _note(job, move, STAYED)
-    bring_back(job, now, ran=False)
-    job.stage = job.common.driver.state(job.mark) or "POWEROFF"
+    _go_on(job, move, now)
     return HAS_STAYED
+
+
+def _go_on(job: Job, move: PlannedMove, now: str | None) -> None:
+    """Have a machine go on that has stayed, as far as the run that was broken off has not done so."""
+    if now is None and move.way == COLD and _has_all(job):
+        _define_again(job)
+    else:
+        bring_back(job, now, ran=False)
+    job.stage = job.common.driver.state(job.mark) or "POWEROFF"
+
+
+def _has_all(job: Job) -> bool:
+    """Return whether all is here that the machine was made of: what is not would be made anew."""
+    own = (file.path for file in machine_disks.own_disks(job.vm, job.directory, job.common.transfer.find).values())
+    roots = (root.path for root in moved_roots.own(job).values())
+    return all(os.path.exists(path) for path in (*own, *roots))
+
+
+def _define_again(job: Job) -> None:
+    """Define a machine that is off, as it was before a run was broken off that was about to give it away: nobody is
+    told to start what is not defined here."""
+    planned = job.planned
+    job.planned = replace(planned, wanted="POWEROFF", operation="", tasks=(), move=None)
+    try:
+        state_changes.carry_out(job)
+    finally:
+        job.planned = planned
 
 
 def _went_down(job: Job, mine: NodeMove, state: str | None) -> bool:

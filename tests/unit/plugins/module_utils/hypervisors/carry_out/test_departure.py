@@ -349,7 +349,7 @@ def test_a_directory_of_somebody_elses_is_not_given_away(pair: Pair) -> None:
     ("stage", "way", "state", "answer", "after", "ledger"),
     [
         ("", LIVE, "RUNNING", "stayed", "RUNNING", STAYED),
-        ("", COLD, None, "stayed", None, STAYED),
+        ("", COLD, None, "stayed", "POWEROFF", STAYED),
         (STAYED, LIVE, "RUNNING", "stayed", "RUNNING", STAYED),
         # Somebody has ended it since.
         (STAYED, LIVE, None, "stayed", None, STAYED),
@@ -360,7 +360,12 @@ def test_a_directory_of_somebody_elses_is_not_given_away(pair: Pair) -> None:
         (LEAVING, LIVE, None, "left", None, LEFT),
         (LEAVING, COLD, "POWEROFF", "stayed", "POWEROFF", STAYED),
         (LEAVING, COLD, "RUNNING", "stayed", "RUNNING", STAYED),
-        (LEAVING, COLD, None, "stayed", None, STAYED),
+        # It was about to be another host's: it is defined again, since nobody starts what is not there.
+        (LEAVING, COLD, None, "stayed", "POWEROFF", STAYED),
+        (STAYED, COLD, None, "stayed", "POWEROFF", STAYED),
+        (STAYED, COLD, "RUNNING", "stayed", "RUNNING", STAYED),
+        # The run was killed before it had it go on.
+        (STAYED, LIVE, "UNKNOWN", "stayed", "RUNNING", STAYED),
         (LEFT, LIVE, None, "left", None, LEFT),
         (LEFT, COLD, "POWEROFF", "left", "POWEROFF", LEFT),
         (CLEARED, LIVE, None, "left", None, CLEARED),
@@ -413,9 +418,29 @@ def test_one_whose_host_went_down_while_it_was_to_move_is_not_taken_for_switched
         assert (seen.stage, seen.went_down) == (STAYED, went_down)
     # Nothing starts it before the catalog has said so, but its host starts it if it goes down again.
     assert pair.on() == {SOURCE: "POWEROFF"}
-    assert machine.autostart or stage == STAYED
+    assert machine.autostart
     machine.state = "RUNNING"
     assert moved(pair.ask(SOURCE, way=way)[SOURCE]) == ("stayed", "RUNNING", "")
+
+
+@pytest.mark.parametrize("stage", [LEAVING, STAYED])
+def test_what_is_not_there_is_not_made_anew(pair: Pair, stage: str) -> None:
+    """Its disk was in use somewhere else, or somebody has removed it: an empty one is no substitute."""
+    pair.begin()
+    del pair.source.driver.machines[1]
+    (pair.source.directory(1) / "disk.0").unlink()
+    pair.source.note(stage, COLD)
+    assert moved(pair.ask(SOURCE, way=COLD)[SOURCE]) == ("stayed", "POWEROFF", "")
+    assert pair.on() == {} and not (pair.source.directory(1) / "disk.0").exists()
+
+
+@pytest.mark.parametrize("stage", [LEAVING, STAYED])
+def test_what_goes_on_starts_with_its_host_again(pair: Pair, stage: str) -> None:
+    pair.begin()
+    pair.source.driver.machines[1].autostart = False
+    pair.source.note(stage, LIVE)
+    assert moved(pair.ask(SOURCE, way=LIVE)[SOURCE]) == ("stayed", "RUNNING", "")
+    assert pair.source.driver.machines[1].autostart
 
 
 @pytest.mark.parametrize("stage", [LEAVING, LEFT, CLEARED, COMING])
