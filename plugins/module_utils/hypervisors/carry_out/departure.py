@@ -280,9 +280,9 @@ def remove_left(job: Job, shared: bool) -> None:
         removal.remove_directory(job)
 
 
-def what_became(job: Job, move: PlannedMove) -> str:
+def what_became(job: Job, move: PlannedMove, known: bool = True) -> str:
     """Return whether the machine has left or stayed, after a run of which nobody knows how it ended. The lock of its
-    directory is held: no such run is at work any more."""
+    directory is held: no such run is at work any more. known: the job has what the machine is made of."""
     entry = node_moves.read(job.common.root, job.vm.vm_id)
     mine = entry if entry is not None and entry.token == move.token else None
     if mine is not None and mine.stage in (LEFT, CLEARED):
@@ -294,7 +294,7 @@ def what_became(job: Job, move: PlannedMove) -> str:
         if mine is None or job.went_down != mine.went_down:
             _note(job, move, STAYED)
         if mine is not None or now is None:
-            _go_on(job, move, now)
+            _go_on(job, move, now, known)
         return HAS_STAYED
     now = job.common.driver.settle_departure(job.mark, move.token)
     if now is None and mine.way != COLD:
@@ -303,13 +303,13 @@ def what_became(job: Job, move: PlannedMove) -> str:
         return HAS_LEFT
     job.went_down = _went_down(job, mine, now)
     _note(job, move, STAYED)
-    _go_on(job, move, now)
+    _go_on(job, move, now, known)
     return HAS_STAYED
 
 
-def _go_on(job: Job, move: PlannedMove, now: str | None) -> None:
+def _go_on(job: Job, move: PlannedMove, now: str | None, known: bool) -> None:
     """Have a machine go on that has stayed, as far as the run that was broken off has not done so."""
-    if now is None and move.way == COLD and _has_all(job):
+    if now is None and move.way == COLD and known and _has_all(job):
         _define_again(job)
     else:
         bring_back(job, now, ran=False)

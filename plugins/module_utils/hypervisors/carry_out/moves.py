@@ -209,7 +209,7 @@ def _clear_entry(job: Job, leftover: Leftover) -> None:
         return
     # Whether it has left is this host's own word.
     move = PlannedMove(entry.token, SOURCE, entry.way, "")
-    if departure.what_became(job, move) == HAS_LEFT and common.driver.state(job.mark) != "RUNNING":
+    if departure.what_became(job, move, known=False) == HAS_LEFT and common.driver.state(job.mark) != "RUNNING":
         departure.remove_left(job, entry.shared)
         node_moves.remove(common.root, leftover.vm_id)
 
