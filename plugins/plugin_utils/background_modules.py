@@ -88,6 +88,8 @@ else
   if [ $n -ge {steps} ]; then waited=124; fi
 fi
 if [ -e "$d/code" ]; then
+  # It may have ended just after the time was over.
+  waited=0
   echo "$t done $(cat "$d/code")"; cat "$d/out"; echo; echo "$t errors"; cat "$d/err"; echo; echo "$t end"
 elif [ $waited = 124 ]; then
   echo "$t running"; cat "$d/progress" 2>/dev/null; echo; echo "$t end"

@@ -53,7 +53,8 @@ class Move:
     away: the host from which it is away until that is out of maintenance, "" if it moves for good.
     source_doubt, target_doubt: why that host does not tell whose the machine is, "" if it was not asked yet.
     source_error, target_error: what went wrong there by what that host says, "" for nothing.
-    little: errors of this move as they were written which do not say why it failed, or only that the other host did."""
+    little: errors of this move as they were written which do not say why it failed, or only that the other host did.
+    arrived: the target has said that all of the machine has come."""
 
     token: str
     source: str
@@ -73,6 +74,7 @@ class Move:
     topology: Optional[Topology] = None
     source_numa: Optional[Numa] = None
     source_topology: Optional[Topology] = None
+    arrived: bool = False
 
 
 @dataclass(frozen=True)

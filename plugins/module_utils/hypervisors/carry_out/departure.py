@@ -318,6 +318,8 @@ def _go_on(job: Job, move: PlannedMove, now: str | None, known: bool) -> None:
 
 def _has_all(job: Job) -> bool:
     """Return whether all is here that the machine was made of: what is not would be made anew."""
+    if not os.path.isdir(job.directory):
+        return False
     own = (file.path for file in machine_disks.own_disks(job.vm, job.directory, job.common.transfer.find).values())
     roots = (root.path for root in moved_roots.own(job).values())
     return all(os.path.exists(path) for path in (*own, *roots))

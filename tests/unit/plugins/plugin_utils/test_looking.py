@@ -123,3 +123,22 @@ def test_the_plugins_of_both_looks_are_this_one():
     assert LookingAction._supports_check_mode and {name for name, _calls in LOOKS} == {
         *("nebula_frontend_look", "nebula_node_look"),
     }
+
+
+def test_what_holds_plans_is_kept_without_a_word():
+    """Plans have contexts, passwords and keys, and -v shows what a task keeps."""
+    files = [*(ROOT / "roles").glob("*/tasks/*.yml"), *(ROOT / "playbooks").glob("*.yml")]
+    plays = [entry for file in files for entry in yaml.safe_load(file.read_text()) or []]
+    entries = [
+        each for play in plays for each in (play.get("pre_tasks", []) + play["tasks"] if "tasks" in play else [play])
+    ]
+    kept = [
+        task
+        for task in tasks_below(entries)
+        if any(
+            "first_round" in str(value) or str(value).endswith("__nebula_vm }}")
+            for value in (task.get("ansible.builtin.set_fact") or {}).values()
+        )
+    ]
+    assert len(kept) >= 3
+    assert [task["name"] for task in kept if not task.get("no_log")] == []

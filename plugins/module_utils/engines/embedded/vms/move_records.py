@@ -120,6 +120,9 @@ def settle(parts: Parts, row: sqlite3.Row, outcome: VmOutcome, host: str) -> Set
     if is_awaited(row) and role and outcome.generation in (move.generation, row["generation"]):
         return _confirm(parts, row, _hear(parts, row, move, role, outcome), role, outcome, own)
     if own:
+        if role == TARGET and outcome.state in _FOUND:
+            # Its first start there may have failed, and this be a later one.
+            _free_former(parts, row, move)
         return Settled(outcome=replace(outcome, moved=""))
     # What another host did while it had the machine is no decision of now; what it says of the move may be told.
     decided = row["settled"] and outcome.generation == row["generation"] == move.generation
@@ -127,7 +130,12 @@ def settle(parts: Parts, row: sqlite3.Row, outcome: VmOutcome, host: str) -> Set
 
 
 def _learn(parts: Parts, row: sqlite3.Row, move: Move, outcome: VmOutcome) -> Move:
-    """Return the move with what is to be known of this error, whatever becomes of it: that it says little."""
+    """Return the move with what is to be known of this answer, whatever becomes of it: that all of the machine has come,
+    and that its error says little."""
+    is_of_now = outcome.generation in (move.generation, row["generation"])
+    if outcome.moved == HAS_ARRIVED and is_of_now and not move.arrived:
+        move = replace(move, arrived=True)
+        write(parts, row["id"], move)
     error, text = outcome.error, text_of(outcome.error)
     if error is None or text in move.little:
         return move
@@ -162,7 +170,7 @@ def _decide(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmOu
     if owner is None:
         return Settled(_note_doubt(parts, row, move, role, _doubt(move, role, error)))
     if owner == TARGET:
-        _hand_over(parts, row, move, found=role == TARGET)
+        _hand_over(parts, row, move, found=role == TARGET and _is_brought(row, move, outcome))
     else:
         _give_up(parts, row, move)
     if owner == role and _is_brought(row, move, outcome):
@@ -214,8 +222,7 @@ def _confirm(parts: Parts, row: sqlite3.Row, move: Move, role: str, outcome: VmO
     if _is_switched_off(move, outcome):
         reason = _of_switched_off(move)
     if role == SOURCE or outcome.state in _FOUND:
-        parts.port_rows.drop_of_host(row["id"], _other_id(parts, row, move))
-        _free_at_source(parts, row["id"], move)
+        _free_former(parts, row, move)
     if outcome.moved:
         outcome = _as_ordinary(move, role, outcome, row["generation"])
     return Settled(True, outcome, reason)
@@ -284,6 +291,12 @@ def _hand_over(parts: Parts, row: sqlite3.Row, move: Move, found: bool) -> None:
     )
     plan_guards.forget(parts.store, source)
     parts.store.drop(HELD, ROOMS, PLACES)
+
+
+def _free_former(parts: Parts, row: sqlite3.Row, move: Move) -> None:
+    """Free what the machine holds on that host of a decided move which does not have it."""
+    parts.port_rows.drop_of_host(row["id"], _other_id(parts, row, move))
+    _free_at_source(parts, row["id"], move)
 
 
 def _free_at_source(parts: Parts, vm_id: int, move: Move) -> None:
@@ -378,7 +391,9 @@ def take_back_unfound(parts: Parts, host: Host, gone: bool) -> None:
             else f"host {host.name} was forgotten before it was found there, and may run it: once it is known that it "
             "does not, "
         )
-        why = f"{lost}state: running starts it again from its disks on host {move.source}"
+        # A host that hears that all has come removes what it has.
+        doubt = f", if that has them still: look there first, it may have removed what arrived on host {host.name}"
+        why = f"{lost}state: running starts it again from its disks on host {move.source}{doubt if move.arrived else ''}"
         _leave_to_user(parts, row, move, why)
 
 

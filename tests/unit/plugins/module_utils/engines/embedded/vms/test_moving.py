@@ -15,6 +15,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.vm_rows import vm_of
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders, VmRequest
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    HypervisorError,
     InUse,
     InvalidValue,
     MissingDependency,
@@ -512,6 +513,39 @@ def test_the_old_hosts_processors_are_free_once_it_was_found_on_the_new_one(flee
     assert not free(fleet, "node1", 2)
     fleet.vms.record("node2", [VmOutcome(vm_id, record(fleet, vm_id).generation, "RUNNING")])
     assert (record(fleet, vm_id).state, free(fleet, "node1", 2)) == ("RUNNING", True)
+
+
+@pytest.mark.parametrize("first", ["left", "arrived"])
+def test_the_old_hosts_processors_are_free_though_the_first_start_on_the_new_one_failed(fleet, first):
+    vm_id = pinned(fleet)
+    fleet.vms.move(vm_id, "node2", COLD)
+    fleet.vms.plans(places=PLACES)
+    generation, failed = record(fleet, vm_id).generation, HypervisorError("start", "no").as_dict()
+    if first == "left":
+        fleet.vms.record("node1", [VmOutcome(vm_id, generation, "UNKNOWN", moved="left")])
+    else:
+        fleet.vms.record("node2", [VmOutcome(vm_id, generation, "UNKNOWN", error=failed, moved="arrived")])
+    assert (record(fleet, vm_id).host, free(fleet, "node1", 2)) == ("node2", False)
+    fleet.vms.record("node2", [VmOutcome(vm_id, record(fleet, vm_id).generation, "BOOT_FAILURE", error=failed)])
+    assert not free(fleet, "node1", 2)
+    fleet.vms.action(vm_id, "RUNNING", VmOrders())
+    fleet.vms.record("node2", [VmOutcome(vm_id, record(fleet, vm_id).generation, "RUNNING")])
+    assert (record(fleet, vm_id).state, free(fleet, "node1", 2)) == ("RUNNING", True)
+
+
+def test_what_came_whole_to_a_host_that_is_gone_since_is_its_old_hosts_with_what_it_had_there(fleet):
+    """Whether that has its disks still, nobody says."""
+    vm_id = pinned(fleet)
+    had = cpus(fleet, vm_id)
+    fleet.vms.move(vm_id, "node2", COLD)
+    fleet.vms.plans(places=PLACES)
+    failed = HypervisorError("start", "no").as_dict()
+    generation = record(fleet, vm_id).generation
+    fleet.vms.record("node2", [VmOutcome(vm_id, generation, "UNKNOWN", error=failed, moved="arrived")])
+    fleet.hosts.forget("node2", gone=True)
+    there = record(fleet, vm_id)
+    assert (there.host, cpus(fleet, vm_id), free(fleet, "node1", 2)) == ("node1", had, False)
+    assert "it may have removed what arrived on host node2" in there.error
 
 
 def test_a_move_that_is_given_up_holds_nothing_on_the_other_host(fleet):
