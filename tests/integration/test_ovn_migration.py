@@ -10,10 +10,9 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-import signal
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,12 @@ from nodes import Node
 from ansible_collections.nebula.provision.plugins.module_utils.model.defaults import MOVE_PORT
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import interface_id
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
+from ansible_collections.nebula.provision.tests.integration.neighbour_pings import (
+    MOST_SILENCE,
+    PING_EVERY,
+    Pings,
+    lost_in_a_row,
+)
 from ansible_collections.nebula.provision.tests.integration.sent_site import hosts, root_of, state_of
 from ansible_collections.nebula.provision.tests.integration.site_runs import changed_tasks
 from ansible_collections.nebula.provision.tests.integration.tenants_site import (
@@ -41,8 +46,6 @@ from ansible_collections.nebula.provision.tests.integration.tenants_site import 
 )
 
 FLOATING = "203.0.113.110"
-# Seconds, and from ping to ping: a neighbour sends one each second.
-MOST_SILENCE, PING_EVERY = 2, 0.2
 # From the end of the migration until the others' packets arrive again.
 SECONDS = 20
 
@@ -145,32 +148,6 @@ def taken_port(node: Node) -> Iterator[None]:
             yield
         finally:
             process.stdin.close()
-
-
-class Pings:
-    """Pings an address from outside, all the time."""
-
-    def __init__(self, address: str) -> None:
-        command = ["ping", "-i", str(PING_EVERY), address]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.text = ""
-
-    def __enter__(self) -> Pings:
-        return self
-
-    def __exit__(self, *_problem: object) -> None:
-        self.process.send_signal(signal.SIGINT)
-        self.text = self.process.communicate(timeout=30)[0]
-
-    def lost_in_a_row(self) -> int:
-        return lost_in_a_row(map(int, re.findall(r"bytes from .*seq=(\d+)", self.text)))
-
-
-def lost_in_a_row(answered: Iterable[int]) -> int:
-    """How many pings that follow one another had no answer at all. A busy machine answers some of them late."""
-    numbers = sorted({*answered})
-    assert len(numbers) > 5, numbers
-    return max(after - before - 1 for before, after in zip(numbers, numbers[1:]))
 
 
 class Bindings:
