@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterable
 
 # Seconds, and from ping to ping.
@@ -19,24 +20,30 @@ class Pings:
 
     def __init__(self, address: str) -> None:
         command = ["ping", "-D", "-i", str(PING_EVERY), address]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._begun = self._ended = time.time()
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.text = ""
 
     def __enter__(self) -> Pings:
         return self
 
     def __exit__(self, *_problem: object) -> None:
-        self.process.send_signal(signal.SIGINT)
-        self.text = self.process.communicate(timeout=30)[0]
+        self._ended = time.time()
+        self._process.send_signal(signal.SIGINT)
+        self.text = self._process.communicate(timeout=30)[0]
 
     def lost_in_a_row(self) -> int:
-        return lost_in_a_row(map(int, re.findall(r"bytes from .*seq=(\d+)", self.text)))
+        """Also at the end."""
+        transmitted = re.search(r"(\d+) packets transmitted", self.text)
+        assert transmitted, self.text
+        answered = map(int, re.findall(r"bytes from .*seq=(\d+)", self.text))
+        return lost_in_a_row((*answered, int(transmitted[1]) + 1))
 
     def longest_pause(self) -> float:
-        """Seconds between two answers that follow one another, also where the later one is late."""
+        """Seconds between two answers that follow one another, also where the later one is late, or never comes."""
         times = [float(each) for each in re.findall(r"^\[(\d+\.\d+)\] \d+ bytes from", self.text, re.MULTILINE)]
         assert len(times) > 5, self.text
-        return max(after - before for before, after in zip(times, times[1:]))
+        return max(after - before for before, after in zip((self._begun, *times), (*times, self._ended)))
 
 
 def lost_in_a_row(answered: Iterable[int]) -> int:

@@ -44,9 +44,6 @@ DISK = [ IMAGE = "base", DEV_PREFIX = "vd" ]
 NIC = [ NETWORK = "lan" ]
 """
 BOOT_SECONDS = 120
-# What is measured is what the move does, not how busy the machine is that all hosts of the test are on: somebody
-# else's work makes a pause longer, and nothing makes it shorter.
-TRIES = 3
 
 
 class Places:
@@ -70,7 +67,6 @@ class Places:
     def _watch(self) -> None:
         running = ("virsh", "-c", "qemu:///system", "list", "--name", "--state-running")
         while not self._ended.wait(0.05) and not (self.runs and self.found):
-            # In this order it is not found before it runs.
             if self.found is None and port_of(self._vm["mac"]) == plug(self._there.name, "eth1"):
                 self.found = time.monotonic()
             if self.runs is None and self._vm["domain"] in self._there.run(*running).stdout.split():
@@ -122,13 +118,14 @@ def test_neighbours_reach_it_at_its_new_place(*, image: str) -> None:
         assert places.runs and places.found, vars(places)
         assert places.found - places.runs <= MOST_SILENCE, vars(places)
 
+        # What is measured is what the move does, not how busy the machine is that all hosts of the test are on:
+        # somebody else's work makes a pause longer, and nothing makes it shorter.
         pauses = []
-        for there in (second, first, second)[:TRIES]:
+        for there in (second, first, second):
             with Pings(talking["ip"]) as pings:
                 site.done("site.yml", nebula_vms=listed(talking=there, silent=second))
             assert port_of(talking["mac"]) == plug(there.name, "eth1")
             pauses.append(pings.longest_pause())
-            print("pauses", pauses, places.found - places.runs)
             if pauses[-1] <= MOST_SILENCE:
                 break
         assert min(pauses) <= MOST_SILENCE, (pauses, pings.text)
