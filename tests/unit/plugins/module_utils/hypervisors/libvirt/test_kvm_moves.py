@@ -306,7 +306,7 @@ def test_it_is_announced_for_a_while_by_qemu(
         return json.dumps(answer)
 
     install(monkeypatch, world.library, libvirt_qemu=SimpleNamespace(qemuMonitorCommand=monitor))
-    fails = pytest.raises(HypervisorError, match="announcing .*: not found") if "error" in answer else nullcontext()
+    fails = pytest.raises(HypervisorError, match=r"announcing .*: not found") if "error" in answer else nullcontext()
     with fails:
         KvmDriver().announce(MARK)
     # QEMU's own limits of these numbers; it refuses others.
