@@ -199,7 +199,7 @@ SUITES = {
         files=(
             *("test_container_moves", "test_fleet", "test_hostile_moves", "test_killed_moves", "test_move_belongings"),
             *("test_move_checks", "test_move_faults", "test_move_tpm", "test_openvz_moves", "test_role_moves"),
-            "test_tortured_moves",
+            *("test_moved_traffic", "test_tortured_moves"),
         ),
         scenarios=("fleet",),
         minutes=40,

@@ -143,6 +143,9 @@ class MemoryDriver(Driver):
         self.did("start", mark)
         self.machines[mark.vm_id].state = "RUNNING"
 
+    def announce(self, mark: Mark) -> None:
+        self.did("announce", mark)
+
     def attend(self, mark: Mark) -> None:
         self.attended.append(mark.vm_id)
 

@@ -559,6 +559,9 @@ class Driver(abc.ABC):
         """Return whether the machine is here as a whole, and stands still."""
         return False
 
+    def announce(self, mark: Mark) -> None:  # noqa: B027 (others announce nothing)
+        """Have what runs a machine that has come tell its network for some seconds where it is; return at once."""
+
     def copy_disk(self, mark: Mark, disk: Disk, path: str, format: str, consistency: str) -> None:
         """Write what a disk of the running machine holds at one moment to the file `path`, an empty disk of that
         format and size. consistency: see model.plan.DiskTask."""

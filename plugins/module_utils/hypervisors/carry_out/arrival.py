@@ -28,6 +28,7 @@ from ...host.files import adopt, remove_file, settle, sync_directory
 from ...model.dataclass_json import from_plain
 from ...model.disk import DiskFiles
 from ...model.move import ABSENT, ARRIVED, COMING, HAS_ARRIVED, IS_ABSENT, LIVE, OVER, PlannedMove
+from ...model.network_drivers import OVN
 from ...storage import machine_disks
 from ...storage.datastore_layout import disk_path, hypervisor_group
 from ..base import StateElsewhere
@@ -438,8 +439,22 @@ def _bring_up(job: Job, move: PlannedMove, channel: Channel) -> None:
         # Whatever comes now, it is here.
         with contextlib.suppress(NebulaError):
             channel.send(arrived=True)
+    if move.way == LIVE:
+        _announce(job)
     state_changes.carry_out(job)
     fence.write_final_record(job)
+
+
+def _announce(job: Job) -> None:
+    """Have a machine that is on OVN announced until OVN has heard it: its port passes nothing before that, and a busy
+    ovn-controller has it later than QEMU's own announcements come. A bridge hears those."""
+    if not any(nic.network_values.get("VN_MAD") == OVN for nic in job.vm.nics):
+        return
+    try:
+        job.common.driver.announce(job.mark)
+    except NebulaError as error:
+        # It is here, and runs. OVN passes its packets at the latest when the move is recorded.
+        job.log("LCM", "W", str(error))
 
 
 def _remove_incoming(job: Job, move: PlannedMove) -> None:

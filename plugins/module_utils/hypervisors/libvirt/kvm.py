@@ -628,6 +628,14 @@ class KvmDriver(LibvirtDomains, Driver):
         with self._explained(f"state of {label_of(mark)}"):
             return domain is not None and domain.state() == [lv.VIR_DOMAIN_PAUSED, lv.VIR_DOMAIN_PAUSED_USER]
 
+    def announce(self, mark: Mark) -> None:
+        from . import migration
+
+        asked = f"announcing {label_of(mark)}"
+        domain = self._found(mark)
+        with self._explained(asked):
+            migration.announce(domain, asked)
+
     def check_consistency(self, mark: Mark, disk: Disk, consistency: str) -> None:
         self._running_disks(mark, disk).check_agent(consistency)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from memory_hypervisor import Machine
+from memory_hypervisor import Machine, MemoryDriver
 from memory_node import CATALOG, OTHER, mark
 from move_pairs import PATIENCE, Beside, caller
 from moving_nodes import DATA, MovingNode, Pair, moved, token_of
@@ -26,6 +27,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import (
     arrival,
     arriving_disks,
+    bridges,
     departure,
     fence,
 )
@@ -39,6 +41,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.move import
     CLEARED,
     COLD,
     COMING,
+    HAS_ARRIVED,
     LEAVING,
     LEFT,
     LIVE,
@@ -48,7 +51,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.move import
     WAYS,
     Leftover,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model.network_drivers import OVN
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.network.links import Link
 
 pytestmark = pytest.mark.root
 MIB = 1 << 20
@@ -90,6 +96,26 @@ def test_one_that_runs_goes_on_before_anything_else(pair: Pair) -> None:
     names = pair.target.driver.names()
     assert names[:3] == ["accept", "receive", "start"]
     assert names.count("start") == 1
+
+
+@pytest.mark.parametrize(
+    ("driver", "way", "count"), [(OVN, LIVE, 1), (OVN, COLD, 0), ("bridge", LIVE, 0), ("vxlan", LIVE, 0)]
+)
+def test_one_on_ovn_is_announced_again(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, driver: str, way: str, count: int
+) -> None:
+    monkeypatch.setattr(MemoryDriver, "switches", frozenset((OVN,)))
+    monkeypatch.setattr(bridges.links, "observe", lambda with_settings: {"br-x": Link("br-x")})
+    nic = Nic(0, 0, "net", "br-x", "02:00:00:00:00:01", network_values={"VN_MAD": driver})
+    pair.vm = replace(pair.vm, nics=(nic,))
+    pair.begin()
+    # It is here and runs, whatever becomes of that.
+    pair.target.driver.fails["announce"] = HypervisorError("announcing machine 1", "QEMU does not know how")
+    outcomes = pair.move(way)
+    assert moved(outcomes[TARGET]) == (HAS_ARRIVED, "RUNNING", "")
+    names = pair.target.driver.names()
+    assert names.count("announce") == count and "announce" not in names[: names.index("start")]
+    assert "".join(outcomes[TARGET].log).count("QEMU does not know how") == count
 
 
 def test_a_copy_is_known_as_one_from_its_first_moment(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

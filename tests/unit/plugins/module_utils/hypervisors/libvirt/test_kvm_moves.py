@@ -6,8 +6,11 @@ libvirt-domain.h."""
 
 from __future__ import annotations
 
+import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -289,6 +292,27 @@ def test_a_machine_has_arrived_once_it_stands_still_as_a_whole(
 def test_one_that_is_not_there_has_not_arrived(world: World) -> None:
     world.gone()
     assert world.driver.has_arrived(MARK) is False
+
+
+@pytest.mark.parametrize("answer", [{"return": {}}, {"error": {"class": "CommandNotFound", "desc": "not found"}}])
+def test_it_is_announced_for_a_while_by_qemu(
+    world: World, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def monitor(domain: Any, command: str, flags: int) -> str:
+        assert (domain, flags) == (world.domain, 0)
+        asked.append(json.loads(command))
+        return json.dumps(answer)
+
+    install(monkeypatch, world.library, libvirt_qemu=SimpleNamespace(qemuMonitorCommand=monitor))
+    fails = pytest.raises(HypervisorError, match=r"announcing .*: not found") if "error" in answer else nullcontext()
+    with fails:
+        KvmDriver().announce(MARK)
+    # QEMU's own limits of these numbers; it refuses others.
+    ((command, arguments),) = ((each["execute"], each["arguments"]) for each in asked)
+    assert command == "announce-self" and 1 <= arguments["rounds"] <= 1000 and 1 <= arguments["step"] <= 10000
+    assert arguments["initial"] <= arguments["max"] <= 500
 
 
 def test_a_receiver_is_for_the_machine_of_the_mark(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
