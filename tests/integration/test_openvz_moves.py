@@ -32,6 +32,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.move import
     HAS_LEFT,
     HAS_STAYED,
     IS_ABSENT,
+    LIVE,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
@@ -280,3 +281,53 @@ def test_the_link_is_cut_while_the_private_area_comes() -> None:
         assert not fleet.directory(TARGET, scene.vm).exists()
         fleet.hosts[TARGET].plug("eth0")
         scene.end()
+
+
+# -- while it runs -----------------------------------------------------------------------------------------------------
+# What a kernel of OpenVZ says of itself: without, vzctl takes each step of a move for a whole suspension.
+KERNEL = {"VZ_STAND_IN_KERNEL": "vz"}
+CTID = 100001
+
+
+@pytest.fixture
+def kernel_of_openvz(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VZ_STAND_IN_KERNEL", "vz")
+
+
+def process_of(fleet: ContainersOfOpenvz, host: str) -> str:
+    """By what the stand-in tells that the same container runs: it notes when it began. "" if none runs."""
+    place = fleet.hosts[host].path(f"{PLACE}/lock")
+    state = place / f"{CTID}.running"
+    return state.read_text(encoding="ascii") if state.exists() and not (place / f"{CTID}.held").exists() else ""
+
+
+def assert_runs_at(fleet: ContainersOfOpenvz, vm: Vm, host: str, process: str, before: Mapping[str, Any]) -> None:
+    """The container runs on this host and nowhere else, as the same one, and nothing else is left of its move."""
+    other = next(each for each in HOSTS if each != host)
+    assert (fleet.states(host), fleet.states(other)) == ({1: "RUNNING"}, {})
+    assert process_of(fleet, host) == process
+    assert fleet.of_vzctl(host) == sorted([f"{CTID}.conf", "one-1", f"{CTID}.running"])
+    assert fleet.of_vzctl(other) == [] and not fleet.directory(other, vm).exists()
+    assert "move.dump" not in os.listdir(fleet.directory(host, vm))
+    assert listed(fleet.private(host, vm)) == before
+    assert fleet.audit([(vm, host)]) == []
+
+
+@pytest.mark.timeout(300)
+@in_nodes(2)
+def test_a_container_moves_while_it_runs_and_returns_as_the_same(kernel_of_openvz: None) -> None:
+    with a_fleet_of_openvz() as fleet:
+        vm = fleet.vm(1)
+        assert fleet.bring(SOURCE, vm)[0].error is None
+        write(fleet.private(SOURCE, vm))
+        before, process = listed(fleet.private(SOURCE, vm)), process_of(fleet, SOURCE)
+        assert process
+        for source, target in ((SOURCE, TARGET), (TARGET, SOURCE)):
+            found = outcomes(fleet, fleet.moves(source, target, vm, way=LIVE))
+            assert (found[source].error, found[source].moved) == (None, HAS_LEFT), found
+            assert (found[target].error, found[target].moved, found[target].state) == (None, HAS_ARRIVED, "RUNNING")
+            assert_runs_at(fleet, vm, target, process, before)
+            written = fleet.private(target, vm).parent / "context.json"
+            assert "context.sh" in written.read_text(encoding="utf-8")
+            assert fleet.bring(target, vm)[0].error is None
+            assert_runs_at(fleet, vm, target, process, before)
