@@ -376,6 +376,7 @@ def restore(container: Container, words: list[str]) -> None:
             container.mounted.touch()
             container.state.unlink()
         container.held.unlink()
+        paused(container, step, "after")
         return
     if container.running:
         raise Ended(32, "Unable to perform restore: container already running")
