@@ -415,9 +415,7 @@ def test_a_container_goes_on_where_it_is_if_a_step_of_its_move_fails(
     ],
 )
 @in_nodes(2)
-def test_a_module_is_killed_at_a_step_of_a_move(
-    host: str, step: str, states: list[str], owner: str
-) -> None:
+def test_a_module_is_killed_at_a_step_of_a_move(host: str, step: str, states: list[str], owner: str) -> None:
     with a_fleet_of_openvz(kernel="vz") as fleet:
         scene = Running(fleet)
         acting = fleet.act(scene.plans, **{host: {"VZ_STAND_IN_PAUSES": step}})

@@ -412,7 +412,7 @@ def fail_as_asked(verb: str) -> None:
     for each in filter(None, os.environ.get("VZ_STAND_IN_FAILS", "").split(",")):
         name, _colon, code = each.partition(":")
         if name == verb:
-            raise Ended(int(code), f"{verb} failed as it was asked to")
+            raise Ended(int(code), f"{verb} failed as it was told to")
 
 
 def vzcptcheck(words: list[str]) -> None:

@@ -187,9 +187,7 @@ def _send_state(job: Job, channel: Channel, limit: float) -> None:
             file_streams.send(channel, name, job.path(name), limit, most)
 
 
-def _send_held(
-    job: Job, move: PlannedMove, channel: Channel, roots: Mapping[int, DiskFiles], limit: float
-) -> None:
+def _send_held(job: Job, move: PlannedMove, channel: Channel, roots: Mapping[int, DiskFiles], limit: float) -> None:
     """Bring the roots of a container to the other host that stands still. When this returns, they are on its disk."""
     for number, root in sorted(roots.items()):
         fence.check_current(job)

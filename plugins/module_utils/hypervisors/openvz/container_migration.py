@@ -68,7 +68,9 @@ def _checked(asked: str, *words: str) -> str:
         return done.stdout.strip()
     found = f"{CHECKER} {' '.join(words)}: {vzctl.last_output(done) or f'it ended with code {done.returncode}'}"
     if done.returncode == _NOT_POSSIBLE:
-        raise Unsupported(asked, f"it can't go on there: {found}", "Move it cold (move: cold): it is started anew there")
+        raise Unsupported(
+            asked, f"it can't go on there: {found}", "Move it cold (move: cold): it is started anew there"
+        )
     raise Unsupported(asked, f"this host's kernel does not save and restore containers: {found}", _COLD)
 
 
