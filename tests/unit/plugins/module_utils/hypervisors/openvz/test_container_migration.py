@@ -7,6 +7,7 @@ tests/integration/test_openvz_moves.py."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import subprocess
@@ -219,7 +220,9 @@ def test_a_root_that_leads_elsewhere_is_not_restored_in(off: Hosts, tmp_path: Pa
 
 def test_what_is_no_dump_is_refused(off: Hosts, tmp_path: Path) -> None:
     receiver = off.receiver()
-    assert off.send(tmp_path, b"disk", name="disk.0")["refused"]["kind"] == "ForeignObject"
+    # What it says to that may be lost: it ends the connection while the other host still sends.
+    with contextlib.suppress(OtherHostFailed):
+        assert off.send(tmp_path, b"disk", name="disk.0")["refused"]["kind"] == "ForeignObject"
     assert isinstance(receiver.close(), ForeignObject) and not off.dump.exists()
 
 
@@ -228,8 +231,11 @@ def test_one_that_is_larger_than_the_room_is_refused(
 ) -> None:
     monkeypatch.setattr(container_migration, "free_space", lambda _directory: 8)
     receiver = off.receiver()
-    assert "another size" in off.send(tmp_path, dump_of("1234.5"))["refused"]["found"]
-    assert receiver.close() is not None and not off.dump.exists()
+    # It may be lost, as above.
+    with contextlib.suppress(OtherHostFailed):
+        assert "another size" in off.send(tmp_path, dump_of("1234.5"))["refused"]["found"]
+    error = receiver.close()
+    assert error is not None and "another size" in error.found and not off.dump.exists()
 
 
 def test_nothing_gets_through_once_it_is_closed(off: Hosts) -> None:
