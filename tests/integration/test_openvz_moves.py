@@ -32,6 +32,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.move import
     HAS_LEFT,
     HAS_STAYED,
     IS_ABSENT,
+    LIVE,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Plan, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
@@ -45,6 +46,7 @@ MIB = 1 << 20
 RATE, DATA = "60mbit", 24
 PLACE = "/var/lib/vz"
 MEETING = 60
+CTID = 100001
 
 _FURNISH = """
 import sys
@@ -60,7 +62,7 @@ class ContainersOfOpenvz(Fleet):
     hypervisor = "openvz"
     base = f"{ROOT}/base.tar"
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, kernel: str) -> None:
         image = place / "base.tar"
         with tarfile.open(image, "w") as tar:
             for name in ("etc", "mnt", "dev"):
@@ -73,6 +75,7 @@ class ContainersOfOpenvz(Fleet):
         super().__init__(str(image), 2)
         # Where the programs of a node look for it.
         self._path = os.environ["PATH"]
+        os.environ["VZ_STAND_IN_KERNEL"] = kernel
         os.environ["PATH"] = f"{PLACE}/bin:{self._path}"
         for host in self.hosts.values():
             host.run(sys.executable, "-c", _FURNISH, str(CHECKOUT / "tests/tools"), PLACE)
@@ -114,14 +117,16 @@ class ContainersOfOpenvz(Fleet):
 
     def close(self) -> None:
         os.environ["PATH"] = self._path
+        del os.environ["VZ_STAND_IN_KERNEL"]
         for host in self.hosts.values():
             host.run("rm", "-rf", "/etc/vz", PLACE, check=False)
         super().close()
 
 
 @contextmanager
-def a_fleet_of_openvz() -> Iterator[ContainersOfOpenvz]:
-    fleet = ContainersOfOpenvz(Path(os.environ["NEBULA_WORLD"]))
+def a_fleet_of_openvz(kernel: str = "") -> Iterator[ContainersOfOpenvz]:
+    """kernel: "vz" for one of OpenVZ, without which no container is saved and restored in steps."""
+    fleet = ContainersOfOpenvz(Path(os.environ["NEBULA_WORLD"]), kernel)
     try:
         yield fleet
     finally:
@@ -220,7 +225,7 @@ def test_a_container_that_was_never_started_has_its_first_start_on_the_other_hos
 class Scene:
     """A container that runs on the source with much in its root, and its move over a slow link."""
 
-    def __init__(self, fleet: ContainersOfOpenvz) -> None:
+    def __init__(self, fleet: ContainersOfOpenvz, way: str = COLD) -> None:
         self.fleet = fleet
         self.vm = fleet.vm(1)
         brought = fleet.bring(SOURCE, self.vm)[0]
@@ -231,7 +236,8 @@ class Scene:
         self.before = listed(private)
         slow = ("tbf", "rate", RATE, "burst", "64kb", "latency", "400ms")
         fleet.hosts[SOURCE].run("tc", "qdisc", "replace", "dev", "eth0", "root", *slow)
-        self.plans = fleet.moves(SOURCE, TARGET, self.vm, way=COLD)
+        self.plans = fleet.moves(SOURCE, TARGET, self.vm, way=way)
+        self.process = process_of(fleet, SOURCE)
         self.acting = fleet.act(self.plans)
 
     def wait_for_half(self) -> None:
@@ -280,3 +286,147 @@ def test_the_link_is_cut_while_the_private_area_comes() -> None:
         assert not fleet.directory(TARGET, scene.vm).exists()
         fleet.hosts[TARGET].plug("eth0")
         scene.end()
+
+
+# -- while it runs -----------------------------------------------------------------------------------------------------
+def process_of(fleet: ContainersOfOpenvz, host: str) -> str:
+    """By what the stand-in tells that the same container runs: it notes when it began. "" if none runs."""
+    place = fleet.hosts[host].path(f"{PLACE}/lock")
+    state = place / f"{CTID}.running"
+    return state.read_text(encoding="ascii") if state.exists() and not (place / f"{CTID}.held").exists() else ""
+
+
+def assert_runs_at(fleet: ContainersOfOpenvz, vm: Vm, host: str, process: str, before: Mapping[str, Any]) -> None:
+    """The container runs on this host and nowhere else, as the same one, and nothing else is left of its move."""
+    other = next(each for each in HOSTS if each != host)
+    assert (fleet.states(host), fleet.states(other)) == ({1: "RUNNING"}, {})
+    assert process_of(fleet, host) == process
+    assert fleet.of_vzctl(host) == sorted([f"{CTID}.conf", "one-1", f"{CTID}.running"])
+    assert fleet.of_vzctl(other) == [] and not fleet.directory(other, vm).exists()
+    assert "move.dump" not in os.listdir(fleet.directory(host, vm))
+    assert listed(fleet.private(host, vm)) == before
+    assert fleet.audit([(vm, host)]) == []
+
+
+@pytest.mark.timeout(300)
+@in_nodes(2)
+def test_a_container_moves_while_it_runs_and_returns_as_the_same() -> None:
+    with a_fleet_of_openvz(kernel="vz") as fleet:
+        vm = fleet.vm(1)
+        assert fleet.bring(SOURCE, vm)[0].error is None
+        write(fleet.private(SOURCE, vm))
+        before, process = listed(fleet.private(SOURCE, vm)), process_of(fleet, SOURCE)
+        assert process
+        for source, target in ((SOURCE, TARGET), (TARGET, SOURCE)):
+            found = outcomes(fleet, fleet.moves(source, target, vm, way=LIVE))
+            assert (found[source].error, found[source].moved) == (None, HAS_LEFT), found
+            assert (found[target].error, found[target].moved, found[target].state) == (None, HAS_ARRIVED, "RUNNING")
+            assert_runs_at(fleet, vm, target, process, before)
+            written = fleet.private(target, vm).parent / "context.json"
+            assert "context.sh" in written.read_text(encoding="utf-8")
+            assert fleet.bring(target, vm)[0].error is None
+            assert_runs_at(fleet, vm, target, process, before)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("host", HOSTS)
+@in_nodes(2)
+def test_a_module_is_killed_while_the_private_area_comes_of_one_that_runs(host: str) -> None:
+    with a_fleet_of_openvz(kernel="vz") as fleet:
+        scene = Scene(fleet, LIVE)
+        scene.wait_for_half()
+        # It stands still there, and nobody takes it for one that is off.
+        assert fleet.states(SOURCE) == {1: "UNKNOWN"}
+        os.killpg(scene.acting[host].process.pid, signal.SIGKILL)
+        for acting in scene.acting.values():
+            acting.result()
+        scene.end()
+        assert_runs_at(fleet, scene.vm, SOURCE, scene.process, scene.before)
+
+
+@pytest.mark.timeout(300)
+@in_nodes(2)
+def test_the_link_is_cut_while_the_private_area_comes_of_one_that_runs() -> None:
+    with a_fleet_of_openvz(kernel="vz") as fleet:
+        scene = Scene(fleet, LIVE)
+        scene.wait_for_half()
+        fleet.hosts[TARGET].unplug("eth0")
+        answers = {name: outcomes_of(acting.result())[0].moved for name, acting in scene.acting.items()}
+        assert answers == {SOURCE: HAS_STAYED, TARGET: IS_ABSENT}
+        # At once, without another run.
+        assert_runs_at(fleet, scene.vm, SOURCE, scene.process, scene.before)
+        fleet.hosts[TARGET].plug("eth0")
+        scene.end()
+
+
+class Running:
+    """A container that runs on the source, and the plans of its move."""
+
+    def __init__(self, fleet: ContainersOfOpenvz) -> None:
+        self.fleet = fleet
+        self.vm = fleet.vm(1)
+        assert fleet.bring(SOURCE, self.vm)[0].error is None
+        write(fleet.private(SOURCE, self.vm))
+        self.before, self.process = listed(fleet.private(SOURCE, self.vm)), process_of(fleet, SOURCE)
+        self.plans = fleet.moves(SOURCE, TARGET, self.vm, way=LIVE)
+
+    def runs_at(self, host: str) -> None:
+        assert_runs_at(self.fleet, self.vm, host, self.process, self.before)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "host, environment, words",
+    [
+        (TARGET, {"VZ_STAND_IN_FAILS": "undump:17"}, "the other host can't restore it"),
+        (TARGET, {"VZ_STAND_IN_LIES": "1"}, "it is not there"),
+        (SOURCE, {"VZ_STAND_IN_FAILS": "suspend:16"}, "could not be saved"),
+        (SOURCE, {"VZ_STAND_IN_FAILS": "dump:16"}, "could not be saved"),
+        (SOURCE, {"VZ_STAND_IN_KERNEL": ""}, "kernel does not save and restore containers"),
+        (TARGET, {"VZ_STAND_IN_KERNEL": ""}, "kernel does not save and restore containers"),
+        (TARGET, {"VZ_STAND_IN_VERSION": "30"}, "CPT version 31 rejected"),
+        (TARGET, {"VZ_STAND_IN_CAPS": "7"}, "Insufficient CPU capabilities"),
+    ],
+)
+@in_nodes(2)
+def test_a_container_goes_on_where_it_is_if_a_step_of_its_move_fails(
+    host: str, environment: dict[str, str], words: str
+) -> None:
+    with a_fleet_of_openvz(kernel="vz") as fleet:
+        scene = Running(fleet)
+        acting = fleet.act(scene.plans, **{host: environment})
+        found = {name: outcomes_of(each.result())[0] for name, each in acting.items()}
+        assert {name: each.moved for name, each in found.items()} == {SOURCE: HAS_STAYED, TARGET: IS_ABSENT}
+        assert words in str(found[SOURCE].error), found
+        scene.runs_at(SOURCE)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "host, step, states, owner",
+    [
+        (SOURCE, "suspend:after", ["UNKNOWN", "POWEROFF"], SOURCE),
+        (SOURCE, "dump:after", ["UNKNOWN", "POWEROFF"], SOURCE),
+        (TARGET, "undump:before", ["UNKNOWN", "POWEROFF"], SOURCE),
+        (TARGET, "undump:after", ["UNKNOWN", "UNKNOWN"], SOURCE),
+        (SOURCE, "kill:before", [None, "UNKNOWN"], TARGET),
+        (TARGET, "resume:before", [None, "UNKNOWN"], TARGET),
+        (TARGET, "resume:after", [None, "UNKNOWN"], TARGET),
+    ],
+)
+@in_nodes(2)
+def test_a_module_is_killed_at_a_step_of_a_move(host: str, step: str, states: list[str], owner: str) -> None:
+    with a_fleet_of_openvz(kernel="vz") as fleet:
+        scene = Running(fleet)
+        acting = fleet.act(scene.plans, **{host: {"VZ_STAND_IN_PAUSES": step}})
+        pause = fleet.hosts[host].path(f"{PLACE}/lock/{CTID}.pause")
+        wait_for(pause.exists, f"{step} at {host}")
+        found = {name: fleet.states(name).get(1) for name in HOSTS}
+        os.killpg(acting[host].process.pid, signal.SIGKILL)
+        pause.unlink()
+        for each in acting.values():
+            each.result()
+        # Nobody counted two of them as running.
+        assert [found[SOURCE], found[TARGET]] == states, found
+        assert fleet.settle(scene.plans, scene.vm) == owner
+        scene.runs_at(owner)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,9 @@ class MovingDriver(MemoryDriver):
     when the machine is gone. arrives_as: its state then at the target."""
 
     copies_departing_disks: bool = True
+    holds_departing_roots: bool = False
+    # The directory that it makes as a machine's root, with one file in it.
+    own_root: str = ""
     paths: dict[int, Mapping[int, DiskFiles]] = field(default_factory=dict)
     during: Callable[[], None] = lambda: None
     after: Callable[[], None] = lambda: None
@@ -103,6 +107,25 @@ class MovingDriver(MemoryDriver):
 
     def state_files(self, vm: Vm) -> Mapping[str, int]:
         return self.beside
+
+    def own_roots(self, vm: Vm, directory: str) -> Mapping[int, str]:
+        return {0: f"{directory}/{self.own_root}"} if self.own_root else {}
+
+    def root_size(self, path: str, what: str) -> int:
+        return 0
+
+    def pack_root(self, mark: Mark, path: str, fd: int, what: str, timeout: float) -> int:
+        self.did("pack_root", mark)
+        os.write(fd, Path(path, "file").read_bytes())
+        return 0
+
+    def take_root(self, path: str, blocks: Generator[bytes, None, None], what: str, timeout: float) -> list[str]:
+        if "take_root" in self.fails:
+            raise self.fails["take_root"]
+        content = b"".join(blocks)
+        Path(path).mkdir()
+        Path(path, "file").write_bytes(content)
+        return []
 
     def state_elsewhere(self, vm: Vm) -> StateElsewhere | None:
         if "state_elsewhere" in self.fails:
@@ -133,6 +156,8 @@ class MovingDriver(MemoryDriver):
         for number in departure.copied:
             content = self.paths[vm.vm_id][number].path
             self._carry(departure, DISKS, disk=number, content=Path(content).read_bytes().hex())
+        if self.holds_departing_roots:
+            departure.send_roots()
         self.during()
         self._carry(departure, MEMORY, uuid=vm.uuid)
         del self.machines[mark.vm_id]

@@ -67,6 +67,9 @@ class Host:
         self.conf = self.etc / f"conf/{CTID}.conf"
         self.private = self.directory / "images/private"
         self.cache = self.place / "template/cache"
+        # When what runs has begun, and by which of its files the kernel has it stand still.
+        self.state = self.place / f"lock/{CTID}.running"
+        self.held = self.place / f"lock/{CTID}.held"
         self.driver = OpenvzDriver()
 
     def set(self, name: str, value: str = "1") -> None:

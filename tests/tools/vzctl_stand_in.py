@@ -2,15 +2,23 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A stand-in for `vzctl` and `vzlist` of OpenVZ, which no distribution brings: no container runs.
+"""A stand-in for `vzctl`, `vzlist` and `vzcptcheck` of OpenVZ, which no distribution brings: no container runs.
 
 Its grammar, what it prints, its exit codes and how it writes CTID.conf are those of vzctl 4.11 (vzctl(8), vzlist(8),
 ctid.conf(5), and what it was seen to do). What runs is a word in a file. The same tests run against a real one by
 `make test-openvz VZCTL=/path/to/vzctl`.
 
+The steps of a live migration (`chkpnt --suspend`, `--dump`, `--resume`, `--kill`; `restore --undump`, `--resume`,
+`--kill`; vzcptcheck(8)) are those by which vzmigrate(8) works, and what each of them refuses is taken from vzctl's
+source (src/lib/cpt.c, src/lib/hooks_vz.c). No real one was tried: no kernel of this Debian has them.
+
     VZ_STAND_IN=/directory     what is /etc/vz to the real one
     VZ_STAND_IN_KERNEL=vz      a kernel of OpenVZ, of which vzlist tells; else it tells of nothing
-    VZ_STAND_IN_FAILS=VERB:CODE,…   these verbs end so, and do nothing
+    VZ_STAND_IN_FAILS=VERB:CODE,…   these verbs end so, and do nothing; a step of a migration is one (undump:17)
+    VZ_STAND_IN_PAUSES=STEP:POINT  that step of a migration waits there (before or after) as long as CTID.pause is in
+                           LOCKDIR, which it makes
+    VZ_STAND_IN_MEMORY=BYTES  so much is in a dump besides
+    VZ_STAND_IN_VERSION=NUMBER, VZ_STAND_IN_CAPS=NUMBER  what vzcptcheck says of kernel and processor
     VZ_STAND_IN_KILLED=VERB:POINT  the verb is killed (before it does anything, in the middle, or after all is done)
     VZ_STAND_IN_DEAF=1         what runs does not end by `stop` without --fast
     VZ_STAND_IN_LIES=1         `start` and `restore` end with 0, and nothing runs"""
@@ -73,6 +81,20 @@ class Container:
         return self.state.exists()
 
     @property
+    def held(self) -> Path:
+        """What the kernel keeps of one that stands still: which of its two files keeps it."""
+        return self.state.with_suffix(".held")
+
+    @property
+    def mounted(self) -> Path:
+        """That its root is mounted, where it does not run."""
+        return self.state.with_suffix(".mounted")
+
+    def join(self, of: str) -> None:
+        if not self.held.exists() or self.held.read_text(encoding="ascii") != of:
+            raise Ended(16 if of == "cpt" else 17, f"Can not join cpt context {self.ctid}: No such file or directory")
+
+    @property
     def exists(self) -> bool:
         return self.conf.exists() and self.path("VE_PRIVATE").is_dir()
 
@@ -108,6 +130,16 @@ def killed(verb: str, point: str) -> None:
     """As by somebody's kill -9."""
     if os.environ.get("VZ_STAND_IN_KILLED") == f"{verb}:{point}":
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def paused(container: Container, step: str, point: str) -> None:
+    if os.environ.get("VZ_STAND_IN_PAUSES") != f"{step}:{point}":
+        return
+    pause = container.state.with_suffix(".pause")
+    pause.touch()
+    limit = time.monotonic() + 120
+    while pause.exists() and time.monotonic() < limit:
+        time.sleep(0.02)
 
 
 def create(container: Container, words: list[str]) -> None:
@@ -165,6 +197,9 @@ def stop(container: Container, words: list[str]) -> None:
     if not container.running:
         print("Unable to stop: container is not running", file=sys.stderr)
         return
+    if container.held.exists():
+        # Nothing of it hears a signal.
+        raise Ended(33, "Unable to stop container: operation timed out")
     if os.environ.get("VZ_STAND_IN_DEAF") and "--fast" not in words:
         time.sleep(120)
     container.state.unlink()
@@ -182,6 +217,8 @@ def destroy(container: Container, words: list[str]) -> None:
     container.require_conf()
     if container.running:
         raise Ended(41, "Container is running -- stop it first")
+    if container.mounted.exists():
+        raise Ended(41, "Container is currently mounted (umount first)")
     private = container.path("VE_PRIVATE")
     print(f"Destroying container private area: {private}")
     shutil.rmtree(private, ignore_errors=True)
@@ -195,7 +232,13 @@ def destroy(container: Container, words: list[str]) -> None:
 
 
 def umount(container: Container, words: list[str]) -> None:
-    raise Ended(40, "CT is not mounted")
+    if container.running:
+        raise Ended(32, "Container is running -- stop it first")
+    if not container.mounted.exists():
+        raise Ended(40, "CT is not mounted")
+    container.act("umount")
+    container.mounted.unlink()
+    print("Container is unmounted")
 
 
 def change(container: Container, words: list[str]) -> None:
@@ -241,7 +284,7 @@ def pages(text: str) -> str:
 
 
 def status(container: Container, words: list[str]) -> None:
-    mounted = "mounted" if container.running else "unmounted"
+    mounted = "mounted" if container.running or container.mounted.exists() else "unmounted"
     running = "running" if container.running else "down"
     print(f"CTID {container.ctid} {'exist' if container.exists else 'deleted'} {mounted} {running}")
 
@@ -260,25 +303,101 @@ def execute(container: Container, words: list[str]) -> None:
         raise Ended(8, f"{command}: not found")
 
 
+def step_of(words: list[str], known: tuple[str, ...]) -> str:
+    """Which step of a migration is asked for, "" for all of them at once."""
+    rest, found = list(words), ""
+    while rest:
+        word = rest.pop(0)
+        if word in ("--dumpfile", "--flags", "--context"):
+            if not rest:
+                raise Ended(20, f"option '{word}' requires an argument")
+            rest.pop(0)
+        elif word.startswith("--") and word[2:] in known:
+            if found:
+                raise Ended(20, "Invalid syntax: only one sub command may be used")
+            found = word[2:]
+        elif word != "--skip_arpdetect":
+            raise Ended(20, f"unrecognized option '{word}'")
+    if found and not os.environ.get("VZ_STAND_IN_KERNEL"):
+        # CRIU is asked to save all of it, whatever the step was.
+        return ""
+    return found
+
+
+def dump_file(container: Container, words: list[str], code: int, needed: bool) -> Path:
+    if "--dumpfile" in words:
+        return Path(words[words.index("--dumpfile") + 1])
+    if needed:
+        raise Ended(code, "Error: dumpfile is not specified.")
+    return Path(container.settings["DUMPDIR"]) / f"Dump.{container.ctid}"
+
+
 def checkpoint(container: Container, words: list[str]) -> None:
+    step = step_of(words, ("suspend", "dump", "resume", "kill"))
     container.require_running()
-    dump = Path(words[words.index("--dumpfile") + 1])
-    dump.write_text(f"dump of {container.ctid}\n", encoding="ascii")
-    container.state.unlink()
-    container.act("umount")
+    fail_as_asked(step)
+    paused(container, step, "before")
+    if step == "suspend":
+        if container.held.exists():
+            raise Ended(16, "Can not suspend container: Device or resource busy")
+        container.held.write_text("cpt", encoding="ascii")
+    elif step:
+        container.join("cpt")
+    if step in ("", "dump"):
+        if not step and container.held.exists():
+            raise Ended(16, "Can not suspend container: Device or resource busy")
+        dump = dump_file(container, words, 16, bool(step))
+        dump.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(dump, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o600), "wb") as file:
+            file.write(f"dump of {container.ctid}\n{container.state.read_text(encoding='ascii')}".encode())
+            file.write(os.urandom(int(os.environ.get("VZ_STAND_IN_MEMORY", "0"))))
+    if step == "resume":
+        container.held.unlink()
+    elif step == "kill":
+        container.mounted.touch()
+        container.state.unlink()
+        container.held.unlink()
+    elif not step:
+        container.state.unlink()
+        container.act("umount")
+    paused(container, step, "after")
     print("Checkpointing completed successfully")
 
 
 def restore(container: Container, words: list[str]) -> None:
     container.require_conf()
+    step = step_of(words, ("undump", "resume", "kill"))
+    if step in ("resume", "kill"):
+        container.require_running()
+        fail_as_asked(step)
+        paused(container, step, "before")
+        container.join("rst")
+        if step == "kill":
+            container.mounted.touch()
+            container.state.unlink()
+        container.held.unlink()
+        paused(container, step, "after")
+        return
     if container.running:
-        raise Ended(32, "Container is already running")
-    dump = Path(words[words.index("--dumpfile") + 1])
-    if not dump.is_file() or dump.read_text(encoding="ascii") != f"dump of {container.ctid}\n":
+        raise Ended(32, "Unable to perform restore: container already running")
+    dump = dump_file(container, words, 17, bool(step))
+    begin = f"dump of {container.ctid}\n".encode()
+    content = dump.read_bytes() if dump.is_file() else b""
+    if not content.startswith(begin):
         raise Ended(17, f"Can not open dump file {dump}")
+    if not container.path("VE_PRIVATE").is_dir():
+        raise Ended(43, f"Container private area {container.path('VE_PRIVATE')} does not exist")
+    fail_as_asked(step)
+    paused(container, step, "before")
     container.act("mount")
     if not os.environ.get("VZ_STAND_IN_LIES"):
-        container.state.write_text(f"{time.time()}\n", encoding="ascii")
+        if step:
+            container.held.write_text("rst", encoding="ascii")
+        # What ran goes on: it has begun when it had begun.
+        container.state.write_bytes(content[len(begin) :].partition(b"\n")[0] + b"\n")
+    if not step:
+        dump.unlink()
+    paused(container, step, "after")
     print("Restoring completed successfully")
 
 
@@ -289,6 +408,31 @@ VERBS = {
 }  # fmt: skip
 
 
+def fail_as_asked(verb: str) -> None:
+    for each in filter(None, os.environ.get("VZ_STAND_IN_FAILS", "").split(",")):
+        name, _colon, code = each.partition(":")
+        if name == verb:
+            raise Ended(int(code), f"{verb} failed as it was told to")
+
+
+def vzcptcheck(words: list[str]) -> None:
+    version, caps = (int(os.environ.get(f"VZ_STAND_IN_{name}", "31")) for name in ("VERSION", "CAPS"))
+    if not os.environ.get("VZ_STAND_IN_KERNEL"):
+        raise Ended(1, "Can't open /proc/cpt: No such file or directory\nKernel module vzcpt not loaded")
+    if words == ["version"]:
+        print(version)
+    elif words[:1] == ["version"] and len(words) == 2:
+        if int(words[1]) > version:
+            raise Ended(2, f"CPT version {words[1]} rejected: can't migrate")
+    elif words == ["caps"]:
+        print(caps)
+    elif words[:1] == ["caps"] and len(words) in (2, 3):
+        if caps & ~int(words[-1]):
+            raise Ended(2, "Insufficient CPU capabilities: can't migrate")
+    else:
+        raise Ended(1, "Usage:	vzcptcheck <command> [argument ...]")
+
+
 def vzctl(words: list[str]) -> None:
     if words[:1] == ["--version"]:
         print("vzctl version 4.11.1")
@@ -297,10 +441,7 @@ def vzctl(words: list[str]) -> None:
         raise Ended(20, f"Bad command {' '.join(words)}")
     if not os.environ.get("VZ_STAND_IN_KERNEL"):
         print("Directory /proc/vz not found, assuming non-OpenVZ kernel", file=sys.stderr)
-    for each in filter(None, os.environ.get("VZ_STAND_IN_FAILS", "").split(",")):
-        verb, _colon, code = each.partition(":")
-        if verb == words[0]:
-            raise Ended(int(code), f"{verb} failed as it was told to")
+    fail_as_asked(words[0])
     container = Container(words[1])
     lock = Path(container.settings["LOCKDIR"]) / f"{container.ctid}.lck"
     if words[0] not in ("status", "exec", "exec2") and lock.exists():
@@ -320,9 +461,12 @@ def vzlist(words: list[str]) -> None:
         print(f"{path.stem:>10} {'running' if container.running else 'stopped'}")
 
 
+PROGRAMS = {"vzctl": vzctl, "vzlist": vzlist, "vzcptcheck": vzcptcheck}
+
+
 def main() -> int:
     try:
-        (vzlist if Path(sys.argv[0]).name == "vzlist" else vzctl)(sys.argv[1:])
+        PROGRAMS[Path(sys.argv[0]).name](sys.argv[1:])
     except Ended as ended:
         print(ended.args[1], file=sys.stderr)
         return int(ended.args[0])
@@ -330,13 +474,13 @@ def main() -> int:
 
 
 def install(directory: Path) -> None:
-    """Put it into a directory, under both of its names. A test starts it some twenty times: as a module it is compiled
+    """Put it into a directory, under all of its names. A test starts it some twenty times: as a module it is compiled
     once, and it needs nothing of what an environment loads at its start."""
     directory.mkdir(parents=True, exist_ok=True)
     here = Path(__file__).resolve()
     found = f"import sys\n\nsys.path.append({str(here.parent)!r})\n"
     run = f"import {here.stem}\n\nsys.exit({here.stem}.main())\n"
-    for name in ("vzctl", "vzlist"):
+    for name in PROGRAMS:
         program = directory / name
         program.write_text(f"#!{sys.executable} -IS\n{found}{run}", encoding="utf-8")
         program.chmod(0o755)

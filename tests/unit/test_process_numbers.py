@@ -76,6 +76,11 @@ KNOWN = {
     ("module_utils/hypervisors/lxc/live_disks.py", "/proc/number"): "libvirt has just named its parent",
     ("module_utils/hypervisors/lxc/live_nics.py", "/proc/number"): "libvirt has just named its parent",
     ("module_utils/hypervisors/lxc/start_hook.py", "/proc/number"): CHILD,
+    (
+        "module_utils/hypervisors/openvz/container_migration.py",
+        "of_root",
+    ): "program and arguments are compared; the number is shown, and nothing goes by it",
+    ("module_utils/hypervisors/openvz/container_migration.py", "kill"): "a sentence for whoever reads it",
     ("module_utils/hypervisors/xen/xenconsoled.py", "of_root"): "each one of that program counts; no number is kept",
     ("module_utils/hypervisors/xen/xen_domain_xml.py", "cmdline"): "an element of a definition",
     ("module_utils/hypervisors/xen/xl_logs.py", "is_of_root"): "its output is the very file that names it",

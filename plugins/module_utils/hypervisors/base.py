@@ -180,7 +180,8 @@ class Departure:
     definition: with which it comes there, as that host has given it.
     copied: ids of the disks whose files do not come by themselves.
     limit: seconds after which it is given up.
-    lost: returns whether the other host is not there any more."""
+    lost: returns whether the other host is not there any more.
+    send_roots: brings the roots of a container that stands still to the other host (`holds_departing_roots`)."""
 
     token: str
     definition: str = field(repr=False)
@@ -188,6 +189,7 @@ class Departure:
     caller: Caller
     limit: int
     lost: Callable[[], bool]
+    send_roots: Callable[[], None] = lambda: None
 
 
 class Receiver(abc.ABC):
@@ -275,6 +277,8 @@ class Driver(abc.ABC):
     shares_datastores: bool = True
     # A machine that moves while it runs may have disks that the other host does not see: they are copied.
     copies_departing_disks: bool = False
+    # A container that moves while it runs stands still as long as its roots are copied, and depart() says when.
+    holds_departing_roots: bool = False
     # Disks of a machine that runs are made larger at once, by adjust().
     grows_running_disks: bool = False
     # name_run() and run_name() work; elsewhere nothing tells whether somebody else has started a machine anew.

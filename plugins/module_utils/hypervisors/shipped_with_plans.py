@@ -5,6 +5,6 @@
 
 from __future__ import annotations
 
-from .openvz import private_area, template_cache
+from .openvz import container_migration, private_area, template_cache
 
-__all__ = ("private_area", "template_cache")
+__all__ = ("container_migration", "private_area", "template_cache")

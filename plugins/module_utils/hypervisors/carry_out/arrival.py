@@ -157,7 +157,15 @@ def _take_in(
     disks = _disks_of(offer, {*own, *roots}, asked)
     moved_roots.require_users(job)
     _check(job, 0 if shared else sum(each["bytes"] for each in disks.values()), offer)
-    if move.way == LIVE and not shared and not job.common.driver.copies_departing_disks:
+    if move.way == LIVE and shared and job.common.driver.holds_departing_roots:
+        raise Unsupported(
+            f"{asked} ({LIVE})",
+            f"both hosts see the same directory {job.directory}, and each container of {job.common.driver.name} leaves "
+            "with a root of its own while it runs",
+            "Move it cold (move: cold)",
+        )
+    comes_whole = job.common.driver.copies_departing_disks or job.common.driver.holds_departing_roots
+    if move.way == LIVE and not shared and not comes_whole:
         raise Unsupported(
             f"{asked} ({LIVE})",
             f"both hosts do not see the same directory {job.directory}, and machines of {job.common.driver.name} leave "
@@ -173,7 +181,7 @@ def _take_in(
     seen, own = (own, {}) if shared else ({}, own)
     came = {} if shared else job.common.driver.state_files(job.vm)
     if move.way == LIVE:
-        has_left = _take_live(job, move, meeting, channel, offer, own, disks, shared, course)
+        has_left = _take_live(job, move, meeting, channel, offer, own, disks, shared, course, roots, came)
     else:
         lengths = {n: longest_file(file, disks[n]["size"], disks[n]["length"]) for n, file in own.items()}
         _take_files(job, channel, own, lengths, limit, None, {} if shared else roots, came, elsewhere)
@@ -259,6 +267,8 @@ def _take_live(
     disks: Mapping[int, Mapping[str, int]],
     shared: bool,
     course: _Course,
+    roots: Mapping[int, DiskFiles],
+    state_files: Mapping[str, int],
 ) -> bool:
     """Take the machine in as it runs. Return whether it is known already that it has left."""
     limit = time.monotonic() + move.limit
@@ -281,11 +291,14 @@ def _take_live(
     message: Mapping[str, Any] = {}
     fault: NebulaError | None = None
     try:
-        meeting.tunnels = receiver.tunnels()
         fence.check_current(job)
+        if driver.holds_departing_roots:
+            channel.send(definition=accepted)
+            _take_files(job, channel, {}, {}, limit, None, roots, state_files)
+        meeting.tunnels = receiver.tunnels()
         course.may_be_ours = True
         with _written_out([file.path for file in own.values()]):
-            channel.send(definition=accepted)
+            channel.send(**({"taken": True} if driver.holds_departing_roots else {"definition": accepted}))
             message = channel.receive(move.limit + departure.ANSWER_SECONDS)
     except NebulaError as error:
         fault = error
@@ -296,7 +309,8 @@ def _take_live(
     if (message.get("moved") or message.get("left")) and driver.has_arrived(job.mark):
         return bool(message.get("left"))
     asked = f"virtual machine {job.vm.name}: move from host {move.peer}"
-    if not message.get("stays") and driver.state(job.mark) is not None:
+    # Before its roots are here, nothing else can come.
+    if course.may_be_ours and not message.get("stays") and driver.state(job.mark) is not None:
         raise _undecided(asked, move, refused or fault)
     course.may_be_ours = False
     raise refused or fault or _stayed(asked)

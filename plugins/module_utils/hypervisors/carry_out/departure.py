@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from ...dataclass import replace
@@ -132,7 +133,13 @@ def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: 
         _keep_off(job)
         job.log("LCM", "I", "New VM state is MIGRATE")
         departure = Departure(
-            move.token, str(accepted["definition"]), tuple(own), caller, move.limit, channel.is_closed
+            move.token,
+            str(accepted["definition"]),
+            tuple(own),
+            caller,
+            move.limit,
+            channel.is_closed,
+            lambda: _send_held(job, move, channel, roots, limit),
         )
         job.common.driver.depart(job.vm, job.mark, departure)
         # It is nowhere else by now: what the other host says to that changes nothing.
@@ -160,9 +167,8 @@ def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: 
         for number, root in () if shared else sorted(roots.items()):
             fence.check_current(job)
             moved_roots.send(job, channel, number, root, limit)
-        for name, most in job.common.driver.state_files(job.vm).items() if not shared else ():
-            if os.path.isfile(job.path(name)):
-                file_streams.send(channel, name, job.path(name), limit, most)
+        if not shared:
+            _send_state(job, channel, limit)
         channel.send(sent=True, moved=True)
         _answer(channel, "kept", move)
         fence.check_current(job)
@@ -173,6 +179,22 @@ def _give(job: Job, move: PlannedMove, caller: Caller, channel: Channel, state: 
     _note(job, move, LEFT)
     with contextlib.suppress(NebulaError):
         channel.send(left=True)
+
+
+def _send_state(job: Job, channel: Channel, limit: float) -> None:
+    for name, most in job.common.driver.state_files(job.vm).items():
+        if os.path.isfile(job.path(name)):
+            file_streams.send(channel, name, job.path(name), limit, most)
+
+
+def _send_held(job: Job, move: PlannedMove, channel: Channel, roots: Mapping[int, DiskFiles], limit: float) -> None:
+    """Bring the roots of a container to the other host that stands still. When this returns, they are on its disk."""
+    for number, root in sorted(roots.items()):
+        fence.check_current(job)
+        moved_roots.send(job, channel, number, root, limit)
+    _send_state(job, channel, limit)
+    channel.send(sent=True)
+    _answer(channel, "taken", move)
 
 
 def _keep_off(job: Job) -> None:

@@ -100,7 +100,8 @@ def resume(job: Job) -> None:
     job.common.bridges.require(job.vm)
     console_port.require_free(job)
     job.common.driver.resume(job.mark, checkpoint)
-    os.unlink(checkpoint)
+    # vzctl removes one that it has restored.
+    remove_file(checkpoint)
     job.moved("LCM", "RUNNING")
 
 

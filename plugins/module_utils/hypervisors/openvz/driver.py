@@ -9,9 +9,10 @@ when it is started for the first time, and stays there until it is removed."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,20 @@ from ...model.disk import TAR, Disk
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ...storage.datastore_layout import MIB, disk_path, require_space
-from ..base import AgentAnswer, Deployment, Driver, Mark, Site, Survey, domain_name, label_of, refuse_other
-from . import container_config, openvz_declaration, venet_firewall, vzctl
+from ..base import (
+    AgentAnswer,
+    Departure,
+    Deployment,
+    Driver,
+    Mark,
+    Receiver,
+    Site,
+    Survey,
+    domain_name,
+    label_of,
+    refuse_other,
+)
+from . import container_config, moving_marks, openvz_declaration, venet_firewall, vzctl
 from .container_config import Container, ctid_of, vm_id_of
 
 CREATE_SECONDS = 3600
@@ -60,6 +73,10 @@ def _template_cache() -> Any:
     return file_named("hypervisors.openvz.template_cache")
 
 
+def _migration() -> Any:
+    return file_named("hypervisors.openvz.container_migration")
+
+
 @dataclass(frozen=True)
 class Definition:
     """Holds a container's file in /etc/vz/conf. container: what it says, whoever's it is."""
@@ -71,9 +88,10 @@ class Definition:
 
 class OpenvzDriver(Driver):
     name = openvz_declaration.NAME
-    capabilities = frozenset(("shutdown", "reboot", "reset", "suspend", "resume", "copy_disk", "ask_agent"))
+    capabilities = frozenset(("shutdown", "reboot", "reset", "suspend", "resume", "copy_disk", "ask_agent", "depart"))
     programs = (vzctl.PROGRAM,)
     shares_datastores = False
+    holds_departing_roots = True
 
     def __init__(self) -> None:
         vzctl.require()
@@ -124,7 +142,7 @@ class OpenvzDriver(Driver):
             container, vm_id = definition.container, vm_id_of(ctid)
             mark = container.mark
             if mark is not None and mark.catalog == catalog and mark.vm_id == vm_id:
-                state = self._state_of(ctid, listed.get(ctid, ""))
+                state = self._shown_state(ctid, listed.get(ctid, ""))
                 vms.append(
                     ObservedVm(
                         vm_id=mark.vm_id,
@@ -150,7 +168,7 @@ class OpenvzDriver(Driver):
             if container.mark is None:
                 others.append(str(ctid))
                 continue
-            state = self._state_of(ctid, listed.get(ctid, ""))
+            state = self._shown_state(ctid, listed.get(ctid, ""))
             other = "no" if container.starts_with_host else "yes"
             end = "" if state == "POWEROFF" else f"vzctl stop {ctid} --fast; "
             own = vm_id_of(ctid) == container.mark.vm_id
@@ -186,8 +204,9 @@ class OpenvzDriver(Driver):
         for name in names:
             match = _FILE.fullmatch(name)
             definition = self._read(vzctl.CONFIGURATIONS / name) if match else None
-            if match is not None and definition is not None:
-                found[int(match[1])] = definition
+            if match is None or definition is None or moving_marks.read(int(match[1])) == moving_marks.LEFT:
+                continue
+            found[int(match[1])] = definition
         return dict(sorted(found.items()))
 
     def _read(self, path: Path) -> Definition | None:
@@ -200,13 +219,16 @@ class OpenvzDriver(Driver):
             return Definition(path, "", Container({}))
         return Definition(path, text, container_config.read(text))
 
-    def _definition(self, mark: Mark) -> Definition | None:
-        """Return the machine's definition or None. Raise ForeignObject if it is not ours, Conflict for another UUID."""
+    def _definition(self, mark: Mark, left: bool = False) -> Definition | None:
+        """Return the machine's definition or None. Raise ForeignObject if it is not ours, Conflict for another UUID.
+        left: also of one that is another host's by now."""
         ctid = ctid_of(mark.vm_id)
         definition = self._read(vzctl.CONFIGURATIONS / f"{ctid}.conf")
         if definition is not None:
             asked, leave = f"{label_of(mark)}: container {ctid}", "Give that container another id, or remove it"
             refuse_other(mark, definition.container.mark, asked, definition.path, leave, "container")
+            if not left and moving_marks.read(ctid) == moving_marks.LEFT:
+                return None
         return definition
 
     def _found(self, mark: Mark) -> Definition:
@@ -225,8 +247,13 @@ class OpenvzDriver(Driver):
             return "RUNNING" if word == "running" else "POWEROFF"
         return "RUNNING" if vzctl.status(ctid).running else "POWEROFF"
 
+    def _shown_state(self, ctid: int, word: str = "") -> str:
+        """Return the state, of a container that stands still for a move neither RUNNING nor POWEROFF."""
+        state = self._state_of(ctid, word)
+        return "UNKNOWN" if state == "RUNNING" and moving_marks.read(ctid) else state
+
     def state(self, mark: Mark) -> str | None:
-        return None if self._definition(mark) is None else self._state_of(ctid_of(mark.vm_id))
+        return None if self._definition(mark) is None else self._shown_state(ctid_of(mark.vm_id))
 
     def is_foreign(self, mark: Mark, directory: str) -> bool:
         definition = self._read(vzctl.CONFIGURATIONS / f"{ctid_of(mark.vm_id)}.conf")
@@ -240,6 +267,7 @@ class OpenvzDriver(Driver):
     # -- definition -----------------------------------------------------------------------------------------------
     def define(self, vm: Vm, deployment: Deployment, mark: Mark) -> None:
         ctid, text = ctid_of(mark.vm_id), deployment.text
+        self._finish_leaving(mark)
         before = self._definition(mark)
         wanted = container_config.read(text)
         if before is not None and "ONBOOT" not in vm.container and before.container.starts_with_host:
@@ -312,7 +340,7 @@ class OpenvzDriver(Driver):
         write_atomically(str(definition.path), text, mode=0o600)
 
     def remove(self, mark: Mark) -> bool:
-        definition = self._definition(mark)
+        definition = self._definition(mark, left=True)
         if definition is None:
             return self._forget_destroyed(mark)
         ctid, asked = ctid_of(mark.vm_id), f"removing {label_of(mark)}"
@@ -329,6 +357,7 @@ class OpenvzDriver(Driver):
     def _forget_destroyed(self, mark: Mark) -> bool:
         """Remove what vzctl keeps of a container that it destroyed for a killed run. Return whether there was any."""
         path = vzctl.CONFIGURATIONS / f"{ctid_of(mark.vm_id)}.conf"
+        moving_marks.remove(ctid_of(mark.vm_id))
         definition = self._read(path.with_name(f"{path.name}.destroyed"))
         found = definition.container.mark if definition is not None else None
         if definition is None or found is None or (found.catalog, found.vm_id) != (mark.catalog, mark.vm_id):
@@ -353,14 +382,20 @@ class OpenvzDriver(Driver):
                     remove_file(str(each))
         remove_file(f"{definition.path}.destroyed")
         remove_file(str(definition.path))
+        moving_marks.remove(int(ctid))
 
     # -- state ----------------------------------------------------------------------------------------------------
     def start(self, mark: Mark) -> None:
         ctid, asked = ctid_of(mark.vm_id), f"starting {label_of(mark)}"
         definition = self._found(mark)
         container = definition.container
+        stage = moving_marks.read(ctid)
         if self._state_of(ctid) == "RUNNING":
+            if stage:
+                _migration().go_on(ctid, _verb_of(stage), asked)
             return
+        # What stood still has ended with the host.
+        moving_marks.remove(ctid)
         self._refuse_name(ctid, asked, mark)
         self._unpack_root(ctid, asked, mark, container)
         self._set_name(ctid, asked, mark)
@@ -439,12 +474,21 @@ class OpenvzDriver(Driver):
 
     @staticmethod
     def _end(definition: Definition, asked: str) -> None:
-        vzctl.ask(asked, "stop", definition.path.stem, "--fast")
+        ctid = int(definition.path.stem)
+        stage = moving_marks.read(ctid)
+        if stage:
+            _migration().wait_for_vzctl(ctid, asked)
+            # It may have gone on already, before its run was killed.
+            with contextlib.suppress(NebulaError):
+                _migration().end(ctid, _verb_of(stage), asked)
+        vzctl.ask(asked, "stop", str(ctid), "--fast")
         vzctl.drop_routes(definition.container.addresses)
+        if stage and stage != moving_marks.LEFT:
+            moving_marks.remove(ctid)
 
     def _running(self, mark: Mark) -> Definition:
         definition = self._found(mark)
-        if self._state_of(ctid_of(mark.vm_id)) != "RUNNING":
+        if self._shown_state(ctid_of(mark.vm_id)) != "RUNNING":
             raise WrongState(label_of(mark), "it does not run", "Start it first")
         return definition
 
@@ -534,8 +578,77 @@ class OpenvzDriver(Driver):
         written = f"{os.path.dirname(container_config.PRIVATE)}/{_private_area().WRITTEN}"
         return {written: _private_area().LARGEST}
 
+    def offer(self, mark: Mark) -> str:
+        self._running(mark)
+        version: str = _migration().version(f"moving {label_of(mark)}")
+        return version
+
+    def require_hardware(self, vm: Vm, site: Site, offered: str = "", processor: str = "") -> None:
+        if offered:
+            _migration().require_version(offered, f"moving virtual machine {vm.vm_id}")
+
+    def accept(self, vm: Vm, site: Site, offered: str) -> str:
+        mark = Mark(site.catalog, vm.vm_id, vm.uuid, site.generation)
+        ctid, asked = ctid_of(mark.vm_id), f"moving {label_of(mark)}"
+        able: str = _migration().processor(asked)
+        self._refuse_name(ctid, asked, mark)
+        deployment = self.render(vm, site)
+        # Whatever its template says: it is a copy until it has left its host.
+        text = container_config.with_value(deployment.text, "ONBOOT", "no")
+        self.define(vm, replace(deployment, text=text), mark)
+        self._set_name(ctid, asked, mark)
+        return able
+
+    def receive(self, mark: Mark, token: str, definition: str, disks: Collection[str]) -> Receiver:
+        asked, container = f"moving {label_of(mark)}", self._found(mark).container
+
+        def check() -> None:
+            _private_area().check_mounts(container.private, asked)
+
+        receiver: Receiver = _migration().DumpReceiver(ctid_of(mark.vm_id), container.directory, check, asked)
+        return receiver
+
+    def has_arrived(self, mark: Mark) -> bool:
+        return self.state(mark) == "UNKNOWN" and moving_marks.read(ctid_of(mark.vm_id)) == moving_marks.COMING
+
+    def depart(self, vm: Vm, mark: Mark, departure: Departure) -> None:
+        ctid, asked = ctid_of(mark.vm_id), f"moving {label_of(mark)}"
+        definition = self._running(mark)
+        _migration().depart(ctid, definition.container.directory, departure, asked)
+        # From here on it is none of this host's, whatever comes: the other one has all of it.
+        moving_marks.write(ctid, moving_marks.LEFT)
+        # One that does not end stands still, and is ended where what is left of the machine is removed.
+        with contextlib.suppress(NebulaError):
+            self.disown(mark)
+
+    def settle_departure(self, mark: Mark, token: str) -> str | None:
+        ctid, asked = ctid_of(mark.vm_id), f"moving {label_of(mark)}"
+        _migration().wait_for_vzctl(ctid, asked)
+        stage = moving_marks.read(ctid)
+        if stage == moving_marks.LEFT:
+            with contextlib.suppress(NebulaError):
+                self.disown(mark)
+            return None
+        if stage == moving_marks.LEAVING:
+            self._stay(mark)
+        return self.state(mark)
+
+    def _stay(self, mark: Mark) -> None:
+        """Have a container go on here that has not left."""
+        ctid, asked = ctid_of(mark.vm_id), f"moving {label_of(mark)}"
+        definition = self._found(mark)
+        if self._state_of(ctid) == "RUNNING":
+            _migration().go_on(ctid, _verb_of(moving_marks.LEAVING), asked)
+        remove_file(f"{definition.container.directory}/{_migration().DUMP}")
+        moving_marks.remove(ctid)
+
+    def _finish_leaving(self, mark: Mark) -> None:
+        """End what stands still of a container that has left, before it comes here anew."""
+        if moving_marks.read(ctid_of(mark.vm_id)) == moving_marks.LEFT:
+            self.disown(mark)
+
     def disown(self, mark: Mark) -> bool:
-        definition = self._definition(mark)
+        definition = self._definition(mark, left=True)
         if definition is None:
             return self._forget_destroyed(mark)
         ctid, asked = ctid_of(mark.vm_id), f"forgetting {label_of(mark)}, which is another host's"
@@ -574,6 +687,11 @@ def _limits(before: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
     that has no limit any more keeps the old one until it is started anew: vzctl has no word for that."""
     differing = [key for key in openvz_declaration.QUOTAS if wanted.get(key) and wanted[key] != before.get(key)]
     return [word for key in differing for word in (f"--{key.lower()}", wanted[key])]
+
+
+def _verb_of(stage: str) -> str:
+    """Return vzctl's word for what is done to a container that stands still: where it was saved, or restored."""
+    return "restore" if stage == moving_marks.COMING else "chkpnt"
 
 
 def _is_ours(path: Path) -> bool:

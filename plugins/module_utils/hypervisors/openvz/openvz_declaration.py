@@ -503,5 +503,5 @@ OPENVZ = Hypervisor(
     own=_own_attributes(),
     live=attributes.silent(attributes.KVM, _own_attributes()),
     changes_context=lambda os: False,
-    moves=("cold",),
+    moves=("live", "cold"),
 )

@@ -779,6 +779,16 @@ def shared(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     return pair
 
 
+def test_a_container_with_a_root_that_both_hosts_see_does_not_move_while_it_runs(shared: Pair) -> None:
+    shared.begin()
+    for node in shared.nodes.values():
+        node.driver.holds_departing_roots = True
+    found = shared.move(LIVE)
+    assert moved(found[TARGET])[::2] == ("absent", "Unsupported")
+    assert "move: cold" in str(found[TARGET].error) and shared.on() == {SOURCE: "RUNNING"}
+    assert shared.content(shared.source) == DATA
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_files_that_both_hosts_see_stay_where_they_are(shared: Pair, way: str) -> None:
     shared.begin()

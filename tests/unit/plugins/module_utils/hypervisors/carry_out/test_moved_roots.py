@@ -21,7 +21,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import InU
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.moves import passage
 from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import RANGES, id_range
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
-from ansible_collections.nebula.provision.plugins.module_utils.model.move import COLD, SOURCE, TARGET
+from ansible_collections.nebula.provision.plugins.module_utils.model.move import COLD, LIVE, SOURCE, TARGET
 from ansible_collections.nebula.provision.plugins.module_utils.storage import machine_disks, roots
 
 pytestmark = pytest.mark.root
@@ -115,6 +115,45 @@ def test_one_that_can_not_be_packed_stays_and_runs(pair: Pair, monkeypatch: pyte
     assert found[TARGET].moved == "absent" and found[TARGET].error is not None
     assert pair.on() == {SOURCE: "RUNNING"} and pair.directories() == [SOURCE]
     assert seen(before) == EXPECTED
+
+
+@pytest.fixture
+def holding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pair:
+    """A container that stands still while its root is copied, which its driver has made, and goes on at the other
+    host."""
+    monkeypatch.setattr(passage, "_STEP", 0.02)
+    pair = Pair(tmp_path)
+    pair.vm = machine(1, disks=(Disk(0, "", image="i", format="tar", driver="tar", by_hypervisor=True),))
+    for node in pair.nodes.values():
+        node.driver.copies_departing_disks, node.driver.holds_departing_roots = False, True
+        node.driver.own_root, node.driver.beside = "private", {"context.json": 100}
+    assert pair.source.one("RUNNING", 1, pair.vm).error is None
+    directory = pair.source.directory(1)
+    (directory / "private").mkdir()
+    (directory / "private/file").write_bytes(b"by the machine")
+    (directory / "context.json").write_bytes(b"[]")
+    return pair
+
+
+def test_the_root_of_one_that_runs_comes_once_it_stands_still(holding: Pair) -> None:
+    found = holding.move(LIVE)
+    assert moved(found[SOURCE]) == ("left", "UNKNOWN", ""), found
+    assert moved(found[TARGET]) == ("arrived", "RUNNING", ""), found
+    there = holding.target.directory(1)
+    assert (there / "private/file").read_bytes() == b"by the machine"
+    assert (there / "context.json").read_bytes() == b"[]"
+    did = holding.source.driver.names()
+    assert did.index("depart") < did.index("pack_root")
+    assert holding.directories() == [TARGET] and holding.on() == {TARGET: "RUNNING"}
+
+
+def test_nothing_comes_of_one_that_runs_before_its_root_is_whole(holding: Pair) -> None:
+    holding.target.driver.fails["take_root"] = InUse("disk 0", "there is no room for it")
+    found = holding.move(LIVE)
+    assert moved(found[TARGET])[::2] == ("absent", "InUse")
+    assert moved(found[SOURCE])[:2] == ("stayed", "RUNNING")
+    assert holding.on() == {SOURCE: "RUNNING"} and holding.directories() == [SOURCE]
+    assert (holding.source.directory(1) / "private/file").read_bytes() == b"by the machine"
 
 
 def test_one_that_does_not_come_as_a_whole_leaves_nothing(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,12 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 )
 from ansible_collections.nebula.provision.plugins.module_utils.host import untrusted_trees
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import AgentAnswer, Mark
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz import container_config, vzctl
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz import (
+    container_config,
+    container_migration,
+    moving_marks,
+    vzctl,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz.driver import OpenvzDriver
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.openvz.exit_codes import CODES
 from ansible_collections.nebula.provision.plugins.module_utils.model.answers.admin_commands import is_ours
@@ -241,6 +246,131 @@ def test_the_root_is_copied_of_one_that_runs(host: Host) -> None:
     with pytest.raises(Unsupported, match="disk 0 as qcow2 is none"):
         host.driver.copy_disk(MARK, disk, str(host.directory / "other"), "qcow2", "crash")
     assert not (host.directory / "other").exists()
+
+
+# -- a move while it runs ----------------------------------------------------------------------------------------------
+@pytest.fixture
+def running(host: Host) -> Host:
+    host.set("VZ_STAND_IN_KERNEL", "vz")
+    host.run()
+    return host
+
+
+def hold(host: Host, stage: str) -> None:
+    """Have it stand still as a run leaves it that is killed: where it leaves, or where it came."""
+    dump = str(host.directory / container_migration.DUMP)
+    vzctl.ask("it", "chkpnt", str(CTID), "--suspend")
+    vzctl.ask("it", "chkpnt", str(CTID), "--dump", "--dumpfile", dump)
+    if stage == moving_marks.COMING:
+        vzctl.ask("it", "chkpnt", str(CTID), "--kill")
+        vzctl.ask("it", "umount", str(CTID))
+        vzctl.ask("it", "restore", str(CTID), "--undump", "--dumpfile", dump)
+    moving_marks.write(CTID, stage)
+
+
+def seen_by_a_poll(host: Host) -> dict[int, str]:
+    return {each.vm_id: each.state for each in host.driver.survey(CATALOG).vms}
+
+
+@pytest.mark.parametrize("stage", [moving_marks.LEAVING, moving_marks.COMING])
+def test_one_that_stands_still_for_a_move_does_not_count_as_running(running: Host, stage: str) -> None:
+    began = running.state.read_text(encoding="ascii")
+    hold(running, stage)
+    assert vzctl.status(CTID).running
+    assert running.driver.state(MARK) == "UNKNOWN" and seen_by_a_poll(running) == {7: "UNKNOWN"}
+    assert [each.state for each in running.driver.inventory()[0]] == ["UNKNOWN"]
+    assert running.driver.has_arrived(MARK) is (stage == moving_marks.COMING)
+    with pytest.raises(WrongState, match="it does not run"):
+        running.driver.suspend(MARK, str(running.directory / "checkpoint"))
+    running.driver.start(MARK)
+    assert running.driver.state(MARK) == "RUNNING" and not running.held.exists()
+    # It has gone on, and was not started anew.
+    assert running.state.read_text(encoding="ascii") == began and moving_marks.read(CTID) == ""
+    assert not running.driver.has_arrived(MARK)
+
+
+@pytest.mark.parametrize("stage", [moving_marks.LEAVING, moving_marks.COMING])
+def test_one_that_went_on_before_its_run_was_killed_runs(running: Host, stage: str) -> None:
+    moving_marks.write(CTID, stage)
+    running.driver.start(MARK)
+    assert running.driver.state(MARK) == "RUNNING" and moving_marks.read(CTID) == ""
+
+
+@pytest.mark.parametrize("stage", [moving_marks.LEAVING, moving_marks.COMING])
+def test_one_that_cannot_go_on_is_not_taken_for_one_that_has(running: Host, stage: str) -> None:
+    hold(running, stage)
+    running.set("VZ_STAND_IN_FAILS", "resume:16")
+    with pytest.raises(HypervisorError, match="could not be saved"):
+        running.driver.start(MARK)
+    assert running.driver.state(MARK) == "UNKNOWN"
+
+
+@pytest.mark.parametrize("stage", [moving_marks.LEAVING, moving_marks.COMING])
+def test_one_that_stood_still_when_its_host_went_down_is_off(running: Host, stage: str) -> None:
+    moving_marks.write(CTID, stage)
+    vzctl.ask("it", "stop", str(CTID), "--fast")
+    assert running.driver.state(MARK) == "POWEROFF" and not running.driver.has_arrived(MARK)
+    running.driver.start(MARK)
+    assert running.driver.state(MARK) == "RUNNING"
+
+
+@pytest.mark.parametrize("stage", [moving_marks.LEAVING, moving_marks.LEFT, moving_marks.COMING])
+@pytest.mark.parametrize("ending", ["disown", "remove"])
+def test_one_that_stands_still_is_ended_with_all_of_it(running: Host, stage: str, ending: str) -> None:
+    hold(running, stage)
+    assert getattr(running.driver, ending)(MARK) is True
+    assert os.listdir(running.etc / "conf") == [] and os.listdir(running.place / "lock") == []
+    assert running.private.exists() is (ending == "disown")
+
+
+def test_one_that_has_left_is_none_of_this_hosts(running: Host) -> None:
+    hold(running, moving_marks.LEFT)
+    assert running.driver.state(MARK) is None and seen_by_a_poll(running) == {}
+    assert running.driver.inventory() == ((), ())
+    # It may come again before what is left of it is gone.
+    running.define()
+    assert running.driver.state(MARK) == "POWEROFF" and not running.held.exists()
+
+
+@pytest.mark.parametrize(
+    "stage, state", [(moving_marks.LEAVING, "RUNNING"), (moving_marks.LEFT, None), ("", "RUNNING")]
+)
+def test_after_a_killed_run_its_mark_says_whose_it_is(running: Host, stage: str, state: str | None) -> None:
+    began = running.state.read_text(encoding="ascii")
+    if stage:
+        hold(running, stage)
+    assert running.driver.settle_departure(MARK, "token") == state
+    assert running.conf.exists() is (state is not None) and not running.held.exists()
+    assert not (running.directory / container_migration.DUMP).exists() or state is None
+    if state is not None:
+        assert running.state.read_text(encoding="ascii") == began
+
+
+def test_a_copy_does_not_start_with_its_host(host: Host) -> None:
+    host.set("VZ_STAND_IN_KERNEL", "vz")
+    vm = host.vm(container={"ONBOOT": "yes"})
+    site = host.site(vm)
+    assert host.driver.accept(vm, site, "31") == "31"
+    assert values(host)["ONBOOT"] == "no" and (host.etc / "names/one-7").is_symlink()
+    host.define(vm)
+    assert values(host)["ONBOOT"] == "yes"
+
+
+@pytest.mark.parametrize("kernel, words", [("", "vzcpt not loaded"), ("vz", "CPT version 32 rejected")])
+def test_one_whose_dump_this_host_cannot_read_is_refused(host: Host, kernel: str, words: str) -> None:
+    host.set("VZ_STAND_IN_KERNEL", kernel)
+    host.driver.require_hardware(host.vm(), host.site(host.vm()))
+    with pytest.raises(Unsupported, match=words) as caught:
+        host.driver.require_hardware(host.vm(), host.site(host.vm()), "32")
+    assert "move: cold" in caught.value.remedy
+
+
+def test_one_on_a_kernel_without_dumps_is_not_even_offered(host: Host) -> None:
+    host.run()
+    with pytest.raises(Unsupported, match="does not save and restore containers"):
+        host.driver.offer(MARK)
+    host.set("VZ_STAND_IN_KERNEL", "vz")
+    assert host.driver.offer(MARK) == "31"
 
 
 def test_an_image_that_is_saved_is_called_after_its_distribution(host: Host) -> None:

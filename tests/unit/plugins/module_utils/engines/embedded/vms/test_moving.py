@@ -394,21 +394,31 @@ def test_a_machine_of_xen_moves_cold(fleet):
     assert fleet.vms.move(1, "", COLD).moving == "xen2"
 
 
-@pytest.mark.parametrize("hypervisor", ["lxc", "openvz"])
-def test_a_container_moves_cold_only(fleet, hypervisor):
+def with_container(fleet, hypervisor):
+    """Machine 1, a container on the first of two hosts."""
     image = fleet.images.allocate(Image(None, "debian-12"))
     fleet.images.update(image.id, state=ImageState.READY, size=16, format="tar")
     for name in ("one", "other"):
         fleet.hosts.allocate(Host(None, name, hypervisor, state=HostState.MONITORED, memory=4096, cpu=8.0))
     item = {"name": "box", "template": "web", "disks": [{"IMAGE": "debian-12"}], "memory": 32, "cpu": 0.1}
     obey(fleet, decide(fleet, {**item, "host": "one"}))
+
+
+def test_a_container_of_lxc_moves_cold_only(fleet):
+    with_container(fleet, "lxc")
     before = everything(fleet)
     for way in ("", LIVE):
-        with pytest.raises(Unsupported, match=f"machines of {hypervisor} move only cold") as caught:
+        with pytest.raises(Unsupported, match="machines of lxc move only cold") as caught:
             fleet.vms.move(1, "other", way)
         assert "move: cold" in caught.value.remedy
     assert everything(fleet) == before
     assert fleet.vms.move(1, "", COLD).moving == "other"
+
+
+@pytest.mark.parametrize("way", ["", LIVE, COLD])
+def test_a_container_of_openvz_moves_as_a_machine_does(fleet, way):
+    with_container(fleet, "openvz")
+    assert fleet.vms.move(1, "other", way).moving == "other"
 
 
 def test_a_machine_that_installs_moves_nowhere(fleet):
