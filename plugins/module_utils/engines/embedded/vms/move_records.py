@@ -130,8 +130,8 @@ def settle(parts: Parts, row: sqlite3.Row, outcome: VmOutcome, host: str) -> Set
 
 
 def _learn(parts: Parts, row: sqlite3.Row, move: Move, outcome: VmOutcome) -> Move:
-    """Return the move with what is to be known of this answer, whatever becomes of it: that all of the machine has come,
-    and that its error says little."""
+    """Return the move with what is to be known of this answer, whatever becomes of it: that all of the machine has
+    come, and that its error says little."""
     is_of_now = outcome.generation in (move.generation, row["generation"])
     if outcome.moved == HAS_ARRIVED and is_of_now and not move.arrived:
         move = replace(move, arrived=True)
@@ -393,7 +393,9 @@ def take_back_unfound(parts: Parts, host: Host, gone: bool) -> None:
         )
         # A host that hears that all has come removes what it has.
         doubt = f", if that has them still: look there first, it may have removed what arrived on host {host.name}"
-        why = f"{lost}state: running starts it again from its disks on host {move.source}{doubt if move.arrived else ''}"
+        why = (
+            f"{lost}state: running starts it again from its disks on host {move.source}{doubt if move.arrived else ''}"
+        )
         _leave_to_user(parts, row, move, why)
 
 
