@@ -112,9 +112,10 @@ class MovingDriver(MemoryDriver):
     def has_state_elsewhere(self, mark: Mark) -> bool:
         return self.elsewhere is not None and self.elsewhere.exists()
 
-    def remove_state_elsewhere(self, mark: Mark) -> None:
+    def remove_state_elsewhere(self, mark: Mark) -> str:
         if self.elsewhere is not None:
             self.elsewhere.unlink(missing_ok=True)
+        return ""
 
     def disown(self, mark: Mark) -> bool:
         self.disowned.append(mark.vm_id)

@@ -550,6 +550,7 @@ STRANGE: list[Any] = [-1, 1 << 50, 10**400, 1.5, "1", None, True, [], {}]
         offer(disks="x"),
         offer(disks=[1]),
         offer(disks=[{}]),
+        offer(disks=[{**offer()["disks"][0], "length": 1 << 49}]),
         offer(disks=[*offer()["disks"], {"id": 7, "size": 1, "length": 1, "bytes": 1}]),
         *(
             offer(disks=[{**offer()["disks"][0], key: value}])
