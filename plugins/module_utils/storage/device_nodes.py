@@ -102,8 +102,9 @@ def _of_host(listed: bytes, ids: IdRange) -> bytes:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     for tag, rights, number in _ENTRY.iter_unpack(listed[len(_VERSION) :]):
         if tag in _NAMING:
-            number += ids.start
-            if not ids.holds(number):
+            if not ids.holds(ids.start + number):
                 raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-        found.append(_ENTRY.pack(tag, rights, number))
+            found.append(_ENTRY.pack(tag, rights, ids.start + number))
+        else:
+            found.append(_ENTRY.pack(tag, rights, number))
     return b"".join(found)
