@@ -89,8 +89,8 @@ def refuse_longer(vm: Vm, files: Mapping[int, DiskFiles], offered: Mapping[int, 
                 asked,
                 f"the file of its disk {number} has {length / MIB:.1f} MiB on its host; one of a disk of "
                 f"{offered[number]['size'] / MIB:.1f} MiB has {most / MIB:.1f} at most",
-                "If that is so, snapshots that are gone have left it so: save the disk as an image, and make the machine "
-                "of that; otherwise find out who has power over that host",
+                "If that is so, snapshots that are gone have left it so: save the disk as an image, and make the "
+                "machine of that; otherwise find out who has power over that host",
             )
 
 
