@@ -185,6 +185,13 @@ class Connection:
                 return domain
         raise LibvirtError(f"Domain not found: no domain with matching name '{name}'", 42)
 
+    def lookupByUUIDString(self, uuid: str) -> Domain:
+        self._fail("lookupByUUIDString")
+        for domain in self.domains:
+            if domain.UUIDString() == uuid:
+                return domain
+        raise LibvirtError(f"Domain not found: no domain with matching uuid '{uuid}'", 42)
+
     def listAllDomains(self, _flags: int = 0) -> list[Domain]:
         self._fail("listAllDomains")
         return list(self.domains)

@@ -75,7 +75,8 @@ class MemoryState(StateElsewhere):
 @dataclass
 class MovingDriver(MemoryDriver):
     """Its machines move: their disks and memory go through the tunnels. paths: of a machine's disks, once it comes.
-    beside: files beside its disks that its guest changes. elsewhere: one of the host's own. hardware: what it was
+    beside: files beside its disks that its guest changes. elsewhere: one of the host's own.
+    stays: why it is not removed. hardware: what it was
     asked for. disowned: ids of machines.
     during, after: called in the midst of a departure, and
     when the machine is gone. arrives_as: its state then at the target."""
@@ -92,6 +93,7 @@ class MovingDriver(MemoryDriver):
     hardware: list[tuple[str, str]] = field(default_factory=list)
     disowned: list[int] = field(default_factory=list)
     elsewhere: Path | None = None
+    stays: str = ""
 
     def offer(self, mark: Mark) -> str:
         self.did("offer", mark)
@@ -135,9 +137,10 @@ class MovingDriver(MemoryDriver):
     def has_state_elsewhere(self, mark: Mark) -> bool:
         return self.elsewhere is not None and self.elsewhere.exists()
 
-    def remove_state_elsewhere(self, mark: Mark) -> None:
-        if self.elsewhere is not None:
+    def remove_state_elsewhere(self, mark: Mark) -> str:
+        if self.elsewhere is not None and not self.stays:
             self.elsewhere.unlink(missing_ok=True)
+        return self.stays
 
     def disown(self, mark: Mark) -> bool:
         self.disowned.append(mark.vm_id)

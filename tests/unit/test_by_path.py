@@ -115,7 +115,6 @@ BY_MODULE = {
         "module_utils/host/console/kept_evidence.py",
         "module_utils/host/vm_log.py",
         "module_utils/hypervisors/carry_out/arrival.py",
-        "module_utils/hypervisors/carry_out/arriving_disks.py",
         "module_utils/hypervisors/carry_out/batch.py",
         "module_utils/hypervisors/carry_out/definition.py",
         "module_utils/hypervisors/carry_out/departure.py",

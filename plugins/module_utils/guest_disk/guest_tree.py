@@ -17,6 +17,8 @@ from ..dataclass import dataclass
 from ..host import files
 
 _MOST_LINKS = 40
+# On the way to one directory: each that is above it is open meanwhile, and paths and links may be a stranger's.
+_MOST_DEPTH, _MOST_STEPS = 128, 4096
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,13 @@ def open_directory(root: int, path: str, make: bool = True, owner: tuple[int, in
     owner: of the directories that are made."""
     names = path.split("/")
     opened = [os.dup(root)]
-    links = 0
+    links = steps = 0
     try:
         while names:
             name = names.pop(0)
+            steps += 1
+            if steps > _MOST_STEPS:
+                raise OSError(0, f"the way to its directory {path[:100]} has more than {_MOST_STEPS} steps")
             if name in ("", "."):
                 continue
             if name == "..":
@@ -95,11 +100,13 @@ def open_directory(root: int, path: str, make: bool = True, owner: tuple[int, in
                 continue
             target = _link_target(opened[-1], name)
             if target is None:
+                if len(opened) > _MOST_DEPTH:
+                    raise OSError(0, f"its directory {path[:100]} is in more than {_MOST_DEPTH} others")
                 opened.append(_enter(opened[-1], name, make, owner))
                 continue
             links += 1
             if links > _MOST_LINKS:
-                raise OSError(0, f"its directory {path} leads around in links")
+                raise OSError(0, f"its directory {path[:100]} leads around in links")
             if target.startswith("/"):
                 while len(opened) > 1:
                     os.close(opened.pop())

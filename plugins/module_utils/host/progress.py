@@ -15,12 +15,13 @@ INTERVAL = 0.5
 
 
 class Reporter:
-    """Writes the line to `path`, at most every 0.5 s; without a path it does nothing. It is safe in threads.
+    """Writes the line to `path`, at most every 0.5 s; without an absolute path it does nothing. It is safe in threads.
 
     It never raises: a task does not fail because its progress can't be shown."""
 
     def __init__(self, path: str | None) -> None:
-        self._path = path
+        # One with a variable that nobody has filled in is relative: it would be written wherever the task runs.
+        self._path = path if path is not None and os.path.isabs(path) else None
         self._due = 0.0
         self._lock = threading.Lock()
 

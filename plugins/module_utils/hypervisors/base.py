@@ -530,8 +530,9 @@ class Driver(abc.ABC):
         """Return whether this host has such a state of the machine, whether or not it has the machine."""
         return False
 
-    def remove_state_elsewhere(self, mark: Mark) -> None:  # noqa: B027 (most have none)
-        """Remove such a state of a machine that is another host's."""
+    def remove_state_elsewhere(self, mark: Mark) -> str:
+        """Remove such a state of a machine that is another host's. Return why it stays, "" if it does not."""
+        return ""
 
     def disown(self, mark: Mark) -> bool:
         """Remove the definition of a machine that is another host's, as remove() does, but none of its state."""

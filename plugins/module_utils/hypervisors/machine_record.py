@@ -19,6 +19,7 @@ from ..host.files import read_limited, write_atomically
 from ..model.dataclass_json import from_plain, json_value, to_plain
 from ..model.installation_marks import MARK
 from ..model.plan import PlannedVm, TaskOutcome
+from ..model.whole_numbers import id_in
 from ..storage.datastore_layout import vm_directory
 
 RECORD = "vm.json"
@@ -94,7 +95,7 @@ def images_in_use(root: str) -> set[str]:
     found: set[str] = set()
     place = os.path.dirname(vm_directory(root, 0))
     for name in os.listdir(place):
-        if name.isdigit():
+        if id_in(name) is not None:
             record = read_record(os.path.join(place, name))
             found.update(record.images if record is not None else ())
     return found

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads whole numbers and modes of files as users write them."""
+"""Reads whole numbers and modes of files as users write them, and ids in names."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 # More digits than any size, count or port has; Python takes very long to read thousands of them, or refuses.
 MOST_DIGITS = 18
+_ID = re.compile(rf"0|[1-9]\d{{0,{MOST_DIGITS - 1}}}", re.ASCII)
 _MODE = re.compile(r"(0o)?[0-7]{1,5}")
 
 
@@ -21,6 +22,12 @@ def whole(value: Any) -> int | None:
         return value if 0 <= value < 10**MOST_DIGITS else None
     digits = value.strip()
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS else None
+
+
+def id_in(name: str) -> int | None:
+    """Return the id that is all of a name; None if it is no id as this collection writes one. Names are anybody's, and
+    Python takes digits of all scripts for some, which it can't all read."""
+    return int(name) if _ID.fullmatch(name) else None
 
 
 def file_mode(value: Any, largest: int = 0o7777) -> int | None:

@@ -29,6 +29,7 @@ from ..model.plan import Observed
 from ..model.states import FAILURES
 from ..model.transfer import OWN_PREFIX, is_outdated, name_of
 from ..model.uplink import uplink as uplink_of
+from ..model.whole_numbers import id_in
 from ..network import bridge_sysctls, nic_filter, router_advertisements
 from ..network.desired_bridge import Wanted, merge_by_bridge
 from ..network.openvswitch_state import SwitchPort, port_of
@@ -391,6 +392,7 @@ def _stray(
 ) -> Iterator[Finding]:
     host, what = node.host, f"directory {directory.path}"
     remedy = _removal_of(ledger, node, directory, users)
+    number = id_in(directory.name)
     # Under another name, too, it may hold the machine's disks.
     marked = ledger.vm(directory.vm_id) if directory.catalog == ledger.catalog else None
     if not directory.catalog and directory.files:
@@ -402,12 +404,12 @@ def _stray(
     elif marked is not None and marked.host != host and directory.name != str(directory.vm_id):
         found = f"its mark is of {_vm_text(marked)}, which the catalog has on host {marked.host or '(none)'}"
         remedy = _remedy_elsewhere(marked)
-    elif not directory.name.isdigit():
+    elif number is None:
         found = "no machine's directory has such a name"
-    elif int(directory.name) in ledger.ended:
+    elif number in ledger.ended:
         found = f"machine {directory.name} has ended (DONE)"
     else:
-        vm = ledger.vm(int(directory.name))
+        vm = ledger.vm(number)
         where = f"is on host {vm.host}" if vm is not None else "is not in the catalog"
         remedy = _remedy_elsewhere(vm) if vm is not None else remedy
         found = f"machine {directory.name} {where}"
@@ -417,7 +419,8 @@ def _stray(
 def _removal_of(ledger: Ledger, node: Observed, directory: VmDirectory, users: Mapping[int, Sequence[str]]) -> str:
     """Return what to do about a directory of no machine of this host. It may be another host's as well."""
     numbers = {directory.vm_id} if directory.catalog == ledger.catalog else set()
-    numbers |= {int(directory.name)} if directory.name.isdigit() else set()
+    named = id_in(directory.name)
+    numbers |= {named} if named is not None else set()
     others = sorted({host for number in numbers for host in users.get(number, ())} - {node.host})
     if others:
         return (

@@ -11,6 +11,7 @@ import os
 
 from ..errors import NoSpace
 from ..host.files import adopt, explained, make_directory, refuse_exchangeable
+from ..model.whole_numbers import id_in
 
 SYSTEM = 0
 IMAGES = 1
@@ -38,7 +39,8 @@ def image_path(root: str, image_id: int, epoch: int, datastore_id: int = IMAGES)
 
 def numbers(root: str) -> list[int]:
     try:
-        return sorted(int(name) for name in os.listdir(os.path.join(root, "datastores")) if name.isdigit())
+        found = map(id_in, os.listdir(os.path.join(root, "datastores")))
+        return sorted(number for number in found if number is not None)
     except OSError:
         return []
 

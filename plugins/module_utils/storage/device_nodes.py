@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,10 +18,14 @@ from ..errors import ImageRefused
 from ..host import untrusted_directories
 from ..host.files import closing_fd, explain
 from ..model.container_user_ids import IdRange
+from . import tree_walk
 from .tar_reader import CHARACTER, DEVICE, Entry, printable_name
 
 # In one root, and bytes of their names: the whole /dev of a distribution that makes each device beforehand.
 MOST, MOST_BYTES = 16384, 1 << 20
+# A list of who may do what, as its attribute has it: version 2, then entries of tag, rights and id, which only the
+# entries of users and groups that it names have.
+_VERSION, _ENTRY, _NAMING = struct.pack("<I", 2), struct.Struct("<HHI"), (0x02, 0x08)
 _KINDS = {CHARACTER: stat.S_IFCHR, DEVICE: stat.S_IFBLK}
 _NODE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -66,15 +71,40 @@ def _make(top: int, name: bytes, node: Mapping[str, Any], ids: IdRange) -> None:
     if len(owner) != 2 or not all(map(ids.holds, owner)):
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
     major, minor = map(int, node["numbers"])
+    attributes = {key.encode("latin-1"): bytes.fromhex(value) for key, value in node["xattrs"].items()}
+    if tree_walk.ACCESS in attributes:
+        attributes[tree_walk.ACCESS] = _of_host(attributes[tree_walk.ACCESS], ids)
     with closing_fd(untrusted_directories.open_directory(top, place)) as directory:
         before = os.fstat(directory)
         os.mknod(last, _KINDS[node["kind"]] | 0o600, os.makedev(major, minor), dir_fd=directory)
         with closing_fd(os.open(last, _NODE, dir_fd=directory)) as fd:
             made = f"/proc/self/fd/{fd}"
+            # Of what its directory gives to new files it has nothing: the archive says who may use it.
+            try:
+                os.removexattr(made, tree_walk.ACCESS)
+            except OSError as error:
+                if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+                    raise
             os.chown(made, *owner)
             os.chmod(made, int(node["mode"]) & 0o7777)
-            for key, value in node["xattrs"].items():
-                os.setxattr(made, key.encode("latin-1"), bytes.fromhex(value))
+            for key, value in attributes.items():
+                os.setxattr(made, key, value)
         times = (int(node["mtime"]),) * 2
         os.utime(last, ns=times, dir_fd=directory, follow_symlinks=False)
         os.utime(directory, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _of_host(listed: bytes, ids: IdRange) -> bytes:
+    """Return the list with the host's ids of the machine's users and groups: the kernel shifts none for the host's
+    root. It refuses itself what is no such list."""
+    found = [_VERSION]
+    if listed[: len(_VERSION)] != _VERSION or (len(listed) - len(_VERSION)) % _ENTRY.size:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    for tag, rights, number in _ENTRY.iter_unpack(listed[len(_VERSION) :]):
+        if tag in _NAMING:
+            if not ids.holds(ids.start + number):
+                raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+            found.append(_ENTRY.pack(tag, rights, ids.start + number))
+        else:
+            found.append(_ENTRY.pack(tag, rights, number))
+    return b"".join(found)

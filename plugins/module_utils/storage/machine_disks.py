@@ -20,6 +20,7 @@ from ..model.disk import DIRECTORY, SHARED_DIRECTORY, TAR, Disk, DiskFiles
 from ..model.injected_files import Injected
 from ..model.transfer import name_of
 from ..model.vm import Vm
+from ..model.whole_numbers import id_in
 from . import disk_creation, disk_saving, file_system_growth, roots
 from .datastore_layout import disk_path, hypervisor_group, protect, require_space
 from .transfer_methods import is_drive, path_of_shared
@@ -281,7 +282,8 @@ def _refuse_twin(vm_id: int, directory: str) -> None:
     """Raise Conflict where another container of this host has the same users."""
     place = os.path.dirname(directory)
     for name in os.listdir(place):
-        if not name.isdigit() or int(name) == vm_id or id_range(int(name)) != id_range(vm_id):
+        number = id_in(name)
+        if number is None or number == vm_id or id_range(number) != id_range(vm_id):
             continue
         with contextlib.suppress(FileNotFoundError):
             if any(entry.is_dir(follow_symlinks=False) for entry in os.scandir(os.path.join(place, name))):

@@ -14,13 +14,13 @@ from ..errors import ImageRefused, InUse
 from ..host.files import opened
 
 CAPABILITY = b"security.capability"
-_ACCESS, _DEFAULT = b"system.posix_acl_access", b"system.posix_acl_default"
+ACCESS, _DEFAULT = b"system.posix_acl_access", b"system.posix_acl_default"
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def is_kept(attribute: bytes) -> bool:
     """Return whether a root file system keeps the attribute. Labels and signatures are a host's or an overlay's."""
-    return attribute in (CAPABILITY, _ACCESS, _DEFAULT) or attribute.startswith(b"user.")
+    return attribute in (CAPABILITY, ACCESS, _DEFAULT) or attribute.startswith(b"user.")
 
 
 class _Level:

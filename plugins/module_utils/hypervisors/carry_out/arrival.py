@@ -37,7 +37,7 @@ from ..moves import file_streams, node_moves
 from ..moves.node_moves import NodeMove
 from ..moves.passage import Channel, Meeting
 from . import console_port, definition, departure, fence, moved_roots, named_files, removal, state_changes
-from .arriving_disks import longest_file, refuse_encrypted_copies, refuse_larger
+from .arriving_disks import longest_file, needed_room, refuse_encrypted_copies, refuse_larger, refuse_longer
 from .job import Job
 
 # Seconds between two times that the disks which come are written out: what is left to write counts as time in which
@@ -156,7 +156,9 @@ def _take_in(
     roots = moved_roots.own(job)
     disks = _disks_of(offer, {*own, *roots}, asked)
     moved_roots.require_users(job)
-    _check(job, 0 if shared else sum(each["bytes"] for each in disks.values()), offer)
+    if not shared:
+        refuse_longer(job.vm, own, disks, asked)
+    _check(job, 0 if shared else needed_room(job.vm, own, disks), offer)
     if move.way == LIVE and shared and job.common.driver.holds_departing_roots:
         raise Unsupported(
             f"{asked} ({LIVE})",
@@ -491,7 +493,9 @@ def remove_copy(job: Job, entry: NodeMove) -> None:
             "Find out on which host it is to run, and end it on the other one",
         )
     job.common.driver.disown(job.mark)
-    job.common.driver.remove_state_elsewhere(job.mark)
+    stays = job.common.driver.remove_state_elsewhere(job.mark)
+    if stays:
+        job.log("LCM", "W", stays)
     record = read_record(job.directory) if os.path.isdir(job.directory) else None
     if record is not None and record.coming == entry.token:
         machine_disks.remove(job.directory)

@@ -7,11 +7,11 @@ that there is room for all of them together."""
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Collection, Mapping
 
-from ...errors import Conflict, NoSpace, Unsupported
+from ...errors import Conflict, NebulaError, NoSpace, Unsupported
+from ...host import untrusted_trees
 from ...model.disk import DiskFiles
 from ...model.vm import Vm
 from ...storage.datastore_layout import RESERVE, free_space
@@ -36,8 +36,12 @@ class ArrivingRoom:
         """Hold these bytes. Raise NoSpace unless they are free beside those of machines that still come. name: the
         machine's."""
         with self._lock:
-            others = sum(max(0, size - _written(place)) for place, size in self._coming.items())
-            free = max(0, free_space(directory) - others)
+            free = free_space(directory)
+            others = sum(self._coming.values())
+            if needed > free - others:
+                # Only then: there may be many files in roots.
+                others = sum(max(0, size - _written(place)) for place, size in self._coming.items())
+            free = max(0, free - others)
             if needed > free:
                 awaited = f", {others / MIB:.1f} MiB for other machines that come" if others else ""
                 raise NoSpace(
@@ -54,13 +58,10 @@ class ArrivingRoom:
 
 
 def _written(directory: str) -> int:
-    """Return the bytes that the files of a directory take by now."""
-    taken = 0
-    with contextlib.suppress(OSError), os.scandir(directory) as entries:
-        for entry in entries:
-            with contextlib.suppress(OSError):
-                taken += entry.stat(follow_symlinks=False).st_blocks * 512
-    return taken
+    """Return the bytes that all in a directory takes by now."""
+    with contextlib.suppress(NebulaError):
+        return untrusted_trees.bytes_on_disk(directory)
+    return 0
 
 
 def refuse_larger(vm: Vm, sizes: Mapping[int, int], find: Find, asked: str) -> None:
@@ -79,6 +80,43 @@ def refuse_larger(vm: Vm, sizes: Mapping[int, int], find: Find, asked: str) -> N
             )
 
 
+def refuse_longer(vm: Vm, files: Mapping[int, DiskFiles], offered: Mapping[int, Mapping[str, int]], asked: str) -> None:
+    """Raise Conflict for a disk whose file is longer by its old host's word than one of its size can be."""
+    for number, file in files.items():
+        length, most = offered[number]["length"], _most(vm, number, file, offered)
+        if length > most:
+            raise Conflict(
+                asked,
+                f"the file of its disk {number} has {length / MIB:.1f} MiB on its host; one of a disk of "
+                f"{offered[number]['size'] / MIB:.1f} MiB has {most / MIB:.1f} at most",
+                "If that is so, snapshots that are gone have left it so: save the disk as an image, and make the "
+                "machine of that; otherwise find out who has power over that host",
+            )
+
+
+def needed_room(vm: Vm, files: Mapping[int, DiskFiles], offered: Mapping[int, Mapping[str, int]]) -> int:
+    """Return the bytes that all of this takes here by its old host's word, but no more of a file than it can have: what
+    it takes there is also a matter of the file system there. files: those that are known; the others are roots."""
+    return sum(
+        min(each["bytes"], _most(vm, number, files[number], offered)) if number in files else each["bytes"]
+        for number, each in offered.items()
+    )
+
+
+def _most(vm: Vm, number: int, file: DiskFiles, offered: Mapping[int, Mapping[str, int]]) -> int:
+    """Return the bytes that the file of a disk has at most, with the snapshots in it, and as much again as one that is
+    gone has left there."""
+    size = offered[number]["size"]
+    whole = size + _tables(size)
+    if file.format == "raw":
+        return whole
+    return whole * (2 + sum(len(disk.snapshots) for disk in vm.disks if disk.disk_id == number))
+
+
+def _tables(size: int) -> int:
+    return max(size // _TABLES, _LEAST_TABLES)
+
+
 def refuse_encrypted_copies(vm: Vm, copied: Collection[int], asked: str) -> None:
     """Raise Unsupported for an encrypted disk that would be copied while the machine runs: its new file would have to
     be encrypted anew, and nobody but libvirt has the passphrase. copied: ids of disks."""
@@ -94,4 +132,4 @@ def refuse_encrypted_copies(vm: Vm, copied: Collection[int], asked: str) -> None
 def longest_file(file: DiskFiles, size: int, length: int) -> int:
     """Return the bytes that a disk's file may have once the machine is off: until then its guest writes to it.
     size: that its guest sees. length: of its file while the machine still runs."""
-    return size if file.format == "raw" else length + size + max(size // _TABLES, _LEAST_TABLES)
+    return size if file.format == "raw" else length + size + _tables(size)

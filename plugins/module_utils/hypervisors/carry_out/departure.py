@@ -292,7 +292,9 @@ def remove_left(job: Job, shared: bool) -> None:
     """Remove the definition, the state, the disks and the directory of a machine that is another host's. shared: that
     host has the same files."""
     job.common.driver.disown(job.mark)
-    job.common.driver.remove_state_elsewhere(job.mark)
+    stays = job.common.driver.remove_state_elsewhere(job.mark)
+    if stays:
+        job.log("LCM", "W", stays)
     job.common.room.give_back(job.vm.vm_id)
     if shared:
         # What is said of it in there, that host says.

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator
 from xml.etree import ElementTree as ET
 
 from ...errors import ForeignObject, NebulaError, Unsupported
-from ...model.whole_numbers import whole
+from ...model.whole_numbers import id_in, whole
 from .domain_xml import MARK_PATH, RUN
 from .parsed_definitions import parsed
 
@@ -393,7 +393,8 @@ def _as_numbers(value: str) -> str:
     found: set[int] = set()
     for each in value.split(","):
         first, _to, last = each.partition("-")
-        if not (first.isdecimal() and (last or first).isdecimal() and int(last or first) < _MOST_PROCESSORS):
+        lowest, highest = id_in(first), id_in(last or first)
+        if lowest is None or highest is None or highest >= _MOST_PROCESSORS:
             return value
-        found.update(range(int(first), int(last or first) + 1))
+        found.update(range(lowest, highest + 1))
     return ",".join(map(str, sorted(found)))

@@ -453,10 +453,20 @@ class KvmDriver(LibvirtDomains, Driver):
 
         return tpm_state.is_there(mark.uuid)
 
-    def remove_state_elsewhere(self, mark: Mark) -> None:
+    def remove_state_elsewhere(self, mark: Mark) -> str:
         from . import tpm_state
 
-        tpm_state.remove(mark.uuid)
+        lv = self._libvirt
+        asked = f"state of the TPM of {label_of(mark)}"
+        try:
+            # By the UUID libvirt finds the state: a domain that somebody has renamed or defined anew goes on with it.
+            name = self._connection().lookupByUUIDString(mark.uuid).name()
+        except lv.libvirtError as error:
+            if error.get_error_code() != lv.VIR_ERR_NO_DOMAIN:
+                raise self._error(asked, error) from error
+            tpm_state.remove(mark.uuid)
+            return ""
+        return f"{asked}: it stays, as domain {name} of this host has the same UUID ({mark.uuid})"
 
     def state_files(self, vm: Vm) -> Mapping[str, int]:
         return {domain_xml.nvram_name(vm): domain_xml.MOST_NVRAM} if domain_xml.starts_by_uefi(vm) else {}

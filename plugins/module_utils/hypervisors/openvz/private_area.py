@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ...context import iso9660
 from ...errors import HypervisorError, InvalidValue, NotFound
@@ -31,6 +32,7 @@ from ...host.files import (
     write_atomically,
 )
 from ...model.container_user_ids import IdRange
+from ...model.dataclass_json import json_value
 from ...storage import roots, tar_reader, tar_writer
 from ...storage.datastore_layout import MIB, require_space
 
@@ -44,6 +46,7 @@ _RC = (("/etc/rc.d", "/etc/rc.d/rc.local"), ("/etc", "/etc/rc.local"))
 # Beside the private area: what of a context was written into it.
 WRITTEN = "context.json"
 LARGEST = 1 << 20
+_MOST_PATHS, _LONGEST_PATH = 4096, 4096
 SAVE_SECONDS = 6 * 3600
 
 
@@ -129,11 +132,20 @@ def _unit(script: str) -> str:
 
 
 def _written_paths(private: str) -> list[str]:
+    """Return what an earlier context may have in the root; nothing where the list of it is none that was written here
+    or on another host: that comes along, and may be anybody's word."""
     try:
-        found = json.loads(read_limited(_record_file(private), LARGEST, follow=False))
+        found = json_value(read_limited(_record_file(private), LARGEST, follow=False).decode())
     except (NotFound, ValueError):
         return []
-    return [path for path in found if isinstance(path, str) and path.startswith("/")] if isinstance(found, list) else []
+    return found if isinstance(found, list) and len(found) <= _MOST_PATHS and all(map(_is_path, found)) else []
+
+
+def _is_path(value: Any) -> bool:
+    """Return whether this is the path of a file in the root, as a context has it."""
+    if not isinstance(value, str) or value[:1] != "/" or "\0" in value or len(value.encode()) > _LONGEST_PATH:
+        return False
+    return ".." not in value.split("/")
 
 
 def _record_file(private: str) -> str:

@@ -37,6 +37,8 @@ MOST_NUMBER = (1 << 31) - 1
 # An interface may have none yet.
 _MAC = re.compile(r"(?:[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5})?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+# In characters, of a file on any file system.
+_LONGEST_NAME = 255
 _WORD = re.compile(r"[A-Za-z0-9_.-]{0,128}")
 
 
@@ -209,6 +211,8 @@ def _check_inventory(inventory: Inventory, what: str) -> None:
         # One without a mark has the id -1.
         answer_bounds.check_number(directory.vm_id, -1, MOST_ID, what, "the id in the mark of a directory")
         answer_bounds.check_number(directory.generation, 0, MOST_NUMBER, what, "the generation of a directory")
+        if not 0 < len(directory.name) <= _LONGEST_NAME or "/" in directory.name:
+            raise answer_bounds.refusal(what, "a directory of a machine has a name that none has")
         if not _WORD.fullmatch(directory.uuid):
             raise answer_bounds.refusal(what, "the mark of a directory has a UUID that is none")
         for file in directory.files:

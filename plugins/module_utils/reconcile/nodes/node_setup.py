@@ -29,6 +29,7 @@ from ...model.dataclass_json import to_plain
 from ...model.move import OVER
 from ...model.shared_datastores import named_by
 from ...model.transfer import SHARED, SSH
+from ...model.whole_numbers import id_in
 from ...network import networks_at_boot as network_boot
 from ...storage import roots, shared_datastore
 from ...storage.datastore_layout import SYSTEM, image_directory
@@ -421,7 +422,7 @@ def _catalog_of_machines(root: str) -> str:
     place = image_directory(root, SYSTEM)
     with contextlib.suppress(FileNotFoundError):
         for name in sorted(os.listdir(place)):
-            record = read_record(os.path.join(place, name)) if name.isdigit() else None
+            record = read_record(os.path.join(place, name)) if id_in(name) is not None else None
             if record is not None:
                 return record.catalog
     return ""
@@ -440,8 +441,8 @@ def _machines(root: str, catalog: str, hypervisor: str) -> list[str]:
     names.update(f"one-{each.vm_id}" for each in _open_moves(root, catalog))
     with contextlib.suppress(FileNotFoundError):
         listed = () if is_shared else os.listdir(image_directory(root, SYSTEM))
-        there = [int(name) for name in listed if name.isdigit()]
-        names.update(f"one-{vm_id}" for vm_id in there if vm_id not in foreign)
+        there = map(id_in, listed)
+        names.update(f"one-{vm_id}" for vm_id in there if vm_id is not None and vm_id not in foreign)
     if catalog:
         try:
             with contextlib.closing(open_driver(hypervisor)) as driver:

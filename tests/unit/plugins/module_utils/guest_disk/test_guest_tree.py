@@ -46,6 +46,22 @@ def test_a_link_out_of_the_tree_ends_at_its_root(root: int, place: Path, target:
     assert os.listdir(place.parent / "outside") == [] and (place / "outside/a").read_bytes() == b"x"
 
 
+def test_a_path_of_very_many_steps_is_refused_before_descriptors_end(root: int, place: Path) -> None:
+    """Each is open until the end, and whoever wrote the path or a link may have meant to take them all."""
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="more than"):
+        guest_tree.put(root, Entry("/d" * 2000 + "/a", b"x"), False)
+    (place / "l").symlink_to("d/" * 500)
+    with pytest.raises(OSError, match="more than"):
+        guest_tree.put(root, Entry("/l/" + "l/" * 9 + "a", b"x"), False)
+    # Steps that lead back count as well: they take time.
+    with pytest.raises(OSError, match="more than"):
+        guest_tree.get(root, "/" + "./../" * 100_000 + "a", 9)
+    assert len(os.listdir("/proc/self/fd")) == before
+    guest_tree.put(root, Entry("/d" * 100 + "/a", b"x"), False)
+    assert guest_tree.get(root, "/d" * 100 + "/a", 9) == b"x"
+
+
 def test_a_link_in_the_place_of_the_file_is_replaced(root: int, place: Path) -> None:
     victim = place.parent / "victim"
     victim.write_bytes(b"mine")

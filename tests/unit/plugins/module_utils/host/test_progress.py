@@ -37,6 +37,15 @@ def test_a_line_at_most_every_half_second(tmp_path, clock):
     assert os.listdir(tmp_path) == ["progress"]
 
 
+@pytest.mark.parametrize("path", ["$NEBULA_JOB/progress", "progress", "./progress", ""])
+def test_a_path_that_is_not_absolute_is_none(tmp_path, monkeypatch, path):
+    """A task without a place for it has the name of the variable left in its path, and runs wherever Ansible is."""
+    (tmp_path / "$NEBULA_JOB").mkdir()
+    monkeypatch.chdir(tmp_path)
+    Reporter(path).report(1, 0, 2)
+    assert os.listdir(tmp_path) == ["$NEBULA_JOB"] and os.listdir(tmp_path / "$NEBULA_JOB") == []
+
+
 def test_it_is_one_line_whatever_the_text(tmp_path):
     Reporter(str(tmp_path / "p")).report(0, 0, 0, text="demo\n 61 %\tat")
     assert (tmp_path / "p").read_text() == "demo 61 % at\n"

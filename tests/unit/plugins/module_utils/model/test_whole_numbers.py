@@ -11,7 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.whole_numbers import MOST_DIGITS, file_mode, whole
+from ansible_collections.nebula.provision.plugins.module_utils.model.whole_numbers import (
+    MOST_DIGITS,
+    file_mode,
+    id_in,
+    whole,
+)
 
 LARGEST = 10**MOST_DIGITS - 1
 
@@ -34,6 +39,18 @@ def test_plain_digits_are_a_number(value: Any, number: int) -> None:
 )
 def test_everything_else_is_none(value: Any) -> None:
     assert whole(value) is None
+
+
+@pytest.mark.parametrize(("name", "number"), [("0", 0), ("7", 7), (str(LARGEST), LARGEST)])
+def test_a_name_that_is_an_id(name: str, number: int) -> None:
+    assert id_in(name) == number
+
+
+@pytest.mark.parametrize(
+    "name", ["", "00", "07", "-1", "1 ", "1\n", "٣", "²", "1²", "one", "1.tmp", str(LARGEST + 1), "9" * 100_000]
+)
+def test_a_name_that_is_none(name: str) -> None:
+    assert id_in(name) is None
 
 
 @given(st.integers(min_value=0, max_value=LARGEST))

@@ -186,6 +186,14 @@ def test_no_directory_is_removed_of_a_machine_that_the_catalog_has_under_another
     assert not ENDING.search(left.remedy) and "on host node1" in left.remedy
 
 
+@pytest.mark.parametrize("name", ["\u00b2", "9" * 5000, "\u0663", "09", "9\n", "-9"])
+def test_a_directory_of_any_name_is_a_finding_like_others(name: str) -> None:
+    """Nor is it taken for a machine's: the host that says so may be in somebody else's hands."""
+    there = VmDirectory("/srv/datastores/0/x", name)
+    (left,) = [finding for finding in compare(two_names(), [node(directories=(there,))]) if "left" in finding.kind]
+    assert left.found == "no machine's directory has such a name"
+
+
 NFS = Datastore(100, "nfs", DatastoreType.SYSTEM, shared=True, hosts=("node1", "node2"), mark=f"{CATALOG}.{'a' * 32}")
 
 

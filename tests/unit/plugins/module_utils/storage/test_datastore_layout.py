@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.storage.datastore_layout import prepare_directories
+from ansible_collections.nebula.provision.plugins.module_utils.storage.datastore_layout import (
+    numbers,
+    prepare_directories,
+)
 
 
 def mode(path: Path) -> int:
@@ -21,6 +24,13 @@ def test_a_missing_root_is_made(tmp_path: Path) -> None:
     root = tmp_path / "a" / "nebula"
     assert prepare_directories(str(root)) and not prepare_directories(str(root))
     assert [mode(path) for path in (root, root / "datastores", root / "datastores/1")] == [0o711] * 3
+
+
+def test_a_datastore_is_a_directory_with_an_id_for_a_name(tmp_path: Path) -> None:
+    for name in ("0", "100", "\u00b2", "9" * 200, "007", "old"):
+        (tmp_path / "datastores" / name).mkdir(parents=True)
+    assert numbers(str(tmp_path)) == [0, 100]
+    assert numbers(str(tmp_path / "none")) == []
 
 
 @pytest.mark.parametrize("found", [0o755, 0o1770, 0o750])

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,14 @@ def node(name: bytes = b"dev/null", kind: str = CHARACTER, **values: Any) -> dic
     return device_nodes.described(entry)
 
 
+_REST = ((4, 4), (16, 4), (32, 0))
+
+
+def acl(*entries: tuple[int, ...]) -> bytes:
+    """Return a list of tags, rights and, for some, ids as its attribute has it."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *(*each, 2**32 - 1)[:3]) for each in entries)
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     place = tmp_path / "tree"
@@ -38,16 +47,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_they_are_as_they_were(tree: Path) -> None:
-    listed = b"\x02\0\0\0" + b"".join(
-        tag.to_bytes(2, "little") + rights.to_bytes(2, "little") + who.to_bytes(4, "little")
-        for tag, rights, who in (
-            (1, 6, 2**32 - 1),
-            (2, 4, 5),
-            (4, 4, 2**32 - 1),
-            (16, 4, 2**32 - 1),
-            (32, 0, 2**32 - 1),
-        )
-    )
+    listed = acl((1, 6), (2, 4, 5), *_REST)
     device_nodes.make(
         str(tree),
         [
@@ -63,9 +63,43 @@ def test_they_are_as_they_were(tree: Path) -> None:
     assert stat.S_IMODE(null.st_mode) == 0o666
     assert stat.S_ISBLK(disk.st_mode) and disk.st_rdev == os.makedev(8, 1 << 19)
     assert (stat.S_IMODE(disk.st_mode), disk.st_uid, disk.st_gid) == (0o4640, 200005, 200999)
-    assert os.getxattr(tree / "top", "system.posix_acl_access") == listed
+    assert os.getxattr(tree / "top", "system.posix_acl_access") == acl((1, 6), (2, 4, 200005), *_REST)
     # The directory is as it was before anything was made in it.
     assert (tree / "dev").stat().st_mtime_ns == 10**18
+
+
+def test_it_has_nothing_of_what_its_directory_gives_to_new_files(tree: Path) -> None:
+    """The archive says who may use it: nobody else."""
+    default = acl((1, 7), (2, 7, 200005), (4, 7), (16, 7), (32, 0))
+    os.setxattr(tree / "dev", "system.posix_acl_default", default)
+    device_nodes.make(str(tree), [node(mode=0o660)], IDS, "disk 0")
+    assert os.listxattr(tree / "dev/null") == [] and stat.S_IMODE((tree / "dev/null").stat().st_mode) == 0o660
+    assert os.getxattr(tree / "dev", "system.posix_acl_default") == default
+
+
+def test_whom_a_list_names_are_users_and_groups_of_the_machine(tree: Path) -> None:
+    listed = acl((1, 6), (2, 4, 999), (4, 4), (8, 6, 0), (16, 6), (32, 0))
+    device_nodes.make(str(tree), [node(xattrs={b"system.posix_acl_access": listed})], IDS, "disk 0")
+    there = os.getxattr(tree / "dev/null", "system.posix_acl_access")
+    assert there == acl((1, 6), (2, 4, 200999), (4, 4), (8, 6, 200000), (16, 6), (32, 0))
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        acl((1, 6), (2, 4, 1000), *_REST),
+        acl((1, 6), (4, 4), (8, 4, 1000), (16, 4), (32, 0)),
+        acl((1, 6), (2, 4, 2**32 - 1), *_REST),
+        acl((1, 6), (2, 4, 5), *_REST)[:-1],
+        acl((1, 6), (64, 4, 5), *_REST),
+        b"\x02",
+        b"",
+        struct.pack("<I", 3) + acl((1, 6), *_REST)[4:],
+    ],
+)
+def test_a_list_that_names_others_or_is_none_is_refused(tree: Path, listed: bytes) -> None:
+    with pytest.raises(ImageRefused, match=r"its device node .*dev/null.* can't be made: "):
+        device_nodes.make(str(tree), [node(xattrs={b"system.posix_acl_access": listed})], IDS, "disk 0")
 
 
 def test_nothing_is_looked_at_where_there_are_none() -> None:

@@ -105,6 +105,8 @@ def test_another_container_with_the_same_users_is_in_the_way(directory):
     machine_disks.require_users(vm(), str(directory))
     twin = directory.parent / str(7 + RANGES)
     twin.mkdir()
+    for name in ("\u00b2", "9" * 200, "007"):
+        (directory.parent / name / "disk.0").mkdir(parents=True)
     machine_disks.require_users(vm(), str(directory))
     (twin / "disk.0").mkdir()
     with pytest.raises(Conflict, match=f"machine {7 + RANGES} is on this host"):

@@ -340,6 +340,14 @@ def test_a_machine_that_stays_keeps_it_and_none_is_on_the_other_host(with_state:
     assert not place_of(with_state.target).exists()
 
 
+def test_a_state_that_stays_with_another_domain_is_in_the_log(with_state: Pair) -> None:
+    with_state.source.driver.fails["disown"] = HypervisorError("undefining it", "no")
+    with_state.target.driver.stays = "state of the TPM: it stays, as domain renamed has the same UUID"
+    found = with_state.move(COLD)[TARGET]
+    assert found.moved == "absent" and place_of(with_state.target).exists()
+    assert any(line.endswith(f"[LCM] [W]: {with_state.target.driver.stays}") for line in found.log)
+
+
 def test_a_machine_that_never_ran_has_none(with_state: Pair) -> None:
     place_of(with_state.source).unlink()
     assert moved(with_state.move(COLD)[TARGET]) == ("arrived", "RUNNING", "")
@@ -576,6 +584,7 @@ STRANGE: list[Any] = [-1, 1 << 50, 10**400, 1.5, "1", None, True, [], {}]
         offer(disks="x"),
         offer(disks=[1]),
         offer(disks=[{}]),
+        offer(disks=[{**offer()["disks"][0], "length": 1 << 49}]),
         offer(disks=[*offer()["disks"], {"id": 7, "size": 1, "length": 1, "bytes": 1}]),
         *(
             offer(disks=[{**offer()["disks"][0], key: value}])

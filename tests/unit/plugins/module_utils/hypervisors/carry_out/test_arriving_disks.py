@@ -12,10 +12,13 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.arriving_disks import (
     ArrivingRoom,
     longest_file,
+    needed_room,
     refuse_encrypted_copies,
     refuse_larger,
+    refuse_longer,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk_snapshots import Snapshot
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 
 MIB = 1 << 20
@@ -60,6 +63,20 @@ def test_what_is_written_by_now_is_not_counted_twice(free: list[int], tmp_path: 
         room.take(str(tmp_path / "3"), 3 * MIB, "cache")
 
 
+def test_what_is_written_into_directories_is_not_counted_twice(free: list[int], tmp_path: Path) -> None:
+    """As a root is that has come already."""
+    room = ArrivingRoom()
+    place = tmp_path / "1"
+    (place / "images" / "private" / "srv").mkdir(parents=True)
+    room.take(str(place), 6 * MIB, "web")
+    (place / "images" / "private" / "srv" / "file").write_bytes(b"x" * 5 * MIB)
+    (place / "away").symlink_to(tmp_path)
+    free[0] = 5
+    room.take(str(tmp_path / "2"), 3 * MIB, "db")
+    with pytest.raises(NoSpace):
+        room.take(str(tmp_path / "3"), 3 * MIB, "cache")
+
+
 def test_one_that_has_come_holds_nothing(free: list[int], tmp_path: Path) -> None:
     room = ArrivingRoom()
     room.take(str(tmp_path / "1"), 10 * MIB, "web")
@@ -90,6 +107,26 @@ def test_a_disk_without_a_size_is_as_its_image(tmp_path: Path) -> None:
         refuse_larger(vm(disk), {0: MIB + 1}, lambda each: each.source, "it")
     # Of one that is neither, nothing is known.
     refuse_larger(vm(Disk(0, "vda")), {0: MIB}, lambda _disk: "", "it")
+
+
+def offered(length: int = 0, taken: int = 0) -> dict[int, dict[str, int]]:
+    return {0: {"size": 64 * MIB, "length": length, "bytes": taken}}
+
+
+@pytest.mark.parametrize(("format_", "snapshots", "most"), [("raw", 0, 80), ("qcow2", 0, 160), ("qcow2", 2, 320)])
+def test_a_file_has_no_more_than_its_disk_and_its_snapshots(format_: str, snapshots: int, most: int) -> None:
+    """Else whoever has power over the old host could have all of the room here."""
+    files = {0: DiskFiles("/d/disk.0", format_)}
+    machine = vm(Disk(0, "vda", size=64, snapshots=(Snapshot(1, "a"), Snapshot(2, "b"))[:snapshots]))
+    refuse_longer(machine, files, offered(most * MIB), "it")
+    with pytest.raises(Conflict) as refused:
+        refuse_longer(machine, files, offered(most * MIB + 1), "it")
+    assert refused.value.found.endswith(f"MiB on its host; one of a disk of 64.0 MiB has {most}.0 at most")
+    # What it takes there may be more on that file system, or nothing but a word.
+    assert needed_room(machine, files, offered(taken=5 * MIB)) == 5 * MIB
+    assert needed_room(machine, files, offered(taken=1 << 49)) == most * MIB
+    root = {"size": 0, "length": 0, "bytes": 1 << 40}
+    assert needed_room(machine, files, {**offered(taken=5 * MIB), 1: root}) == (1 << 40) + 5 * MIB
 
 
 def test_encrypted_disks_are_not_copied_while_their_machine_runs() -> None:

@@ -475,6 +475,8 @@ def test_what_is_no_definition_is_not_taken_for_one(text: str) -> None:
         ("0-2", False),
         ("0-3,^1", False),
         ("0-99999999", False),
+        ("0-" + "9" * 5000, False),
+        ("0-\u00b2", False),
         ("", False),
         ("0-", False),
         ("3-0", False),

@@ -114,12 +114,33 @@ def test_what_is_left_of_a_tpm_ends_with_its_machine(world: World, monkeypatch: 
     removed: list[str] = []
     monkeypatch.setattr(tpm_state, "remove", removed.append)
     world.domain.become(SHUTOFF, 1)
-    world.driver.disown(MARK)
-    assert removed == []
+    world.domain.undefineFlags = lambda _flags: world.gone()  # type: ignore[method-assign]
     world.driver.remove(MARK)
-    world.gone()
+    assert removed == [UUID]
     world.driver.remove(MARK)
     assert removed == [UUID, UUID]
+    world.driver.disown(MARK)
+    assert removed == [UUID, UUID]
+
+
+@pytest.mark.parametrize("call", ["remove", "remove_state_elsewhere"])
+def test_the_tpm_of_a_domain_that_somebody_has_made_of_it_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Renamed, or defined anew without our mark, it has the machine's UUID, by which its state is found."""
+    removed: list[str] = []
+    monkeypatch.setattr(tpm_state, "remove", removed.append)
+    world.connection.domains[:] = [Domain("renamed", UUID, "", SHUTOFF, 1)]
+    found = getattr(world.driver, call)(MARK)
+    stays = "state of the TPM of virtual machine 1: it stays, as domain renamed of this host has the same UUID"
+    assert found is False if call == "remove" else found == f"{stays} ({UUID})"
+    assert removed == []
+    # Who can't be asked has said nothing of it.
+    world.connection.domains.clear()
+    world.connection.fails["lookupByUUIDString"] = LibvirtError("Cannot recv data", 38)
+    with pytest.raises(HypervisorError, match="Cannot recv data"):
+        getattr(world.driver, call)(MARK)
+    assert removed == []
 
 
 @pytest.mark.parametrize(
@@ -142,7 +163,8 @@ def test_the_state_of_a_tpm_is_in_a_place_of_its_own(
     monkeypatch.setattr(tpm_state, "is_there", lambda uuid: of_machine.append(uuid) or True)
     monkeypatch.setattr(tpm_state, "remove", of_machine.append)
     assert world.driver.has_state_elsewhere(MARK)
-    world.driver.remove_state_elsewhere(MARK)
+    world.gone()
+    assert world.driver.remove_state_elsewhere(MARK) == ""
     assert of_machine == [UUID, UUID]
 
 

@@ -56,6 +56,37 @@ def test_files_and_variables_are_where_the_context_says(host: Host) -> None:
     assert os.listdir(place) == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '["/etc/kept", NaN]',
+        '["/etc/kept", "\\ud800"]',
+        '["/etc/kept", 1]',
+        '["/etc/kept", "etc/x"]',
+        '["/etc/kept", "/mnt/../etc/kept"]',
+        '["/etc/kept", "/mnt/a\\u0000"]',
+        '["/etc/kept", "/' + "x" * 4096 + '"]',
+        '["/etc/kept", ' + ", ".join(f'"/{number}"' for number in range(4096)) + "]",
+        '{"/etc/kept": 1}',
+        '"/etc/kept"',
+        "null",
+        "[",
+        "\xff",
+    ],
+)
+def test_a_list_of_what_was_written_that_is_none_removes_nothing(host: Host, text: str) -> None:
+    """It comes along when a container moves, and then it is another host's word."""
+    record, kept = host.private.parent / private_area.WRITTEN, host.private / "etc/kept"
+    kept.write_bytes(b"x")
+    record.write_bytes(text.encode("latin-1"))
+    write(host, {"a": "b"})
+    assert kept.read_bytes() == b"x" and (host.private / "mnt/a").read_bytes() == b"b"
+    record.write_text('["/etc/kept"]')
+    write(host, {"a": "b"})
+    assert not kept.exists()
+
+
 @pytest.mark.parametrize("place", ["etc/rc.d/rc.local", "etc/rc.local"])
 def test_its_init_runs_from_rc_local_once(host: Host, place: str) -> None:
     rc = host.private / place
