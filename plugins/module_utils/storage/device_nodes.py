@@ -19,7 +19,7 @@ from ..host.files import closing_fd, explain
 from ..model.container_user_ids import IdRange
 from .tar_reader import CHARACTER, DEVICE, Entry, printable_name
 
-# In one root, and bytes of their names: the whole /dev of a distribution that makes each device beforehand.
+# In one root, and bytes of their names and attributes: the whole /dev of a distribution that makes each beforehand.
 MOST, MOST_BYTES = 16384, 1 << 20
 _KINDS = {CHARACTER: stat.S_IFCHR, DEVICE: stat.S_IFBLK}
 _NODE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
