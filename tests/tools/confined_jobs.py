@@ -7,6 +7,8 @@ process finds them by their full name, so they are in a file of their own."""
 from __future__ import annotations
 
 import os
+import socket
+import stat
 import sys
 import time
 from typing import Any
@@ -65,10 +67,29 @@ def fail(how: str) -> dict[str, Any]:
     if how == "exit":
         print("the last words", file=sys.stderr)
         os._exit(7)
+    if how == "flood":
+        return {"nodes": ["x" * 1000] * 100_000}
+    if how in ("errors", "held", "trickle"):
+        _misbehave(how)
     if how == "fault":
         raise ValueError("not foreseen")
     while True:
         time.sleep(3600)
+
+
+def _misbehave(how: str) -> None:
+    """Answer as nothing of ours does: bit by bit, or with the end of the answers, and what is left of the process has
+    its errors still."""
+    (channel,) = (fd for fd in range(3, 4096) if _is_open(fd) and stat.S_ISSOCK(os.fstat(fd).st_mode))
+    if how != "trickle":
+        socket.socket(fileno=channel).shutdown(socket.SHUT_RDWR)
+    while True:
+        if how == "errors":
+            os.write(2, b"x" * 4096)
+            continue
+        time.sleep(0.1)
+        if how == "trickle":
+            os.write(channel, b" ")
 
 
 def _is_open(fd: int) -> bool:

@@ -135,3 +135,23 @@ class Beside:
         if self._error is not None:
             raise self._error
         return self._found
+
+
+@contextlib.contextmanager
+def trickle(channel: Channel, size: int) -> Iterator[None]:
+    """Have the end of a connection take so many bytes now and then, and no more."""
+    ended = threading.Event()
+
+    def take() -> None:
+        while not ended.wait(0.05):
+            with contextlib.suppress(OSError):
+                if size:
+                    channel.stream.recv(size)
+
+    taking = Beside(take)
+    channel.stream.settimeout(0.05)
+    try:
+        yield
+    finally:
+        ended.set()
+        taking.result()

@@ -18,11 +18,13 @@ import fcntl
 import json
 import os
 import resource
+import selectors
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, NoReturn
@@ -41,8 +43,10 @@ MEMORY = 512 * 1024 * 1024
 _PLACE = "/sys"
 _PIPE = 1024 * 1024
 _SET_PIPE_SIZE = 1031
-# Device nodes are told by it, of which a root may have thousands.
-_LONGEST_ANSWER = 8 * 1024 * 1024
+# Device nodes are told by it, of which a root may have thousands (storage/device_nodes.py).
+LONGEST_ANSWER = 16 * 1024 * 1024
+# Seconds for the errors of a process that is about to end, or was killed.
+_ERROR_SECONDS = 10.0
 _BEGIN = (
     "import sys; sys.path.insert(0, sys.argv[1]); from {home} import begin; from {place} import {name}; begin({name})"
 )
@@ -100,10 +104,9 @@ def run(
             streams[name] = subprocess.DEVNULL if given is None else given
         with command.start(_argv(job, theirs.fileno()), memory=memory, pass_fds=(theirs.fileno(),), **streams) as child:
             theirs.close()
-            mine.settimeout(timeout)
             with _feeding(child, blocks) as failed:
                 shown = {"root": view.root, "below": list(view.below), "reads": list(view.reads)}
-                answer = _converse(mine, child, {"view": shown, "arguments": dict(arguments)}, view, what)
+                answer = _converse(mine, child, {"view": shown, "arguments": dict(arguments)}, view, what, timeout)
             if failed:
                 raise failed[0]
     if "error" in answer:
@@ -122,10 +125,18 @@ def _argv(job: Job, channel: int) -> list[str]:
 
 
 def _converse(
-    channel: socket.socket, child: subprocess.Popen[bytes], order: dict[str, Any], view: View, what: str
+    channel: socket.socket,
+    child: subprocess.Popen[bytes],
+    order: dict[str, Any],
+    view: View,
+    what: str,
+    timeout: float,
 ) -> dict[str, Any]:
+    limit = time.monotonic() + timeout
     try:
+        _wait_until(channel, limit)
         channel.sendall(json.dumps(order).encode() + b"\n")
+        _wait_until(channel, limit)
         received = channel.recv(len(_READY), socket.MSG_WAITALL)
         if received == _READY:
             try:
@@ -136,12 +147,18 @@ def _converse(
             channel.sendall(_READY)
             received = b""
         while True:
+            _wait_until(channel, limit)
             more = channel.recv(_PIPE)
-            if not more or len(received) > _LONGEST_ANSWER:
+            if not more:
                 break
             received += more
+            if len(received) > LONGEST_ANSWER:
+                # It waits for someone to read on, and would not end.
+                _kill(child)
+                found = f"its answer has more than {LONGEST_ANSWER // (1024 * 1024)} MiB"
+                return {"error": [Fault.__name__, what, found, ""]}
     except socket.timeout as error:
-        raise TimedOut(what, f"not done after {channel.gettimeout():g} s") from error
+        raise TimedOut(what, f"not done after {timeout:g} s") from error
     except ConnectionError:
         received = b""
     with contextlib.suppress(ValueError):
@@ -149,9 +166,41 @@ def _converse(
     return {"error": _no_answer(child, what)}
 
 
+def _wait_until(channel: socket.socket, limit: float) -> None:
+    """Have the next call end at the limit. Raise the error of a socket's timeout if that is over."""
+    left = limit - time.monotonic()
+    if left <= 0:
+        raise socket.timeout("timed out")
+    channel.settimeout(left)
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """Kill the process, which nobody has waited for yet, with all that is left of it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def _errors(child: subprocess.Popen[bytes]) -> bytes:
+    """Return the last of what the process says. One that does not end with its answers, or that goes on saying
+    something, is killed."""
+    if child.stderr is None:
+        return b""
+    found, limit = bytearray(), time.monotonic() + _ERROR_SECONDS
+    with selectors.DefaultSelector() as selector:
+        selector.register(child.stderr, selectors.EVENT_READ)
+        while (left := limit - time.monotonic()) > 0 and selector.select(left):
+            block = os.read(child.stderr.fileno(), command.ERROR_LIMIT)
+            if not block:
+                return bytes(found)
+            found += block
+            del found[: -command.ERROR_LIMIT]
+    _kill(child)
+    return bytes(found)
+
+
 def _no_answer(child: subprocess.Popen[bytes], what: str) -> list[str]:
     """Return the error, in its parts, for a process that ended without an answer."""
-    stderr = b"" if child.stderr is None else child.stderr.read()
+    stderr = _errors(child)
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(10)
     lines = command.last_lines(stderr.decode("utf-8", "replace"), 3)

@@ -21,7 +21,7 @@ from ..model.container_user_ids import IdRange
 from . import tree_walk
 from .tar_reader import CHARACTER, DEVICE, Entry, printable_name
 
-# In one root, and bytes of their names: the whole /dev of a distribution that makes each device beforehand.
+# In one root, and bytes of their names and attributes: the whole /dev of a distribution that makes each beforehand.
 MOST, MOST_BYTES = 16384, 1 << 20
 # A list of who may do what, as its attribute has it: version 2, then entries of tag, rights and id, which only the
 # entries of users and groups that it names have.

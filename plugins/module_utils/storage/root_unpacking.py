@@ -60,7 +60,8 @@ class Tree:
     ) -> None:
         self.entries = self.size = self.devices = self.lost = 0
         self.nodes: dict[bytes, Entry] = {}
-        self._named = 0
+        # Bytes of their names and attributes.
+        self._node_bytes = 0
         self._what, self._limits, self._users, self._wants_devices = what, limits, users, devices
         self._room = Room(what, ".", reserve)
         self._places = OpenPaths(os.open(".", _OLD))
@@ -198,10 +199,11 @@ class Tree:
             del entry.xattrs[key]
             entry.lost += 1
         self.nodes[name] = entry
-        self._named += len(name)
-        if len(self.nodes) > device_nodes.MOST or self._named > device_nodes.MOST_BYTES:
+        self._node_bytes += len(name) + sum(len(key) + len(value) for key, value in entry.xattrs.items())
+        if len(self.nodes) > device_nodes.MOST or self._node_bytes > device_nodes.MOST_BYTES:
             raise self._refused(
-                f"it has more than {device_nodes.MOST} device nodes, or names of such that are too long",
+                f"it has more than {device_nodes.MOST} device nodes, or more than {device_nodes.MOST_BYTES} bytes of "
+                f"their names and attributes; the first that is too many is {printable_name(name)}",
                 "Remove them there",
             )
 

@@ -27,7 +27,7 @@ from ...storage.datastore_layout import disk_path
 from ..base import Departure
 from ..moves import file_streams, node_moves
 from ..moves.node_moves import NodeMove
-from ..moves.passage import Caller, Channel, Identity
+from ..moves.passage import WORD_SECONDS, Caller, Channel, Identity
 from . import autostart, fence, moved_roots, removal, state_changes
 from .job import Job
 from .shutdown import stop
@@ -36,7 +36,7 @@ from .shutdown import stop
 MOST_LOG = 4 << 20
 LOGS = (console_log.NAME, vm_log.NAME)
 # Seconds for the other host to bring to its disk what it has, and to look what a machine needs there.
-ANSWER_SECONDS = 600.0
+ANSWER_SECONDS = WORD_SECONDS
 
 
 def entry_of(job: Job, move: PlannedMove, stage: str, shared: bool) -> NodeMove:

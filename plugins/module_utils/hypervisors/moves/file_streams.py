@@ -8,14 +8,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ...errors import ForeignObject, TimedOut
+from ...errors import ForeignObject
 from ...host.files import NEW_FILE, explained, opened
 from ...storage.file_blocks import EarlyWriteback
-from .passage import BLOCK, Channel
+from .passage import BLOCK, Channel, refuse_late
 
 # Bytes that are named at a time.
 _STRETCH = 16 << 20
@@ -34,18 +33,18 @@ def send_open(channel: Channel, name: str, fd: int, limit: float, most: int | No
     found = os.fstat(fd)
     size = found.st_size if stat.S_ISREG(found.st_mode) else 0
     begin = max(0, size - most) if most is not None else 0
-    channel.send(file=name, size=size - begin)
-    for offset, length in _stretches(fd, begin, size):
-        channel.send(at=offset - begin, length=length)
-        place, end = offset, offset + length
-        while place < end:
-            block = os.pread(fd, min(BLOCK, end - place), place)
-            # It was cut off meanwhile.
-            block = block or bytes(min(BLOCK, end - place))
-            channel.send_bytes(block)
-            place += len(block)
-            _refuse_late(limit)
-    channel.send(end=name)
+    with channel.until(limit):
+        channel.send(file=name, size=size - begin)
+        for offset, length in _stretches(fd, begin, size):
+            channel.send(at=offset - begin, length=length)
+            place, end = offset, offset + length
+            while place < end:
+                block = os.pread(fd, min(BLOCK, end - place), place)
+                # It was cut off meanwhile.
+                block = block or bytes(min(BLOCK, end - place))
+                channel.send_bytes(block)
+                place += len(block)
+        channel.send(end=name)
 
 
 def _stretches(fd: int, begin: int, size: int) -> Iterator[tuple[int, int]]:
@@ -85,21 +84,23 @@ def receive_open(channel: Channel, header: Mapping[str, Any], fd: int, most: int
     written = EarlyWriteback(fd)
     end = 0
     while True:
-        message = channel.receive(limit - time.monotonic())
+        # Also where all that it waits for is there already.
+        message = channel.receive(refuse_late(limit))
         if "end" in message:
             break
         place = _number(message.get("at"), size)
         length = _number(message.get("length"), size - place)
-        if place < end:
+        # So each message brings the file forward, and it has an end.
+        if place < end or not length:
             raise _strange()
         end = place + length
-        for block in channel.receive_bytes(length, limit - time.monotonic()):
+        for block in channel.receive_bytes(length, refuse_late(limit)):
             view = memoryview(block)
             while view:
                 done = os.pwrite(fd, view, place)
                 view, place = view[done:], place + done
             written.up_to(place)
-            _refuse_late(limit)
+            refuse_late(limit)
 
 
 def _number(value: Any, most: int) -> int:
@@ -114,8 +115,3 @@ def _strange() -> ForeignObject:
         "that host sends files of another size than the machine's are",
         "The move was given up. Find out who else has power over that host before it is used again",
     )
-
-
-def _refuse_late(limit: float) -> None:
-    if time.monotonic() > limit:
-        raise TimedOut("a machine that moves", "its files were not there in time", "Raise nebula_move_timeout")

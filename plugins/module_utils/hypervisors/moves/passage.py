@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
-from ...errors import HypervisorError, NebulaError, OtherHostFailed
+from ...errors import HypervisorError, NebulaError, OtherHostFailed, TimedOut
 from ...model.dataclass_json import json_value
 
 # What a connection is for: the two hosts' own words and files, libvirt's calls, and what QEMU sends.
@@ -27,6 +27,8 @@ TALK, CONTROL, MEMORY, DISKS = "talk", "control", "memory", "disks"
 CHANNELS = (TALK, CONTROL, MEMORY, DISKS)
 LARGEST_LINE = 4 << 20
 BLOCK = 256 * 1024
+# Seconds in which the other host takes a word, or says one: it may be about its disks, or shut a guest down.
+WORD_SECONDS = 600.0
 # Bytes that wait for the slower side of a tunnel.
 _MOST_WAITING = 4 * BLOCK
 # Seconds after which a host counts as lost whose kernel answers nothing.
@@ -69,6 +71,7 @@ class Channel:
         self.stream = stream
         self._asked = asked
         self._buffer = bytearray()
+        self._limit: float | None = None
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -80,14 +83,38 @@ class Channel:
         )
 
     def send(self, **message: Any) -> None:
-        """Send a message; its values are what JSON can carry."""
+        """Send a message, as send_bytes() does; its values are what JSON can carry."""
         self.send_bytes(json.dumps(message).encode() + b"\n")
 
-    def send_bytes(self, data: bytes | memoryview) -> None:
+    @contextlib.contextmanager
+    def until(self, limit: float) -> Iterator[None]:
+        """Have all that is sent in this block end at the limit, by TimedOut.
+        limit: by the monotonic clock."""
+        before, self._limit = self._limit, limit
         try:
-            self.stream.sendall(data)
+            yield
+        finally:
+            self._limit = before
+
+    def send_bytes(self, data: bytes | memoryview) -> None:
+        """Send the bytes. Raise OtherHostFailed for a connection that is lost, and if the other host has not taken them
+        within WORD_SECONDS; TimedOut at the limit of until(). The connection is closed then: what came next would be
+        taken for the rest of what is under way."""
+        limit = time.monotonic() + WORD_SECONDS if self._limit is None else self._limit
+        rest = memoryview(data)
+        try:
+            while rest:
+                # It sends one record of TLS at the most.
+                self.stream.settimeout(_left(limit))
+                rest = rest[self.stream.send(rest) :]
+        except socket.timeout as error:
+            self.close()
+            raise self._late("took nothing more") if self._limit is None else too_late() from error
         except OSError as error:
             raise self.broken(error) from error
+        finally:
+            with contextlib.suppress(OSError):
+                self.stream.settimeout(None)
 
     def receive(self, seconds: float) -> dict[str, Any]:
         """Return the next message. Raise OtherHostFailed if it is not there within so many seconds, for a connection
@@ -108,10 +135,12 @@ class Channel:
         return found
 
     def receive_bytes(self, size: int, seconds: float) -> Iterator[bytes]:
-        """Yield the next bytes, so many altogether."""
+        """Yield the next bytes, so many altogether. Raise OtherHostFailed if they are not there within so many seconds,
+        and for a connection that is lost."""
+        limit = time.monotonic() + seconds
         while size:
             if not self._buffer:
-                self._buffer += self._more(seconds)
+                self._buffer += self._more(limit - time.monotonic())
             block = bytes(self._buffer[: min(size, BLOCK)])
             del self._buffer[: len(block)]
             size -= len(block)
@@ -119,7 +148,7 @@ class Channel:
 
     def is_closed(self) -> bool:
         """Return whether the other host has closed its end, or has said something where it is to say nothing now."""
-        if self._buffer or self.stream.pending():
+        if self._buffer or self.stream.fileno() < 0 or self.stream.pending():
             return True
         try:
             if not select.select([self.stream], [], [], 0)[0]:
@@ -146,12 +175,10 @@ class Channel:
 
     def _more(self, seconds: float) -> bytes:
         try:
-            self.stream.settimeout(max(seconds, 0.001))
+            self.stream.settimeout(_left(time.monotonic() + seconds))
             block = self.stream.recv(BLOCK)
         except socket.timeout as error:
-            raise OtherHostFailed(
-                self._asked, "the other host said nothing in time", "See that host, then run again"
-            ) from error
+            raise self._late("said nothing") from error
         except OSError as error:
             raise self.broken(error) from error
         finally:
@@ -160,6 +187,31 @@ class Channel:
         if not block:
             raise self.broken("it has closed it")
         return block
+
+    def _late(self, what: str) -> OtherHostFailed:
+        return OtherHostFailed(self._asked, f"the other host {what} in time", "See that host, then run again")
+
+
+def _left(limit: float) -> float:
+    """Return the seconds that are left; raise the error of a socket's timeout if there are none."""
+    left = limit - time.monotonic()
+    if left <= 0:
+        raise socket.timeout("timed out")
+    return left
+
+
+def too_late() -> TimedOut:
+    """Return the error for files that take longer than the move may."""
+    return TimedOut("a machine that moves", "its files were not there in time", "Raise nebula_move_timeout")
+
+
+def refuse_late(limit: float) -> float:
+    """Return the seconds that are left; raise TimedOut if there are none.
+    limit: by the monotonic clock."""
+    left = limit - time.monotonic()
+    if left <= 0:
+        raise too_late()
+    return left
 
 
 def relay(

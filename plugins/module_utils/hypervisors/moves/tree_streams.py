@@ -10,11 +10,10 @@ import contextlib
 import fcntl
 import os
 import threading
-import time
 from collections.abc import Callable, Generator
 
-from ...errors import ForeignObject, TimedOut
-from .passage import BLOCK, Channel
+from ...errors import ForeignObject
+from .passage import BLOCK, Channel, refuse_late
 
 _PIPE = 1 << 20
 _SET_PIPE_SIZE = 1031
@@ -28,6 +27,11 @@ Unpack = Callable[[Generator[bytes, None, None], float], None]
 def send(channel: Channel, name: str, pack: Pack, limit: float) -> None:
     """Send the archive. Raise what packing it raises, and TimedOut at the limit.
     limit: by the monotonic clock."""
+    with channel.until(limit):
+        _send(channel, name, pack, limit)
+
+
+def _send(channel: Channel, name: str, pack: Pack, limit: float) -> None:
     channel.send(file=name)
     reading, writing = os.pipe()
     with contextlib.suppress(OSError):
@@ -36,7 +40,7 @@ def send(channel: Channel, name: str, pack: Pack, limit: float) -> None:
 
     def work() -> None:
         try:
-            pack(writing, _left(limit))
+            pack(writing, refuse_late(limit))
         except BaseException as error:
             failed.append(error)
         finally:
@@ -51,7 +55,6 @@ def send(channel: Channel, name: str, pack: Pack, limit: float) -> None:
                 break
             channel.send(length=len(block))
             channel.send_bytes(block)
-            _left(limit)
     finally:
         # What packs it ends where nobody reads.
         os.close(reading)
@@ -66,7 +69,7 @@ def receive(channel: Channel, name: str, unpack: Unpack, limit: float) -> None:
     the limit.
     limit: by the monotonic clock."""
     coming = _Coming(channel, name, limit)
-    unpack(coming.blocks(), _left(limit))
+    unpack(coming.blocks(), refuse_late(limit))
     if not coming.ended:
         raise _strange()
 
@@ -80,22 +83,14 @@ class _Coming:
 
     def blocks(self) -> Generator[bytes, None, None]:
         while True:
-            message = self._channel.receive(_left(self._limit))
+            message = self._channel.receive(refuse_late(self._limit))
             if message.get("end") == self._name:
                 self.ended = True
                 return
             length = message.get("length")
             if not isinstance(length, int) or isinstance(length, bool) or not 0 < length <= BLOCK:
                 raise _strange()
-            yield from self._channel.receive_bytes(length, _left(self._limit))
-
-
-def _left(limit: float) -> float:
-    """Return the seconds that are left; raise TimedOut if there are none."""
-    left = limit - time.monotonic()
-    if left <= 0:
-        raise TimedOut("a machine that moves", "its files were not there in time", "Raise nebula_move_timeout")
-    return left
+            yield from self._channel.receive_bytes(length, refuse_late(self._limit))
 
 
 def _strange() -> ForeignObject:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from move_pairs import Beside
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Fault,
@@ -158,6 +159,34 @@ def test_one_that_does_not_end_is_ended(tree):
     with pytest.raises(TimedOut, match="the task: not done after 1 s"):
         confined_process.run(confined_jobs.fail, {"how": "never"}, View([IDS], root=tree), "the task", timeout=1)
     assert time.monotonic() - began < 15
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("how", "found"),
+    [
+        ("flood", "its answer has more than .* MiB"),
+        ("errors", "the process that does it ended"),
+        ("held", "the process that does it ended"),
+    ],
+)
+def test_one_that_answers_without_end_or_keeps_its_errors_open_is_ended(how, found, tree, monkeypatch):
+    monkeypatch.setattr(confined_process, "_ERROR_SECONDS", 0.5, raising=False)
+    began = time.monotonic()
+    working = Beside(
+        lambda: confined_process.run(confined_jobs.fail, {"how": how}, View([IDS], root=tree), "the task", timeout=600)
+    )
+    with pytest.raises(Fault, match=f"the task: {found}"):
+        working.result()
+    assert time.monotonic() - began < 25
+
+
+@needs_root
+def test_one_that_answers_bit_by_bit_is_ended(tree):
+    began = time.monotonic()
+    with pytest.raises(TimedOut, match="the task: not done after 2 s"):
+        confined_process.run(confined_jobs.fail, {"how": "trickle"}, View([IDS], root=tree), "the task", timeout=2)
+    assert time.monotonic() - began < 20
 
 
 @needs_root

@@ -7,6 +7,7 @@ namespaces' doing."""
 from __future__ import annotations
 
 import io
+import json
 import os
 import stat
 import tarfile
@@ -16,12 +17,12 @@ from typing import Any
 import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ImageRefused, NoSpace
-from ansible_collections.nebula.provision.plugins.module_utils.host import untrusted_trees
+from ansible_collections.nebula.provision.plugins.module_utils.host import confined_process, untrusted_trees
 from ansible_collections.nebula.provision.plugins.module_utils.storage import device_nodes
 from ansible_collections.nebula.provision.plugins.module_utils.storage.long_paths import OpenPaths
 from ansible_collections.nebula.provision.plugins.module_utils.storage.root_unpacking import Tree
 from ansible_collections.nebula.provision.plugins.module_utils.storage.roots import Limits
-from ansible_collections.nebula.provision.plugins.module_utils.storage.tar_reader import Reader
+from ansible_collections.nebula.provision.plugins.module_utils.storage.tar_reader import CHARACTER, Entry, Reader
 
 MIB = 1024 * 1024
 
@@ -123,6 +124,34 @@ def test_devices_without_end(monkeypatch, most, length):
     monkeypatch.setattr(device_nodes, most, 2)
     with pytest.raises(ImageRefused, match=r"it has more than .* device nodes"):
         unpack(*(entry(str(n) * length, tarfile.CHRTYPE) for n in range(3)), devices=True)
+
+
+@pytest.mark.parametrize(("length", "refused"), [(89, False), (90, True)])
+def test_attributes_of_devices_count_with_their_names(monkeypatch, length, refused):
+    """A name of three bytes, and an attribute with one of eight."""
+    monkeypatch.setattr(device_nodes, "MOST_BYTES", 100)
+    node = entry("abc", tarfile.CHRTYPE, pax_headers={"SCHILY.xattr.user.abc": "x" * length})
+    if refused:
+        with pytest.raises(ImageRefused, match=r"more than 100 bytes of their names and attributes.* 'abc'"):
+            unpack(node, devices=True)
+    else:
+        assert len(unpack(node, devices=True).nodes) == 1
+
+
+def test_as_many_devices_as_may_be_fit_into_the_answer():
+    """Each byte of names and attributes, and each number, as long as JSON can have it."""
+
+    def length(name: bytes, **attributes: bytes) -> int:
+        node = Entry(CHARACTER, name, b"")
+        node.major = node.minor = node.mode = node.uid = node.gid = node.mtime = (1 << 63) - 1
+        node.xattrs = {key.encode() + b"\xff": value for key, value in attributes.items()}
+        return len(json.dumps(device_nodes.described(node))) + len(", ")
+
+    bare = length(b"")
+    byte = length(b"\xff") - bare
+    assert length(b"", **{"user.": b""}) - bare + len(", ") <= 6 * byte
+    assert length(b"", **{"user.": bytes(9)}) - length(b"", **{"user.": b""}) <= 9 * byte
+    assert device_nodes.MOST * bare + device_nodes.MOST_BYTES * byte < confined_process.LONGEST_ANSWER
 
 
 def test_a_root_that_is_a_device():

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from move_pairs import PATIENCE, Beside, channels
+from move_pairs import PATIENCE, Beside, channels, trickle
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     ForeignObject,
@@ -186,7 +186,7 @@ def test_a_file_of_another_size_is_refused(fresh: tuple[Channel, Channel], tmp_p
     "message",
     [
         *({"at": value, "length": 1} for value in STRANGE),
-        *({"at": 0, "length": value} for value in STRANGE),
+        *({"at": 0, "length": value} for value in (0, *STRANGE)),
         {"at": 10, "length": 1},
         {"at": 5, "length": 6},
         {"length": 1},
@@ -233,6 +233,44 @@ def test_a_file_has_its_time(fresh: tuple[Channel, Channel], tmp_path: Path) -> 
     path.write_bytes(b"x" * 10)
     with pytest.raises(TimedOut, match="nebula_move_timeout"):
         file_streams.send(left, "disk.0", str(path), time.monotonic() - 1)
-    header = right.receive(PATIENCE)
     with pytest.raises(TimedOut):
-        file_streams.receive(right, header, str(tmp_path / "b"), 10, time.monotonic() - 1)
+        file_streams.receive(right, {"size": 10}, str(tmp_path / "b"), 10, time.monotonic() - 1)
+
+
+def test_a_file_without_end_and_bytes_has_its_time(fresh: tuple[Channel, Channel], tmp_path: Path) -> None:
+    """What comes is right, and always there already."""
+    left, right = fresh
+    lines = b"".join(b'{"at": %d, "length": 1}\nx' % place for place in range(1000))
+    begun = time.monotonic()
+
+    def send() -> None:
+        place = 0
+        while True:
+            left.send_bytes(b"".join(b'{"at": %d, "length": 1}\nx' % each for each in range(place, place + 1000)))
+            place += 1000
+
+    left.send_bytes(lines)
+    with pytest.raises(TimedOut, match="nebula_move_timeout"):
+        file_streams.receive(right, {"size": 1 << 40}, str(tmp_path / "b"), 1 << 40, begun - 1)
+    # No word was waited for.
+    assert right.receive(PATIENCE) == {"at": 0, "length": 1}
+    sending = Beside(send)
+    right.close()
+    with pytest.raises(OtherHostFailed):
+        sending.result()
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_a_host_that_takes_hardly_anything_does_not_keep_the_other_one(
+    fresh: tuple[Channel, Channel], tmp_path: Path, size: int
+) -> None:
+    left, right = fresh
+    path = tmp_path / "a"
+    sparse(path, 1 << 30, {})
+    with path.open("r+b") as file:
+        file.write(bytes(64 * MIB))
+    begun = time.monotonic()
+    sending = Beside(lambda: file_streams.send(left, "disk.0", str(path), soon(1)))
+    with trickle(right, size), pytest.raises(TimedOut, match="nebula_move_timeout"):
+        sending.result()
+    assert time.monotonic() - begun < PATIENCE / 3

@@ -30,6 +30,7 @@ from move_pairs import (
     free_port,
     identity,
     key_pair,
+    trickle,
     wait_until,
 )
 
@@ -38,6 +39,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     HypervisorError,
     NebulaError,
     OtherHostFailed,
+    TimedOut,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.moves import passage
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.moves.passage import (
@@ -451,6 +453,75 @@ def test_a_message_has_its_time_however_slowly_it_comes(both: tuple[Channel, Cha
         right.receive(0.3)
     ended.set()
     trickling.result()
+
+
+def test_bytes_have_their_time_however_slowly_they_come(both: tuple[Channel, Channel]) -> None:
+    left, right = both
+    ended = threading.Event()
+
+    def send() -> None:
+        while not ended.wait(0.02):
+            left.send_bytes(b"x")
+
+    sending, begun = Beside(send), time.monotonic()
+    with pytest.raises(OtherHostFailed, match="in time"):
+        list(right.receive_bytes(BLOCK, 0.3))
+    assert time.monotonic() - begun < PATIENCE / 3
+    ended.set()
+    sending.result()
+
+
+def test_nothing_is_read_once_the_time_is_over(both: tuple[Channel, Channel]) -> None:
+    left, right = both
+    left.send(here=1)
+    wait_until(lambda: bool(select.select([right.stream], [], [], 0)[0]))
+    with pytest.raises(OtherHostFailed, match="in time"):
+        right.receive(0)
+    assert right.receive(PATIENCE) == {"here": 1}
+
+
+@pytest.mark.parametrize("size", [0, 1000])
+def test_who_takes_hardly_anything_is_not_waited_for_for_ever(both: tuple[Channel, Channel], size: int) -> None:
+    left, right = both
+
+    def send() -> None:
+        with left.until(time.monotonic() + 0.5):
+            while True:
+                left.send_bytes(LARGE)
+
+    begun = time.monotonic()
+    sending = Beside(send)
+    with trickle(right, size), pytest.raises(TimedOut, match="nebula_move_timeout"):
+        sending.result()
+    assert time.monotonic() - begun < PATIENCE / 3
+    # Half a record is under way: nothing else may follow it, and nobody waits for it.
+    assert left.is_closed()
+    for use in (lambda: left.send(stays=True), lambda: left.receive(PATIENCE)):
+        with pytest.raises(OtherHostFailed, match="is lost"):
+            use()
+
+
+def test_a_word_that_is_not_taken_has_its_time(both: tuple[Channel, Channel], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passage, "WORD_SECONDS", 0.3)
+
+    def send() -> None:
+        while True:
+            both[0].send(definition="x" * (LARGEST_LINE // 2))
+
+    sending = Beside(send)
+    with pytest.raises(OtherHostFailed, match="in time"):
+        sending.result()
+
+
+def test_a_limit_is_over_with_its_block(both: tuple[Channel, Channel]) -> None:
+    left, right = both
+    with left.until(time.monotonic() + PATIENCE):
+        left.send(a=1)
+    left.send(b=1)
+    assert [right.receive(PATIENCE), right.receive(PATIENCE)] == [{"a": 1}, {"b": 1}]
+    assert left.stream.gettimeout() is None
+    with pytest.raises(TimedOut), left.until(time.monotonic() - 1):
+        left.send(late=True)
 
 
 def test_a_meeting_that_is_over_keeps_nobody_waiting(meeting: Meeting, port: int) -> None:

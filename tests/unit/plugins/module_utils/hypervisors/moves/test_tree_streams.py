@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
-from move_pairs import PATIENCE, Beside, channels
+from move_pairs import PATIENCE, Beside, channels, trickle
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     ForeignObject,
@@ -171,3 +172,32 @@ def test_it_has_its_time(both: tuple[Channel, Channel]) -> None:
         tree_streams.send(left, NAME, packing(b"x" * (4 * BLOCK)), time.monotonic() - 1)
     with pytest.raises(TimedOut, match="nebula_move_timeout"):
         taken(right, time.monotonic() - 1)
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_a_host_that_takes_hardly_anything_does_not_keep_the_other_one(
+    both: tuple[Channel, Channel], size: int
+) -> None:
+    left, right = both
+    begun = time.monotonic()
+    sending = Beside(lambda: tree_streams.send(left, NAME, packing(bytes(64 << 20)), soon(1)))
+    with trickle(right, size), pytest.raises(TimedOut, match="nebula_move_timeout"):
+        sending.result()
+    assert time.monotonic() - begun < PATIENCE / 3
+
+
+def test_a_host_that_sends_hardly_anything_does_not_keep_the_other_one(both: tuple[Channel, Channel]) -> None:
+    left, right = both
+    left.send(length=BLOCK)
+    ended = threading.Event()
+
+    def send() -> None:
+        while not ended.wait(0.05):
+            left.send_bytes(b"x")
+
+    sending, begun = Beside(send), time.monotonic()
+    with pytest.raises(OtherHostFailed, match="in time"):
+        taken(right, soon(0.5))
+    assert time.monotonic() - begun < PATIENCE / 3
+    ended.set()
+    sending.result()
