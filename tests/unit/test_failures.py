@@ -6,6 +6,8 @@ called by nebula_call, which prints its message alone, or hands its result on to
 
 from __future__ import annotations
 
+import ast
+import builtins
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,3 +96,30 @@ def test_a_task_that_fails_in_another_way_is_seen(tmp_path: Path, task: str, is_
     text = task if task.startswith("{") else f"{{{task}}}"
     file.write_text(f"- {text[:-1]}, name: x}}\n")
     assert bool([*wrong(file, "register: nowhere\nwhen: known is failed\n")]) is is_wrong
+
+
+def never_come(source: str) -> list[int]:
+    """Return the lines at which an error of the operating system is suppressed outside of what made ours of it."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        inner = [item.context_expr for item in node.items] if isinstance(node, ast.With) else []
+        names = [ast.unparse(each.func).rpartition(".")[2] if isinstance(each, ast.Call) else "" for each in inner]
+        if "explained" not in names:
+            continue
+        for each, name in zip(inner[: names.index("explained")], names):
+            if name == "suppress" and any(is_of_the_system(argument) for argument in each.args):
+                found.append(node.lineno)
+    return found
+
+
+def is_of_the_system(name: ast.expr) -> bool:
+    known = getattr(builtins, name.id, None) if isinstance(name, ast.Name) else None
+    return isinstance(known, type) and issubclass(known, OSError)
+
+
+def test_what_is_suppressed_is_suppressed_before_it_is_explained() -> None:
+    """explained() makes an error of ours of what the operating system says: outside of it, there is none any more."""
+    assert never_come("with suppress(FileNotFoundError), explained(path):\n    pass\n") == [1]
+    assert never_come("with explained(path), contextlib.suppress(FileNotFoundError):\n    pass\n") == []
+    wrong = {str(path): never_come(path.read_text(encoding="utf-8")) for path in ROOT.glob("plugins/**/*.py")}
+    assert {path: lines for path, lines in wrong.items() if lines} == {}

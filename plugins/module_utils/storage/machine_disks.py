@@ -78,7 +78,7 @@ def remove(directory: str, ids: Collection[int] | None = None) -> bool:
     disks in question; None: of all."""
     removed = False
     names = None if ids is None else {os.path.basename(disk_path(directory, disk_id)) for disk_id in ids}
-    with contextlib.suppress(FileNotFoundError), explained(directory):
+    with explained(directory), contextlib.suppress(FileNotFoundError):
         for name in os.listdir(directory) if os.path.isdir(directory) else []:
             if _OURS.fullmatch(name) and (names is None or name in names):
                 path = os.path.join(directory, name)

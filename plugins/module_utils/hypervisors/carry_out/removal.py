@@ -36,7 +36,7 @@ def remove_directory(job: Job) -> None:
     """Remove the directory, the record last: what a killed run leaves before that is still known to be ours, and the
     next run removes it. For the same reason no log is written beside a record that is gone."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    with contextlib.suppress(FileNotFoundError), explained(job.directory):
+    with explained(job.directory), contextlib.suppress(FileNotFoundError):
         # By what is open: on a shared datastore, other hosts may put something else in its place meanwhile.
         with closing_fd(os.open(job.directory, flags)) as directory:
             for name in os.listdir(directory):

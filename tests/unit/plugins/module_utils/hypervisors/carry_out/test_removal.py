@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,14 @@ def test_a_machine_whose_removal_was_killed_is_removed_by_the_next_run(
         assert told(here.one("DONE", 2 * at + 1, hard=True))[::2] == ("DONE", "")
         assert not here.directory().exists()
     assert 8 < len(reached) < 39
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_a_machine_whose_directory_somebody_removed_ends_all_the_same(here: Node, hard: bool) -> None:
+    here.one("RUNNING")
+    shutil.rmtree(here.directory())
+    assert told(here.one("DONE", 2, hard=hard)) == ("DONE", True, "")
+    assert here.driver.machines == {} and not here.directory().exists()
 
 
 def test_the_directory_goes_where_the_name_is_somebody_elses_by_now(here: Node) -> None:
