@@ -27,9 +27,10 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.forged_facts impo
 from ansible_collections.nebula.provision.plugins.plugin_utils.harmless_answers import harmless_output
 
 NAMESPACE = "nebula.provision."
-# What Python gets as an argument instead: it reads standard input at once, and runs the two programs there.
+# What Python gets as an argument instead: it reads standard input at once, and runs the two programs there. What they
+# import makes no garbage: Python looks for some only from when the module does its work (module_utils/runner.py).
 READ_ALL = (
-    'import sys;before,_,module=sys.stdin.buffer.read().partition(b"\\0");'
+    'import gc,sys;gc.disable();before,_,module=sys.stdin.buffer.read().partition(b"\\0");'
     'exec(compile(before,"<before>","exec"),{"__name__":"NAME"});exec(compile(module,"<stdin>","exec"))'
 ).replace("NAME", compiled.__name__)
 
