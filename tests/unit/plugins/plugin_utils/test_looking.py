@@ -98,7 +98,9 @@ def test_what_a_look_has_begun_is_not_done_with_tags():
     (play,) = [play for play in SITE if play["name"] == "Move machines"]
     (end,) = play["pre_tasks"]
     assert end["ansible.builtin.meta"] == "end_play" and "tags" not in end
-    assert [task for task in play["tasks"] if "tags" in task or "apply" in task["ansible.builtin.include_role"]] == []
+    assert [
+        task for task in play["tasks"] if "tags" in task or "apply" in task.get("ansible.builtin.include_role", {})
+    ] == []
 
 
 def test_of_a_run_with_nothing_to_do_a_further_node_runs_one_task():
