@@ -89,7 +89,7 @@ class Bare:
             # What both see, or is not written to, is there.
             for file in self.files[name]:
                 if not file.startswith("disk.1"):
-                    shutil.copy2(here.path(f"{place}/{file}"), self.nodes[1].path(f"{place}/{file}"))
+                    shutil.copy(here.path(f"{place}/{file}"), self.nodes[1].path(f"{place}/{file}"))
 
     def move(self) -> float:
         """All of them at once, to the other node."""
