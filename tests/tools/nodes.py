@@ -444,6 +444,11 @@ def be_node(node: Node, cgroups: list[Path], outer: int, answer: int) -> int:
 
 def see_a_boot() -> None:
     """Each start of a node is a boot of its own to those who ask the kernel."""
+    # Of what is mounted over a part of /proc, a container is to see nothing. So the kernel lets one mount it only where
+    # it is in view as a whole as well.
+    whole = Path("/run/proc")
+    whole.mkdir()
+    subprocess.run(["mount", "-t", "proc", "proc", whole], check=True)
     put(Path("/run/boot_id"), f"{uuid.uuid4()}\n")
     subprocess.run(["mount", "--bind", "/run/boot_id", "/proc/sys/kernel/random/boot_id"], check=True)
 
