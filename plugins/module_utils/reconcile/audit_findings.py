@@ -287,7 +287,7 @@ def _copied_domain(ledger: Ledger, vm: LedgerVm, domain: Domain, original: Domai
     )
     if shared:
         found += f"; it uses {shared[0]} as well" + (f", and {len(shared) - 1} more" if len(shared) > 1 else "")
-    removal = f"remove it, which leaves its disks: {domain.undefine}"
+    removal = f"remove it, which leaves its disks: {domain.undefine or admin_commands.INSTEAD}"
     if _machine_hit_too(ledger, domain) is not None or (domain.uuid, domain.name) == (original.uuid, original.name):
         removal = f"remove it: {admin_commands.INSTEAD}, and end nothing by its name"
     unmark = f" ({domain.unmark})" if domain.unmark and domain.unmark != admin_commands.INSTEAD else ""
@@ -340,6 +340,11 @@ def _remedy_of_run(vm: LedgerVm, then: str) -> str:
 
 
 def _redefine(domain: Domain) -> str:
+    if not domain.undefine:
+        return (
+            "Its definition can't be removed without the state of its TPM, as this host's libvirt is older than 8.9. "
+            "Bring a newer libvirt, then run playbook nebula.provision.audit again"
+        )
     return f"{domain.undefine}; then run playbook nebula.provision.site: it is defined and started again from its disks"
 
 

@@ -171,6 +171,7 @@ class LibvirtDomains:
         word = name if name == domain_name(mark.vm_id) else domain.UUIDString()
         active = bool(domain.isActive())
         stored = self._stored(domain, definition, active and persistent)
+        keep = self._options_that_keep(found)
         kept = [*(["--config"] if persistent else []), *(["--live"] if active else [])]
 
         def undefining(options: str) -> str:
@@ -206,10 +207,19 @@ class LibvirtDomains:
                 *(each.get("dir", "") for each in found.iterfind("filesystem/source") if each.get("dir")),
             ),
             turn=f"{virsh} autostart {'--disable ' if autostart else ''}{word}",
-            undefine=undefining(self.keep),
+            undefine=undefining(keep) if keep is not None else "",
             forget=undefining(self.forget),
             unmark=" ".join([virsh, "metadata", word, domain_xml.NAMESPACE, "--remove", *kept]),
         )
+
+    def _options_that_keep(self, devices: ET.Element) -> str | None:
+        """Return the options of `virsh undefine` for a domain that is defined anew, None where it would lose something.
+
+        libvirt removes the state of a TPM with the definition, and knows since 8.9 how not to."""
+        if devices.find("tpm/backend[@type='emulator']") is None:
+            return self.keep
+        knows = hasattr(self._libvirt, "VIR_DOMAIN_UNDEFINE_KEEP_TPM")
+        return f"{self.keep} --keep-tpm".strip() if knows else None
 
     def _stored(self, domain: Any, definition: ET.Element, runs: bool) -> ET.Element:
         """Return the definition with which the machine is started: while it runs its memory is what its guest has."""

@@ -33,6 +33,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.image_opera
 from ansible_collections.nebula.provision.plugins.module_utils.model.move import MoveSeen
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic_filter_rules import Guard
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
 from ansible_collections.nebula.provision.plugins.module_utils.network import (
@@ -365,6 +366,19 @@ def test_a_disk_of_another_size_than_it_was_made_with(disk: Disk, size: int, fou
     whole = Ledger(CATALOG, 5, hosts={"node1": "MONITORED"}, vms=(vm,))
     told = compare(whole, [node(domains=(domain,), directories=(directory,))])
     assert [finding.found for finding in told] == found
+
+
+@pytest.mark.parametrize(
+    ("undefine", "remedy"), [("virsh undefine one-3", "virsh undefine one-3; then run"), ("", "libvirt is older than 8.9")]
+)
+def test_how_a_machine_is_defined_anew(undefine: str, remedy: str) -> None:
+    nic = Nic(0, None, network="n", bridge="b", mac="02:00:00:00:00:01")
+    vm = LedgerVm(Vm(3, "u3", "web", "kvm", 1.0, 64, nics=(nic,)), "node1", "RUNNING", "RUNNING", True, 1)
+    directory = VmDirectory("/d/3", "3", CATALOG, 3, "u3", 1, (VmFile("vm.json"),))
+    domain = Domain("one-3", CATALOG, 3, "u3", "RUNNING", autostart=True, undefine=undefine)
+    whole = Ledger(CATALOG, 5, hosts={"node1": "MONITORED"}, vms=(vm,))
+    (finding,) = compare(whole, [node(domains=(domain,), directories=(directory,))])
+    assert finding.kind == "domain-differs" and remedy in finding.remedy
 
 
 def test_a_machine_that_gets_its_disks_when_it_is_off_has_those_that_it_was_started_with() -> None:

@@ -244,6 +244,25 @@ def test_an_inventory_tells_what_a_machine_has_and_what_would_end_it(world: Worl
     assert found.forget == f"{virsh} destroy one-1; {virsh} undefine --managed-save --nvram one-1"
 
 
+@pytest.mark.parametrize(
+    ("knows", "undefine"), [(True, f"virsh -c {URI} undefine --keep-nvram --keep-tpm one-1"), (False, "")]
+)
+def test_an_inventory_has_no_command_that_loses_the_state_of_a_tpm(
+    world: World, monkeypatch: pytest.MonkeyPatch, knows: bool, undefine: str
+) -> None:
+    lv = world.driver._libvirt
+    if knows:
+        monkeypatch.setattr(lv, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", 64, raising=False)
+    else:
+        monkeypatch.delattr(lv, "VIR_DOMAIN_UNDEFINE_KEEP_TPM", raising=False)
+    tpm = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"
+    world.domain.xml = XML.replace("<devices>", f"<devices>{tpm}", 1)
+    world.connection.domains = [world.domain]
+    (found,), _foreign = world.driver.inventory()
+    assert found.undefine == undefine
+    assert found.forget == f"virsh -c {URI} undefine --managed-save --nvram one-1"
+
+
 def test_an_inventory_tells_in_what_a_guest_sees_its_processors(world: World) -> None:
     cpu = "<cpu mode='host-model'><topology sockets='1' dies='1' cores='4' threads='2'/></cpu>"
     world.domain.xml = XML.replace("<devices>", f"{cpu}<devices>", 1)

@@ -21,6 +21,7 @@ NUMBER = Domain("100009", "c", 3, UUID, "RUNNING")
     [
         (OWN, ""),
         (OWN, "virsh -c qemu:///system destroy one-3; virsh -c qemu:///system undefine --keep-nvram one-3"),
+        (OWN, "virsh -c qemu:///system undefine --keep-nvram --keep-tpm one-3"),
         (OWN, f"virsh -c lxc:///system undefine {UUID}"),
         (OWN, "virsh -c qemu:///system autostart --disable one-3"),
         (OWN, f"virsh -c qemu:///system metadata {UUID} urn:nebula:provision:vm:1 --remove --config --live"),
