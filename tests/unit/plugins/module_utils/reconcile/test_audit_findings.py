@@ -32,8 +32,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.image impor
 from ansible_collections.nebula.provision.plugins.module_utils.model.image_operations import Return
 from ansible_collections.nebula.provision.plugins.module_utils.model.move import MoveSeen
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
-from ansible_collections.nebula.provision.plugins.module_utils.model.nic_filter_rules import Guard
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
+from ansible_collections.nebula.provision.plugins.module_utils.model.nic_filter_rules import Guard
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Vm
 from ansible_collections.nebula.provision.plugins.module_utils.network import (
@@ -369,7 +369,8 @@ def test_a_disk_of_another_size_than_it_was_made_with(disk: Disk, size: int, fou
 
 
 @pytest.mark.parametrize(
-    ("undefine", "remedy"), [("virsh undefine one-3", "virsh undefine one-3; then run"), ("", "libvirt is older than 8.9")]
+    ("undefine", "remedy"),
+    [("virsh undefine one-3", "virsh undefine one-3; then run"), ("", "libvirt is older than 8.9")],
 )
 def test_how_a_machine_is_defined_anew(undefine: str, remedy: str) -> None:
     nic = Nic(0, None, network="n", bridge="b", mac="02:00:00:00:00:01")
