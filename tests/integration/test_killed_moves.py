@@ -109,7 +109,7 @@ class Sweep:
         assert left.run("virsh", "list", "--all", "--name").stdout.split() == []
         for place in (f"{ROOT}/datastores/0", f"{ROOT}/moves"):
             found = left.path(place)
-            assert not found.exists() or os.listdir(found) == [], (place, os.listdir(found))
+            assert not found.exists() or os.listdir(found) == [], (place, os.listdir(found), self.faults.calls[-4:])
         for node in fleet.hosts.values():
             assert node.run("ls", "-A", "/run/libvirt/nebula-moves", check=False).stdout == ""
             assert node.run("ss", "-Htln", f"sport = :{MOVE_PORT}").stdout == ""

@@ -149,6 +149,18 @@ def take_in(file: DiskFiles, what: str) -> None:
     adopt(file.path, 0o660, -1, hypervisor_group())
 
 
+def open_shared(vm: Vm, directory: str, find: Find = path_of_shared) -> None:
+    """Have what runs machines here open the files to which this one writes, and which its former host sees as well: that
+    host's libvirt takes them back as the machine leaves, where it can't see that others use them."""
+    files = locate(vm, directory, find)
+    for disk in vm.disks:
+        file = files[disk.disk_id]
+        if disk.readonly or disk.by_hypervisor or disk.type in ("CDROM", SHARED_DIRECTORY) or file.format == DIRECTORY:
+            continue
+        if os.path.lexists(file.path):
+            adopt(file.path, 0o660, -1, hypervisor_group())
+
+
 def linked_files(directory: str) -> dict[str, int]:
     """Return the disks of a machine whose files are images' own, by these files: links in its directory lead to
     them."""

@@ -180,7 +180,7 @@ def _take_in(
     if not channel.receive(departure.ANSWER_SECONDS).get("go"):
         raise _nonsense(asked)
     elsewhere = job.common.driver.state_elsewhere(job.vm)
-    seen, own = (own, {}) if shared else ({}, own)
+    own = {} if shared else own
     came = {} if shared else job.common.driver.state_files(job.vm)
     if move.way == LIVE:
         has_left = _take_live(job, move, meeting, channel, offer, own, disks, shared, course, roots, came)
@@ -211,9 +211,8 @@ def _take_in(
     node_moves.write(job.common.root, departure.entry_of(job, move, ARRIVED, shared))
     course.is_ours = True
     job.record = replace(job.record, coming="")
-    for file in seen.values():
-        # The old host's libvirt takes them from whoever runs machines, where it can't see that others use them.
-        adopt(file.path, 0o660, -1, hypervisor_group())
+    if shared:
+        machine_disks.open_shared(job.vm, job.directory, job.common.transfer.find)
     _bring_up(job, move, channel)
     return HAS_ARRIVED
 

@@ -244,9 +244,11 @@ def _take_over_copy(job: Job) -> None:
     entry = node_moves.read(job.common.root, job.vm.vm_id)
     if entry is None or entry.stage not in (COMING, ARRIVED) or job.planned.wanted == "DONE":
         return
+    find = job.common.transfer.find
+    if entry.shared:
+        machine_disks.open_shared(job.vm, job.directory, find)
     if entry.stage == ARRIVED and not job.record.coming:
         return
-    find = job.common.transfer.find
     files = {
         **machine_disks.own_disks(job.vm, job.directory, find),
         **machine_disks.own_roots(job.vm, job.directory, find),

@@ -156,6 +156,10 @@ class Moves:
             if move is None or move.role == TARGET:
                 return arrival.what_became(job, move) if move is not None else ""
             return departure.what_became(job, move)
+        entry = node_moves.read(job.common.root, job.vm.vm_id)
+        if entry is not None and (entry.token, entry.stage, entry.shared) == (move.token, COMING, False):
+            # If a killed run had no time to write whose the directory is, it is the copy's.
+            job.record = replace(job.record, coming=move.token)
         with fence.hold(job):
             if move.role == SOURCE:
                 return departure.what_became(job, move)

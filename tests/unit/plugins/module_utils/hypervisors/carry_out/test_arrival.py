@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 
 import pytest
 from memory_hypervisor import Machine, MemoryDriver
-from memory_node import CATALOG, OTHER, mark
+from memory_node import CATALOG, OTHER, mark, told
 from move_pairs import PATIENCE, Beside, caller
 from moving_nodes import DATA, MovingNode, Pair, moved, token_of
 
@@ -55,6 +57,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.network_dri
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.network.links import Link
+from ansible_collections.nebula.provision.plugins.module_utils.storage import machine_disks
 
 pytestmark = pytest.mark.root
 MIB = 1 << 20
@@ -512,6 +515,18 @@ def test_another_move_says_nothing_of_this_one(pair: Pair, stage: str) -> None:
     assert pair.target.ledger() == (COMING if stage == COMING else ABSENT)
 
 
+@pytest.mark.parametrize("left", ["", ".vm.json.abc.tmp"])
+def test_of_a_directory_that_a_killed_run_has_just_made_nothing_stays(pair: Pair, left: str) -> None:
+    """Killed before it could write whose it is."""
+    pair.target.note(COMING, token=token_of(1))
+    pair.target.directory(1).mkdir(parents=True)
+    if left:
+        (pair.target.directory(1) / left).touch()
+    assert pair.ask(TARGET)[TARGET].moved == ""
+    pair.target.clear(token=token_of(1))
+    assert not pair.target.directory(1).exists() and pair.target.ledger() == ""
+
+
 # -- a source that says what a test has it say ------------------------------------------------------------------------
 Says = Callable[[Channel], None]
 
@@ -809,6 +824,50 @@ def test_files_that_both_hosts_see_stay_where_they_are(shared: Pair, way: str) -
     assert (shared.target.directory(1) / "disk.0").stat().st_ino == number
     assert shared.content(shared.target) == DATA
     assert not list(shared.target.directory(1).glob(".*"))
+
+
+def written_by_a_machine(shared: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Give the machine a persistent image. Return its files, of which its former host's libvirt took back some."""
+    monkeypatch.setattr(machine_disks, "hypervisor_group", lambda: os.getgid() + 1)
+    image, other = tmp_path / "image", tmp_path / "readonly"
+    for file in (image, other):
+        file.write_bytes(b"an image")
+    disks = (
+        *shared.vm.disks,
+        Disk(1, "vdb", source=str(image), clone=False),
+        Disk(2, "vdc", source=str(other), clone=False, readonly=True),
+        Disk(3, "hda", type="CDROM", source=str(other), clone=False),
+    )
+    shared.vm = type(shared.vm)(**{**vars(shared.vm), "disks": disks})
+    shared.begin()
+    files = [shared.target.directory(1) / "disk.0", image, other]
+    for file in files:
+        file.chmod(0o600)
+    return files
+
+
+def opened(files: list[Path]) -> list[tuple[int, int]]:
+    return [(stat.S_IMODE(file.stat().st_mode), file.stat().st_gid - os.getgid()) for file in files]
+
+
+def test_files_that_both_hosts_see_are_open_to_what_runs_the_machine(
+    shared: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = written_by_a_machine(shared, tmp_path, monkeypatch)
+    assert moved(shared.move()[TARGET]) == ("arrived", "RUNNING", "")
+    assert opened(files) == [(0o660, 1), (0o660, 1), (0o600, 0)]
+
+
+@pytest.mark.parametrize("stage", [COMING, ARRIVED])
+def test_they_are_open_where_a_later_run_brings_it_up(
+    shared: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """The run that moved it was killed after it had come, and before it went on."""
+    files = written_by_a_machine(shared, tmp_path, monkeypatch)
+    shared.target.note(stage, shared=True)
+    shared.target.driver.machines[1] = Machine("uuid-1", CATALOG, "UNKNOWN")
+    assert told(shared.target.one("RUNNING", 9, shared.vm))[::2] == ("RUNNING", "")
+    assert opened(files) == [(0o660, 1), (0o660, 1), (0o600, 0)]
 
 
 @pytest.mark.parametrize("way", WAYS)
