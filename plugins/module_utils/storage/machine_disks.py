@@ -150,7 +150,7 @@ def take_in(file: DiskFiles, what: str) -> None:
 
 
 def open_shared(vm: Vm, directory: str, find: Find = path_of_shared) -> None:
-    """Have what runs machines here open the files to which this one writes, and which its former host sees as well: that
+    """Let what runs machines here open the files to which this one writes, and which its former host sees as well: that
     host's libvirt takes them back as the machine leaves, where it can't see that others use them."""
     files = locate(vm, directory, find)
     for disk in vm.disks:
