@@ -193,6 +193,7 @@ SUITES = {
                 f"roles/vm/tasks/{name}.yml"
                 for name in ("choose", "foreseen_moves", "maintain", "maintenance", "move", "moves", "relocate")
             ),
+            *(f"roles/vm/tasks/{name}_moves.yml" for name in ("begun", "chosen", "further")),
             *("playbooks/maintenance.yml", "plugins/filter/between_hosts.py", "plugins/filter/meeting_places.py"),
             "extensions/molecule/fleet",
         ),
