@@ -30,6 +30,7 @@ import idle_hosts
 import image_check
 import image_formats
 import images
+import machine_backups
 import modules
 import moves
 import networks
@@ -55,6 +56,7 @@ BENCHMARKS: dict[str, Callable[[int], Iterator[Row]]] = {
     "again": again.rows,
     "running_machines": running_machines.rows,
     "moves": moves.rows,
+    "machine_backups": machine_backups.rows,
     "idle_hosts": idle_hosts.rows,
     "containers": containers.rows,
     "planning": planning.rows,
