@@ -56,29 +56,35 @@ TICK = re.compile(r"tick (\d+) ([\d.]+)")
 
 
 def image() -> Path:
+    return made("agent", PACKAGES, (PROGRAM, *TOOLS), BOOT)
+
+
+def made(kind: str, packages: list[str], programs: tuple[str, ...], boot: str) -> Path:
+    """The image of a guest that has these programs besides and boots so."""
+
     def make(place: Path) -> None:
         root, kernels = place / "root", place / "kernels"
-        demo_image.unpack(PACKAGES, directory() / "packages", root)
+        demo_image.unpack(packages, directory() / "packages", root)
         kernel_packages = [demo_image.kernel_package("amd64"), demo_image.BUSYBOX_PACKAGE]
         demo_image.unpack(kernel_packages, directory() / "packages", kernels)
         tree = demo_image.guest_tree(kernels, MODULES)
-        tree["etc/nebula/boot"] = demo_image.file(BOOT.encode(), 0o755)
+        tree["etc/nebula/boot"] = demo_image.file(boot.encode(), 0o755)
         tree["etc/inittab"] = demo_image.file(INITTAB.encode())
         tree["lib64"] = demo_image.link("lib")
-        for program in (PROGRAM, *TOOLS, *SCRIPTS):
+        for program in (*programs, *SCRIPTS):
             name = program.rpartition("/")[2]
             tree[f"bin/{name}"] = demo_image.file((root / program).read_bytes(), 0o755)
-        for program in (PROGRAM, *TOOLS):
+        for program in programs:
             for name, path in libraries(root, root / program).items():
                 tree[f"lib/{name}"] = demo_image.file(path.read_bytes(), 0o755)
         kernel = max(kernels.glob("boot/vmlinuz-*"))
         demo_image.boot_disk(
-            place / "agent.qcow2", kernel, demo_image.cpio(tree), demo_guest.KERNEL_COMMAND_LINE, place
+            place / f"{kind}.qcow2", kernel, demo_image.cpio(tree), demo_guest.KERNEL_COMMAND_LINE, place
         )
 
     (directory() / "packages").mkdir(parents=True, exist_ok=True)
-    inputs = [PACKAGES, TOOLS, SCRIPTS, MODULES, BOOT, INITTAB, demo_image.inputs("amd64")]
-    return cached("agent", inputs, make) / "agent.qcow2"
+    inputs = [packages, programs, SCRIPTS, MODULES, boot, INITTAB, demo_image.inputs("amd64")]
+    return cached(kind, inputs, make) / f"{kind}.qcow2"
 
 
 def libraries(root: Path, program: Path) -> dict[str, Path]:
