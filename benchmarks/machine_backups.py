@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from measure import MeasurementFailed, Row, run, take_turns, tell
+from measure import MeasurementFailed, Row, run, tell
+from moves import after_warm_up
 from setting import CHECKOUT, HALT, HERE, SYSTEM_PYTHON, THREADS, Ours, playbook, world
 
 MIB = 1 << 20
@@ -183,7 +184,7 @@ def _one(rounds: int) -> Iterator[Row]:
 
         return prepare
 
-    turns = take_turns(
+    turns = after_warm_up(
         rounds,
         {
             "a run without work": ours.idle,
@@ -227,7 +228,7 @@ def _restored(rounds: int, ours: BackedUp, idle: float) -> Iterator[Row]:
         run([program, "--check", "-i", HERE / "inventory", RESTORE, "-e", json.dumps(given)], environment())
         return time.perf_counter() - start
 
-    turns = take_turns(
+    turns = after_warm_up(
         rounds,
         {"a run without work": checked, "restored": after(fresh, ours.restore), "converted": after(fresh, convert)},
     )
@@ -242,7 +243,7 @@ def _many(rounds: int) -> Iterator[Row]:
     tell(f"making {MANY} machines of {SMALL} MiB")
     ours.begin()
     names = domains()
-    turns = take_turns(
+    turns = after_warm_up(
         rounds,
         {
             "a run without work": ours.idle,
