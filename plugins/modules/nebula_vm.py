@@ -181,6 +181,30 @@ options:
         type: str
         choices: [present, absent, reverted]
         default: present
+  system_snapshots:
+    description:
+      - Snapshots of the machine as a whole, on KVM. One of a running machine holds its memory and all its disks, one of
+        a machine that is off all its disks. They are kept within the files of the disks, which have to be qcow2, and
+        end with the machine.
+    type: list
+    elements: dict
+    version_added: 0.2.0
+    suboptions:
+      name:
+        description: Name of the snapshot, unique on its machine.
+        type: str
+        required: true
+      state:
+        description:
+          - V(present) makes it if there is none of that name. A machine that runs needs no agent for it, and must not
+            start by UEFI.
+          - V(absent) deletes it.
+          - V(reverted) makes the machine what it was then, each time it is asked for. One with memory has the machine
+            run on from there, whether it runs or is off, and needs O(state=running) or O(state=present) of a machine
+            that is to run. For one without memory the machine has to be off, or to be switched off by the same item.
+        type: str
+        choices: [present, absent, reverted]
+        default: present
   inject:
     description:
       - Files that are written into the machine's own disk when it is made, before the machine starts for the first
