@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import pytest
 from in_world import in_world
 
+from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import system_snapshot_tasks
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out.forecast import predict
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.poll import poll
@@ -40,6 +42,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.system_snap
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Os, Tpm, Vm
 from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node, wait_for
+from ansible_collections.nebula.provision.tests.integration.test_disk_tasks import a_catalog
 
 MIB = 1024 * 1024
 # A boot sector that sends a B, and then counts in a register: each number goes to the serial port as four letters.
@@ -215,6 +218,7 @@ def test_a_machine_with_snapshots_is_changed_and_removed() -> None:
     with a_counting_node() as node:
         vm = machine(node, graphics=Graphics(port=5905, password="former"))
         done(node.one(vm))
+        counted(node, vm, 1)
         done(node.one(vm, tasks=(task(SYSTEM_CREATE, "1"),)))
         vm = recorded(vm, 0)
         # What is set at once is what is to be so after going back, too.
@@ -309,6 +313,55 @@ def test_checkpoints_of_backups_are_dropped_before() -> None:
         # A machine with both ends.
         domain.checkpointCreateXML(CHECKPOINT.format("nebula-5"), 0)
         assert node.one(vm, "DONE", hard=True).error is None
+
+
+@in_world
+def test_a_list_makes_goes_back_to_and_deletes_them() -> None:
+    with a_node(audited=False) as node, a_catalog(node) as bring:
+        own = {"TYPE": "fs", "FORMAT": "qcow2", "SIZE": 4, "DEV_PREFIX": "vd"}
+        item: dict[str, Any] = {"name": "web", "template": "web", "hard": True}
+        item = dict(item, disks=[{"IMAGE": "base", "DEV_PREFIX": "vd"}, own])
+        bring(item)
+        domain = node.driver._connection().lookupByName("one-0")
+        made = bring(dict(item, system_snapshots=[{"name": "before"}]))
+        assert made.state == "RUNNING"
+        assert [(each["name"], each["memory"], each["disks"]) for each in made.system_snapshots] == [
+            ("before", True, [0, 1])
+        ]
+        assert made.system_snapshots[0]["date"] > 0
+        (tag,) = (each.getName() for each in domain.listAllSnapshots(0))
+        assert tag.startswith("nebula-system-0-")
+        bring(dict(item, system_snapshots=[{"name": "before"}]), changed=False)
+        back = dict(item, system_snapshots=[{"name": "before", "state": "reverted"}])
+        assert bring(back).state == "RUNNING"
+        bring(item, changed=False)
+        # A disk that it holds stays, and stays as large as it is; others come, and it is gone back to without them.
+        for disks in ([item["disks"][0]], [item["disks"][0], dict(own, SIZE=8)]):
+            with pytest.raises(NebulaError, match="snapshots"):
+                bring(dict(item, disks=disks, detach=True))
+        more = dict(item, disks=[*item["disks"], own])
+        bring(more)
+        with pytest.raises(NebulaError, match="DISK 3 was not there"):
+            bring(dict(more, system_snapshots=back["system_snapshots"]))
+        bring(dict(item, detach=True))
+        bring(dict(back, state="running"))
+        # From a machine that is off: it runs after that, whatever the item says of its state.
+        bring(dict(item, state="poweroff"))
+        with pytest.raises(NebulaError, match="Say state: running"):
+            bring(dict(back, state="poweroff"))
+        assert bring(dict(back, state="running")).state == "RUNNING"
+        bring(item, changed=False)
+        # Of one that is off it holds the disks alone.
+        off = bring(dict(item, state="poweroff", system_snapshots=[{"name": "off"}]))
+        assert [(each["name"], each["memory"]) for each in off.system_snapshots] == [("before", True), ("off", False)]
+        bring(dict(item, state="running", system_snapshots=[{"name": "off", "state": "reverted"}]))
+        gone = [{"name": name, "state": "absent"} for name in ("before", "off")]
+        assert bring(dict(item, system_snapshots=gone)).system_snapshots == []
+        assert domain.listAllSnapshots(0) == []
+        bring(dict(item, system_snapshots=gone), changed=False)
+        bring(dict(item, system_snapshots=[{"name": "last"}]))
+        assert bring(dict(item, memory=40, recreate=True)).system_snapshots == []
+        bring({"name": "web", "state": "absent", "hard": True})
 
 
 @in_world

@@ -362,6 +362,17 @@ class KvmDriver(LibvirtDomains, Driver):
         if domain is None:
             return None
         self._looked.last = _FOUND, _Running(mark, domain)
+        state = self._state(domain, mark)
+        with self._explained(f"state of {label_of(mark)}"):
+            if state == "RUNNING" or not domain.snapshotNum(0):
+                return state
+            # A run that was killed may have begun to go back to a snapshot, which libvirt goes on with: it ends QEMU,
+            # and starts it anew. Nothing is written to the definition meanwhile.
+            lv = self._libvirt
+            text = domain.metadata(lv.VIR_DOMAIN_METADATA_ELEMENT, domain_xml.NAMESPACE, lv.VIR_DOMAIN_AFFECT_CONFIG)
+            domain.setMetadata(
+                lv.VIR_DOMAIN_METADATA_ELEMENT, text, "nebula", domain_xml.NAMESPACE, lv.VIR_DOMAIN_AFFECT_CONFIG
+            )
         return self._state(domain, mark)
 
     def _running(self, mark: Mark, asked: str) -> _Running:
