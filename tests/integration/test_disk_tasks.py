@@ -299,7 +299,7 @@ def a_catalog(node: Node) -> Iterator[Callable[..., VmRecord]]:
                     raise error
                 (outcome,) = outcomes
                 plans = engine.vms.plans()
-            assert differs in " ".join(outcome.differs) and bool(differs) == bool(outcome.differs)
+            assert differs in " ".join(outcome.differs) and bool(differs) == bool(outcome.differs), outcome.differs
             assert bool(plans) == changed
             for plan in plans.values():
                 forecast = predict(plan, poll(node.driver, node.root, HOST), node.driver, node.root)

@@ -339,7 +339,7 @@ def test_a_list_makes_goes_back_to_and_deletes_them() -> None:
         for disks in ([item["disks"][0]], [item["disks"][0], dict(own, SIZE=8)]):
             with pytest.raises(NebulaError, match="snapshots"):
                 bring(dict(item, disks=disks, detach=True))
-        more = dict(item, disks=[*item["disks"], own])
+        more = dict(item, disks=[*item["disks"], dict(own, SIZE=6)])
         bring(more)
         with pytest.raises(NebulaError, match="DISK 3 was not there"):
             bring(dict(more, system_snapshots=back["system_snapshots"]))
