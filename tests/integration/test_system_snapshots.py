@@ -343,10 +343,10 @@ def test_a_list_makes_goes_back_to_and_deletes_them() -> None:
         bring(more)
         with pytest.raises(NebulaError, match="DISK 3 was not there"):
             bring(dict(more, system_snapshots=back["system_snapshots"]))
-        bring(dict(item, detach=True))
-        bring(dict(back, state="running"))
+        # Its guest lets go of nothing.
+        bring(dict(item, state="poweroff"), differs="a disk that the list does not")
+        bring(dict(item, state="poweroff", detach=True))
         # From a machine that is off: it runs after that, whatever the item says of its state.
-        bring(dict(item, state="poweroff"))
         with pytest.raises(NebulaError, match="Say state: running"):
             bring(dict(back, state="poweroff"))
         assert bring(dict(back, state="running")).state == "RUNNING"
