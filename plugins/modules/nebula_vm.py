@@ -562,6 +562,21 @@ EXAMPLES = r"""
       - name: before-upgrade
         state: reverted
 
+- name: Keep a running machine as it is, with its memory
+  nebula.provision.nebula_vm:
+    name: db
+    state: present
+    system_snapshots:
+      - name: before-upgrade
+
+- name: Have it run on from there
+  nebula.provision.nebula_vm:
+    name: db
+    state: running
+    system_snapshots:
+      - name: before-upgrade
+        state: reverted
+
 - name: Find out which machines would move off a host, and where to
   nebula.provision.nebula_vm:
     vms: "[]"
@@ -616,6 +631,13 @@ vms:
           disk's content of now comes from), C(date) in seconds since the epoch, and C(size) in MiB.
       type: list
       elements: dict
+    system_snapshots:
+      description:
+        - Snapshots of it as a whole, with C(id), C(name), C(memory) (whether they hold its memory), C(date) in seconds
+          since the epoch, and C(disks) (the numbers of the disks that they hold).
+      type: list
+      elements: dict
+      version_added: 0.2.0
     console: {description: Path of its console log on its host., type: str}
     access: {description: "How a person gets in, to be typed on its host.", type: str}
     waits:

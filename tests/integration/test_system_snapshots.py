@@ -11,9 +11,11 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Timer
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -26,9 +28,11 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.poll import poll
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
+    CRASH,
     CREATE,
     DELETE,
     REVERT,
+    SAVE_AS,
     SYSTEM_CREATE,
     SYSTEM_DELETE,
     SYSTEM_REVERT,
@@ -41,7 +45,13 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.system_snap
     held_disks,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Graphics, Os, Tpm, Vm
-from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node, wait_for
+from ansible_collections.nebula.provision.tests.integration.kvm_node import (
+    Node,
+    a_node,
+    start_libvirtd,
+    stop_libvirtd,
+    wait_for,
+)
 from ansible_collections.nebula.provision.tests.integration.test_disk_tasks import a_catalog
 
 MIB = 1024 * 1024
@@ -254,6 +264,65 @@ def test_a_machine_with_snapshots_is_changed_and_removed() -> None:
         assert node.one(recorded(anew, 1), "DONE", hard=True).state == "DONE"
         assert node.states() == {}
         assert not list(Path("/var/lib/libvirt/qemu/snapshot").glob("one-1/*"))
+
+
+@in_world
+def test_what_happens_beside_them() -> None:
+    with a_counting_node() as node:
+        vm = machine(node)
+        done(node.one(vm))
+        counted(node, vm, 2)
+        # Two runs at once do it once.
+        plan = node.plan(vm, tasks=(task(SYSTEM_CREATE, "1"),))
+        with ThreadPoolExecutor(2) as pool:
+            both = [each.result()[0] for each in [pool.submit(node.carry_out, plan) for _ in range(2)]]
+        for each in both:
+            done(each)
+        assert sorted(each.changed for each in both) == [False, True]
+        vm = recorded(vm, 0)
+        # Saved as an image, which has none of them.
+        target = f"{node.root}/datastores/1/saved"
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        for token in ("2", "3"):
+            saving = DiskTask(SAVE_AS, token, 2, CRASH, 1, "saved", target, "qcow2")
+            state = "RUNNING" if token == "2" else "POWEROFF"
+            done(node.one(vm, state, hard=True, tasks=(saving,)), state)
+            info = subprocess.run(["qemu-img", "info", "--output=json", target], check=True, capture_output=True)
+            assert "snapshots" not in json.loads(info.stdout)
+        # libvirtd is started anew, under another name of the machine.
+        vm = replace(vm, name="other")
+        done(node.one(vm))
+        stop_libvirtd()
+        start_libvirtd(node)
+        later = counted(node, vm, 3)
+        done(node.one(vm, tasks=(task(SYSTEM_REVERT, "4"),)))
+        assert later > 0 and node.one(vm).changed is False
+        # Its QEMU is killed while it writes its memory: nothing of that stays.
+        for number, after in enumerate((0.001, 0.005, 0.01, 0.02), 1):
+            one = task(SYSTEM_CREATE, f"k{number}", number)
+            pid = node.qemu(vm)
+            plan = node.plan(vm, tasks=(one,))
+            carry_out = system_snapshot_tasks.carry_out
+
+            def killing(*given: Any, pid: int = pid, after: float = after, act: Any = carry_out) -> Any:
+                Timer(after, os.kill, (pid, signal.SIGKILL)).start()
+                return act(*given)
+
+            system_snapshot_tasks.carry_out = killing  # type: ignore[assignment]
+            try:
+                came = node.carry_out(plan)[0]
+            finally:
+                system_snapshot_tasks.carry_out = carry_out
+            wait_for(lambda: node.states() == {1: "POWEROFF"}, "the end of QEMU")
+            if came.error is not None:
+                assert tags(node, vm) == [["nebula-system-0-ab"]] * 2
+                assert known(node, vm) == ["nebula-system-0-ab"]
+            else:
+                done(node.one(vm, "POWEROFF", tasks=(task(SYSTEM_DELETE, f"d{number}", number),)), "POWEROFF")
+            done(node.one(vm))
+            counted(node, vm, 1)
+        done(node.one(vm, tasks=(task(SYSTEM_REVERT, "5"),)))
+        node.one(vm, "DONE", hard=True)
 
 
 CHECKPOINT = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ...errors import InvalidValue, NebulaError, NotFound, Unsupported, WrongState
 from ...model import system_snapshots
@@ -61,8 +61,12 @@ def carry_out(
     state: RUNNING or POWEROFF, in which the machine is. Where runs_after() says so it runs afterwards, and is defined
     as it was then."""
     what = f"virtual machine {vm.name}: {task.kind} {task.name}"
-    check(task, vm, mark, state, driver)
     disks = _disks(task, vm)
+    if task.kind == SYSTEM_CREATE and task.memory and state == "POWEROFF":
+        # It ended while a run that was killed made it: check() says so, and nobody asks for this one again.
+        left = [files[disk.disk_id] for disk in disks if disk.disk_id in files]
+        _remove(mark, left, tag_of(task.snapshot_id, task.mark), driver)
+    check(task, vm, mark, state, driver)
     for disk in disks:
         if disk.disk_id not in files or files[disk.disk_id].format != "qcow2":
             raise Unsupported(
@@ -72,15 +76,21 @@ def carry_out(
     tag = tag_of(task.snapshot_id, task.mark)
     if task.kind == SYSTEM_CREATE and task.memory:
         require_room(vm, held, what)
-        driver.snapshot_machine(mark, disks, tag)
+        try:
+            driver.snapshot_machine(mark, disks, tag)
+        except BaseException:
+            with contextlib.suppress(NebulaError, OSError):
+                if driver.state(mark) == "RUNNING":
+                    driver.delete_machine_snapshot(mark, disks, tag)
+                else:
+                    _remove(mark, held.values(), tag, driver)
+            raise
     elif task.kind == SYSTEM_CREATE:
         _create(held, tag)
     elif task.kind == SYSTEM_DELETE and state == "RUNNING":
         driver.delete_machine_snapshot(mark, disks, tag)
     elif task.kind == SYSTEM_DELETE:
-        for each in held.values():
-            disk_saving.delete_snapshot(each, tag)
-        driver.forget_machine_snapshot(mark, tag)
+        _remove(mark, held.values(), tag, driver)
     else:
         _go_back(task, mark, held, state, driver, what)
     return TaskOutcome(task.token)
@@ -109,6 +119,14 @@ def _create(files: Mapping[int, DiskFiles], tag: str) -> None:
             with contextlib.suppress(NebulaError, OSError):
                 disk_saving.delete_snapshot(each, tag)
         raise
+
+
+def _remove(mark: Mark, files: Iterable[DiskFiles], tag: str, driver: Driver) -> None:
+    """Remove a snapshot of a machine that is off from these disks, as far as they have it."""
+    for each in files:
+        if each.format == "qcow2":
+            disk_saving.delete_snapshot(each, tag)
+    driver.forget_machine_snapshot(mark, tag)
 
 
 def _go_back(task: DiskTask, mark: Mark, files: Mapping[int, DiskFiles], state: str, driver: Driver, what: str) -> None:

@@ -17,6 +17,7 @@ import pytest
 from memory_hypervisor import MemoryDriver
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    HypervisorError,
     InvalidValue,
     NebulaError,
     NoSpace,
@@ -45,6 +46,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.system_snap
     definition_of,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
+from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_saving
 
 needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="needs qemu-utils")
 MARK = Mark("0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10", 1)
@@ -184,9 +186,16 @@ def test_one_that_is_off_goes_on_by_the_driver(disks: dict[int, DiskFiles]) -> N
     ],
 )
 def test_what_can_not_be_is_refused_as_it_is_foretold(
-    one: DiskTask, state: str, vm: Vm, error: type[NebulaError], found: str, files: dict[int, DiskFiles]
+    one: DiskTask,
+    state: str,
+    vm: Vm,
+    error: type[NebulaError],
+    found: str,
+    files: dict[int, DiskFiles],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     driver = Driver()
+    monkeypatch.setattr(disk_saving, "delete_snapshot", lambda _files, _tag: False)
     for act in (
         lambda: check(one, vm, MARK, state, driver),
         lambda: carry_out(one, vm, MARK, files, state, driver),
@@ -194,7 +203,8 @@ def test_what_can_not_be_is_refused_as_it_is_foretold(
         with pytest.raises(error, match=found) as caught:
             act()
         assert caught.value.asked.startswith("virtual machine web: ")
-    assert driver.told == []
+    # What a run that was killed has left goes with the task.
+    assert driver.told == ([f"forget {TAG}"] if one.kind == SYSTEM_CREATE and "by now" in found and one.memory else [])
 
 
 def test_what_the_driver_finds_is_told_before(files: dict[int, DiskFiles]) -> None:
@@ -218,3 +228,23 @@ def test_room_for_the_memory_is_looked_for(files: dict[int, DiskFiles], monkeypa
     with pytest.raises(NoSpace):
         carry_out(task(SYSTEM_CREATE), VM, MARK, files, "RUNNING", driver)
     assert driver.told == []
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "POWEROFF"])
+def test_what_failed_is_taken_away(files: dict[int, DiskFiles], monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+    class Failing(Driver):
+        def snapshot_machine(self, mark: Mark, disks: Any, tag: str) -> None:
+            raise HypervisorError("snapshot", "QEMU says no")
+
+        def state(self, mark: Mark) -> str:
+            return state
+
+    driver = Failing()
+    removed: list[str] = []
+    monkeypatch.setattr(disk_saving, "delete_snapshot", lambda files, tag: removed.append(f"{files.path[-1]} {tag}"))
+    with pytest.raises(HypervisorError, match="QEMU says no"):
+        carry_out(task(SYSTEM_CREATE), VM, MARK, files, "RUNNING", driver)
+    if state == "RUNNING":
+        assert (driver.told, removed) == ([f"delete [0, 2] {TAG}"], [])
+    else:
+        assert (driver.told, removed) == ([f"forget {TAG}"], [f"0 {TAG}", f"2 {TAG}"])
