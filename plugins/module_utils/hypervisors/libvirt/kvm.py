@@ -364,7 +364,7 @@ class KvmDriver(LibvirtDomains, Driver):
         self._looked.last = _FOUND, _Running(mark, domain)
         state = self._state(domain, mark)
         with self._explained(f"state of {label_of(mark)}"):
-            if state == "RUNNING" or not domain.snapshotNum(0):
+            if state == "RUNNING" or not domain.snapshotNum(0) or not domain.isPersistent():
                 return state
             # A run that was killed may have begun to go back to a snapshot, which libvirt goes on with: it ends QEMU,
             # and starts it anew. Nothing is written to the definition meanwhile.
