@@ -134,13 +134,15 @@ SUITES = {
             *(f"{UTILS}/model/instantiate/{name}" for name in ("growth.py", "reserved_slots.py", "pc_hardware.py")),
             *(f"{UTILS}/model/instantiate/{name}" for name in ("numa_nodes.py", "shared_directories.py")),
             *(f"{UTILS}/hypervisors/libvirt/{name}" for name in ("domain_hardware.py", "domain_numa.py")),
-            f"{UTILS}/storage/given_directories.py",
+            *(f"{UTILS}/hypervisors/libvirt/{name}" for name in ("checkpoints.py", "running_snapshots.py")),
+            *(f"{UTILS}/{name}.py" for name in ("storage/given_directories", "model/system_snapshots")),
+            f"{UTILS}/hypervisors/carry_out/system_snapshot_tasks.py",
         ),
         files=(
             *("test_kvm_broken_off", "test_kvm_changes", "test_kvm_living", "test_kvm_hardware"),
-            "test_shared_directories",
+            *("test_shared_directories", "test_system_snapshots"),
         ),
-        minutes=7,
+        minutes=8,
     ),
     "disks": Suite(
         subjects=(

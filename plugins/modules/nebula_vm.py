@@ -181,6 +181,30 @@ options:
         type: str
         choices: [present, absent, reverted]
         default: present
+  system_snapshots:
+    description:
+      - Snapshots of the machine as a whole, on KVM. One of a running machine holds its memory and all its disks, one of
+        a machine that is off all its disks. They are kept within the files of the disks, which have to be qcow2, and
+        end with the machine.
+    type: list
+    elements: dict
+    version_added: 0.2.0
+    suboptions:
+      name:
+        description: Name of the snapshot, unique on its machine.
+        type: str
+        required: true
+      state:
+        description:
+          - V(present) makes it if there is none of that name. A machine that runs needs no agent for it, and must not
+            start by UEFI.
+          - V(absent) deletes it.
+          - V(reverted) makes the machine what it was then, each time it is asked for. One with memory has the machine
+            run on from there, whether it runs or is off, and needs O(state=running) or O(state=present) of a machine
+            that is to run. For one without memory the machine has to be off, or to be switched off by the same item.
+        type: str
+        choices: [present, absent, reverted]
+        default: present
   inject:
     description:
       - Files that are written into the machine's own disk when it is made, before the machine starts for the first
@@ -538,6 +562,21 @@ EXAMPLES = r"""
       - name: before-upgrade
         state: reverted
 
+- name: Keep a running machine as it is, with its memory
+  nebula.provision.nebula_vm:
+    name: db
+    state: present
+    system_snapshots:
+      - name: before-upgrade
+
+- name: Have it run on from there
+  nebula.provision.nebula_vm:
+    name: db
+    state: running
+    system_snapshots:
+      - name: before-upgrade
+        state: reverted
+
 - name: Find out which machines would move off a host, and where to
   nebula.provision.nebula_vm:
     vms: "[]"
@@ -592,6 +631,13 @@ vms:
           disk's content of now comes from), C(date) in seconds since the epoch, and C(size) in MiB.
       type: list
       elements: dict
+    system_snapshots:
+      description:
+        - Snapshots of it as a whole, with C(id), C(name), C(memory) (whether they hold its memory), C(date) in seconds
+          since the epoch, and C(disks) (the numbers of the disks that they hold).
+      type: list
+      elements: dict
+      version_added: 0.2.0
     console: {description: Path of its console log on its host., type: str}
     access: {description: "How a person gets in, to be typed on its host.", type: str}
     waits:

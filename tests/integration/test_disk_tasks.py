@@ -294,18 +294,20 @@ def a_catalog(node: Node) -> Iterator[Callable[..., VmRecord]]:
 
         def bring(item: dict[str, Any], differs: str = "", changed: bool = True) -> VmRecord:
             with engine.session():
-                (outcome,), _warnings = reconcile(engine, [item])
+                outcomes, _warnings = reconcile(engine, [item])
+                for error in filter(None, (each.error for each in outcomes)):
+                    raise error
+                (outcome,) = outcomes
                 plans = engine.vms.plans()
-            assert outcome.error is None, outcome.error
-            assert differs in " ".join(outcome.differs) and bool(differs) == bool(outcome.differs)
+            assert differs in " ".join(outcome.differs) and bool(differs) == bool(outcome.differs), outcome.differs
             assert bool(plans) == changed
             for plan in plans.values():
                 forecast = predict(plan, poll(node.driver, node.root, HOST), node.driver, node.root)
-                outcomes = Batch(plan, node.driver, node.root).apply()
-                assert [each.error for each in outcomes] == [None], outcomes
-                assert [each.changed for each in outcomes] == [each.changed for each in forecast]
+                came = Batch(plan, node.driver, node.root).apply()
+                assert [each.error for each in came] == [None], came
+                assert [each.changed for each in came] == [each.changed for each in forecast]
                 with engine.session():
-                    engine.vms.record(HOST, outcomes)
+                    engine.vms.record(HOST, came)
             (found,) = engine.vms.pool() or [outcome.after]
             return found
 

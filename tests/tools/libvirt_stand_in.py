@@ -136,6 +136,9 @@ class Domain:
     def isActive(self) -> int:
         return int(self.states[0][0] != CONSTANTS["VIR_DOMAIN_SHUTOFF"])
 
+    def snapshotNum(self, _flags: int) -> int:
+        return 0
+
     def isPersistent(self) -> int:
         return int(self.persistent)
 

@@ -30,6 +30,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.lease impor
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import AddressRange, Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.owner import Owner
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, Plan, VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.system_snapshots import SystemSnapshot
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import StoredTemplate, Template
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Iommu, Numa, NumaNode, Tpm, Video, Vm
 
@@ -131,6 +132,9 @@ ELSEWHERE = {
     "Injected.content": "the content of a file in the guest",
     "Snapshot.name": "shown; in the file it has its number",
     "Snapshot.mark": "made by us",
+    "SystemSnapshot.name": "shown; in the files it has its number",
+    "SystemSnapshot.mark": "made by us",
+    "SystemSnapshot.definition": "shown where the machine is another by now",
     "Nic.network": "shown",
     "Nic.ip6": "for the context",
     "Nic.ip6_ula": "for the context",
@@ -169,6 +173,11 @@ HIDDEN: dict[str, Put] = {
     "Injected.content": lambda text: first("disks", inject=(Injected("/" + text, text),)),
     "Snapshot.name": lambda text: first("disks", snapshots=(Snapshot(0, text),)),
     "Snapshot.mark": lambda text: first("disks", snapshots=(Snapshot(0, "a", mark=text),)),
+    "SystemSnapshot.name": lambda text: vm(system_snapshots=(SystemSnapshot(0, text),)),
+    "SystemSnapshot.mark": lambda text: vm(system_snapshots=(SystemSnapshot(0, "a", mark=text),)),
+    "SystemSnapshot.definition": lambda text: vm(
+        system_snapshots=(SystemSnapshot(0, "a", definition={"NIC 0": text}),)
+    ),
     "Nic.network": lambda text: first("nics", network=text),
     "Nic.ip6": lambda text: first("nics", ip6=text),
     "Nic.ip6_ula": lambda text: first("nics", ip6_ula=text),

@@ -84,6 +84,7 @@ class VmRecord:
     nics: Sequence[Mapping[str, Any]] = ()
     nic_aliases: Sequence[Mapping[str, Any]] = ()
     disks: Sequence[Mapping[str, Any]] = ()
+    system_snapshots: Sequence[Mapping[str, Any]] = ()
     graphics: Mapping[str, Any] = field(default_factory=dict)
     request: Template | None = field(default=None, repr=False)
     owner: Owner = Owner()
@@ -470,6 +471,11 @@ class VmsPort(abc.ABC):
     def disk_snapshot(self, vm_id: int, disk_id: int, name: str, wanted: str) -> VmRecord:
         """Have a snapshot of a disk made (present) or deleted (absent), or the disk made what it was then (reverted);
         what is so already, or on its way, is left alone. reverted is done whenever it is asked for."""
+
+    @abc.abstractmethod
+    def system_snapshot(self, vm_id: int, name: str, wanted: str) -> VmRecord:
+        """Have a snapshot of the machine as a whole made (present) or deleted (absent), or the machine made what it was
+        then (reverted), as disk_snapshot() does with one disk."""
 
     @abc.abstractmethod
     def history(self, vm_id: int) -> list[Mapping[str, Any]]:

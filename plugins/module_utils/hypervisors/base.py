@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import os
 import re
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import field
 from typing import TYPE_CHECKING, BinaryIO, ClassVar
@@ -265,7 +265,7 @@ class Driver(abc.ABC):
 
     OPTIONAL = frozenset((
         "shutdown", "reboot", "reset", "suspend", "resume", "copy_disk", "snapshot_disk", "delete_disk_snapshot",
-        "adjust", "ask_agent", "depart",
+        "adjust", "ask_agent", "depart", "snapshot_machine", "revert_machine", "delete_machine_snapshot",
     ))  # fmt: skip
     name: str = ""
     capabilities: frozenset[str] = frozenset()
@@ -578,6 +578,31 @@ class Driver(abc.ABC):
 
     def delete_disk_snapshot(self, mark: Mark, disk: Disk, tag: str) -> None:
         raise self.lacks("delete a snapshot of a running machine's disk")
+
+    def snapshot_machine(self, mark: Mark, disks: Sequence[Disk], tag: str) -> None:
+        """Keep what the memory and all these disks of the running machine hold at one moment, within the files of the
+        disks, unless it has this snapshot as a whole."""
+        raise self.lacks("make a snapshot of a machine with its memory")
+
+    def revert_machine(self, mark: Mark, tag: str) -> None:
+        """Have the machine run on from what it was then, whether it runs or is off. It is defined as it was then, too.
+        Raise NotFound, before anything is done, if there is no such snapshot."""
+        raise self.lacks("go back to a snapshot of a machine")
+
+    def delete_machine_snapshot(self, mark: Mark, disks: Sequence[Disk], tag: str) -> None:
+        """Delete a snapshot from these disks of the running machine, and what the hypervisor knows of it."""
+        raise self.lacks("delete a snapshot of a running machine")
+
+    def forget_machine_snapshot(self, mark: Mark, tag: str) -> None:  # noqa: B027 (most know of none)
+        """Forget what the hypervisor knows of a snapshot of a machine that is off; the files of its disks stay."""
+
+    def check_machine_snapshot(self, mark: Mark, tag: str = "") -> None:  # noqa: B027 (most know of none)
+        """Raise what keeps a snapshot from being made, deleted or gone back to: a backup that runs. With a tag, raise
+        also what keeps the machine from going back to that one."""
+
+    def drop_checkpoints(self, mark: Mark) -> None:  # noqa: B027 (most have none)
+        """Drop what tells which blocks the machine has written since its backups: a snapshot of its disks that is gone
+        back to makes that wrong, and the next backup is a full one. Raise Conflict for what is somebody else's."""
 
     def ask_agent(self, mark: Mark) -> AgentAnswer:
         """Return what the agent in the running machine says. Raise HypervisorError, with why, if none answers."""

@@ -89,19 +89,23 @@ class Pairing:
 
 
 def machine_devices(
-    disks: Sequence[Mapping[str, Any]], nics: Sequence[Mapping[str, Any]], aliases: Sequence[Mapping[str, Any]] = ()
+    disks: Sequence[Mapping[str, Any]],
+    nics: Sequence[Mapping[str, Any]],
+    aliases: Sequence[Mapping[str, Any]] = (),
+    held: Collection[int] = (),
 ) -> dict[str, tuple[MachineDevice, ...]]:
-    """Return what a machine has, by its disks, NICs and aliases as plain values (model/disk.py, model/nic.py)."""
+    """Return what a machine has, by its disks, NICs and aliases as plain values (model/disk.py, model/nic.py).
+    held: ids of the disks that snapshots of the machine hold."""
     places = [(disk.get("boot_order") or len(disks) + 1, number) for number, disk in enumerate(disks) if _is_disk(disk)]
     first = min(places)[1] if places else None
     return {
-        DISK: tuple(_has_disk(disk, number == first) for number, disk in enumerate(disks)),
+        DISK: tuple(_has_disk(disk, number == first, held) for number, disk in enumerate(disks)),
         NIC: tuple(MachineDevice(_attribute_texts(nic, "NETWORK", "NETWORK_ID", *_ADDRESSES)) for nic in nics),
         ALIAS: tuple(MachineDevice(_attribute_texts(alias, "NETWORK", "NETWORK_ID", *_ADDRESSES)) for alias in aliases),
     }
 
 
-def _has_disk(disk: Mapping[str, Any], boots: bool) -> MachineDevice:
+def _has_disk(disk: Mapping[str, Any], boots: bool, held: Collection[int]) -> MachineDevice:
     writable = _is_disk(disk)
     limited = bool(disk.get("by_hypervisor")) and disk.get("format") == TAR
     return MachineDevice(
@@ -109,7 +113,7 @@ def _has_disk(disk: Mapping[str, Any], boots: bool) -> MachineDevice:
         own=writable and not disk.get("save"),
         boots=boots,
         encrypted=bool(disk.get("luks_secret")),
-        snapshots=bool(disk.get("snapshots")),
+        snapshots=bool(disk.get("snapshots")) or disk.get("disk_id") in held,
         limited=limited,
     )
 
@@ -200,7 +204,7 @@ def refuse_sizes(new: Sequence[Vector], has: Sequence[MachineDevice], pairing: P
             raise Unsupported(
                 asked,
                 f"the disk has {had} MB, and snapshots of that size",
-                "Delete its snapshots first (disk_snapshots with state: absent), or leave SIZE out",
+                "Delete its snapshots first (disk_snapshots, system_snapshots with state: absent), or leave SIZE out",
             )
 
 

@@ -67,7 +67,8 @@ class Hypervisor:
     hardware_version: the newest of its machines; 0 where no attribute depends on when a machine was made.
     ends_at_reboot: RAW by which a machine that reboots ends instead.
     judges_context: whether it judges values of CONTEXT beside host names.
-    moves: the ways in which its machines move to another host (model/move.py)."""
+    moves: the ways in which its machines move to another host (model/move.py).
+    system_snapshots: whether its machines have snapshots of all their disks, and of their memory."""
 
     name: str = ""
     also: tuple[str, ...] = ()
@@ -105,6 +106,7 @@ class Hypervisor:
     ends_at_reboot: str = ""
     judges_context: bool = False
     moves: tuple[str, ...] = ()
+    system_snapshots: bool = False
 
     @property
     def grows(self) -> bool:

@@ -16,12 +16,12 @@ from ..dataclass import dataclass, replace
 from ..errors import CatalogError, InvalidValue
 from . import defaults
 from .dataclass_json import from_plain, json_value, to_plain
-from .plan import ADOPT, CREATE, DELETE, REVERT, SAVE_AS, DiskTask
+from .plan import ADOPT, CREATE, DELETE, REVERT, SAVE_AS, SYSTEM, DiskTask
 from .states import LcmState, VmState
 
 REBOOT, RESET, RECREATE = "reboot", "reset", "recreate"
 OPERATIONS = ("", REBOOT, RESET, RECREATE, ADOPT)
-_TASKS = (SAVE_AS, CREATE, REVERT, DELETE)
+_TASKS = (SAVE_AS, CREATE, REVERT, DELETE, *SYSTEM)
 
 # The column vms.orders of a machine that owes nothing. The table gives a new machine this text (DEFAULT), and views ask
 # for it before they read. No SQL looks into the text of any other orders.
@@ -142,7 +142,9 @@ def after_decision(before: Orders, generation: int, decision: Decision) -> Order
         operation, decided = RECREATE, before.decided or generation
         hard = decision.hard if ends else True
     lasting = before.lasting if decision.lasting is None else decision.lasting
-    tasks = () if ends or anew else tuple(each for each in before.tasks if each.disk_id not in lasting.detached)
+    # What is about the whole machine goes with none of its disks.
+    stay = (each for each in before.tasks if each.kind in SYSTEM or each.disk_id not in lasting.detached)
+    tasks = () if ends or anew else tuple(stay)
     if anew:
         # A new machine has nothing that it is to lose. One that is to end keeps this: where it lives on, it has it.
         lasting = DONE

@@ -23,12 +23,13 @@ FORMAT = 2
 @dataclass(frozen=True)
 class DiskTask:
     """Describes what is to be done once with a disk of a machine, in the state that the machine is in.
-    kind: SAVE_AS, or CREATE, REVERT, DELETE of a snapshot.
+    kind: SAVE_AS, or CREATE, REVERT, DELETE of a snapshot; those of SYSTEM are about all its disks.
     token: names it in all plans; a node that has done it says again what came of it.
     consistency: AGENT (frozen by the guest's agent, or refused), CRASH (as after a power cut), "" for frozen if there
     is an agent.
     image, target, format: of SAVE_AS: the image's name, where its file belongs, and its format.
-    snapshot_id, mark, name: a snapshot's, as model/disk_snapshots.py has them."""
+    snapshot_id, mark, name: a snapshot's, as model/disk_snapshots.py has them, or model/system_snapshots.py.
+    memory: of SYSTEM: the snapshot holds the memory of the machine, which runs when it is made."""
 
     kind: str
     token: str
@@ -41,6 +42,7 @@ class DiskTask:
     snapshot_id: int = 0
     name: str = ""
     mark: str = ""
+    memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class TaskOutcome:
 
 
 SAVE_AS, CREATE, REVERT, DELETE = "saveas", "snapshot-create", "snapshot-revert", "snapshot-delete"
+SYSTEM_CREATE, SYSTEM_REVERT, SYSTEM_DELETE = (f"system-{kind}" for kind in (CREATE, REVERT, DELETE))
+SYSTEM = (SYSTEM_CREATE, SYSTEM_REVERT, SYSTEM_DELETE)
 AGENT, CRASH = "agent", "crash"
 
 

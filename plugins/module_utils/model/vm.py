@@ -15,6 +15,7 @@ from .context import Context
 from .disk import Disk
 from .nic import Alias, Nic
 from .owner import Owner
+from .system_snapshots import SystemSnapshot
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,8 @@ class Vm:
     host_devices: devices of its host that it has.
     encryption: how its memory is encrypted, None for not at all.
     fragments: what stands in place of the hypervisor's own in its file, by attribute (HYPERV_OPTIONS …).
-    former: the host name that its guest was started with, where its context has another by now."""
+    former: the host name that its guest was started with, where its context has another by now.
+    system_snapshots: in the order in which they were made, as recorded."""
 
     vm_id: int
     uuid: str
@@ -247,6 +249,7 @@ class Vm:
     host_devices: tuple[HostDevice, ...] = ()
     encryption: Optional[MemoryEncryption] = None
     fragments: Mapping[str, str] = field(default_factory=dict)
+    system_snapshots: tuple[SystemSnapshot, ...] = ()
 
     @property
     def most_memory(self) -> int:

@@ -110,7 +110,8 @@ def _most(vm: Vm, number: int, file: DiskFiles, offered: Mapping[int, Mapping[st
     whole = size + _tables(size)
     if file.format == "raw":
         return whole
-    return whole * (2 + sum(len(disk.snapshots) for disk in vm.disks if disk.disk_id == number))
+    of_machine = sum(number in snapshot.disks for snapshot in vm.system_snapshots)
+    return whole * (2 + of_machine + sum(len(disk.snapshots) for disk in vm.disks if disk.disk_id == number))
 
 
 def _tables(size: int) -> int:

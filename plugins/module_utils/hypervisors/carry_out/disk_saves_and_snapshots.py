@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ...dataclass import replace
 from ...errors import InvalidValue, NebulaError, NotFound, Unsupported, WrongState
@@ -14,35 +14,55 @@ from ...host.files import explain
 from ...model.container_user_ids import id_range
 from ...model.disk import TAR, Disk, DiskFiles
 from ...model.disk_snapshots import tag_of
-from ...model.plan import CRASH, CREATE, DELETE, REVERT, SAVE_AS, DiskTask, TaskOutcome
+from ...model.plan import CRASH, CREATE, DELETE, REVERT, SAVE_AS, SYSTEM, SYSTEM_REVERT, DiskTask, TaskOutcome
 from ...model.vm import Vm
 from ...storage import disk_creation, disk_saving, machine_disks, roots
 from ..base import Driver, Mark
+from . import definition, system_snapshot_tasks
 from .job import Job
 
 
 def carry_out_all(job: Job, state: str) -> None:
     """Carry out the plan's tasks, each once. If one fails, that is told, and the others go on; only a machine whose
-    disk should have been reverted does not start with the disk that it has."""
-    if not job.planned.tasks:
+    disk should have been reverted does not start with the disk that it has. What has a machine that is off run on from
+    its memory is left to run_on()."""
+    tasks = job.planned.tasks
+    if state == "POWEROFF" and job.planned.wanted == "RUNNING":
+        tasks = tuple(task for task in tasks if not system_snapshot_tasks.runs_after(task))
+    _carry_out(job, state, tasks)
+
+
+def run_on(job: Job) -> bool:
+    """Have a machine that is off run on from the memory in a snapshot, in place of a start, if the plan says so and
+    that was not done before. Return whether it runs so."""
+    tasks = [task for task in job.planned.tasks if system_snapshot_tasks.runs_after(task)]
+    done = {each.token for each in job.record.tasks}
+    due = any(task.token not in done for task in tasks)
+    _carry_out(job, "POWEROFF", tasks)
+    return due
+
+
+def _carry_out(job: Job, state: str, tasks: Sequence[DiskTask]) -> None:
+    if not tasks:
         return
     tokens = {task.token for task in job.planned.tasks}
     done = {each.token: each for each in job.record.tasks if each.token in tokens}
     files = job.files or machine_disks.locate(job.vm, job.directory, job.common.transfer.find)
-    for task in job.planned.tasks:
+    for task in tasks:
         if task.token in done:
             job.task_outcomes.append(done[task.token])
             continue
         try:
             if task.kind == SAVE_AS and job.common.transfer.is_fetched(task.target):
                 refuse_grown(task, job.vm, files)
-            outcome = carry_out(task, job.vm, job.mark, files, state, job.common.driver)
+            outcome = _act(task)(task, job.vm, job.mark, files, state, job.common.driver)
         except (NebulaError, OSError) as problem:
             error = problem if isinstance(problem, NebulaError) else explain(problem, job.directory)
             job.log("VMM", "E", str(error))
             job.task_outcomes.append(TaskOutcome(task.token, error=error.as_dict()))
-            if task.kind == REVERT:
-                job.stage = "POWEROFF" if state == "POWEROFF" else job.stage
+            if task.kind in (REVERT, SYSTEM_REVERT):
+                # One that ran may be off by now: it does not start from the disks that it has, either.
+                job.stage = "POWEROFF" if state == "POWEROFF" or task.kind == SYSTEM_REVERT else job.stage
                 raise error from problem
             continue
         if task.kind == SAVE_AS:
@@ -53,8 +73,20 @@ def carry_out_all(job: Job, state: str) -> None:
         done[task.token] = outcome
         # At once: what is done must not be done again.
         job.record = replace(job.record, tasks=tuple(done.values()))
+        goes_on = system_snapshot_tasks.runs_after(task)
+        if goes_on:
+            # It is defined as it was then.
+            job.record = replace(job.record, definition="")
         job.keep_record()
+        if goes_on:
+            state = "RUNNING"
+            with job.common.changing:
+                definition.prepare_machine(job, running=True)
     job.record = replace(job.record, tasks=tuple(done.values()))
+
+
+def _act(task: DiskTask) -> Callable[..., TaskOutcome]:
+    return system_snapshot_tasks.carry_out if task.kind in SYSTEM else carry_out
 
 
 def refuse_grown(task: DiskTask, vm: Vm, files: Mapping[int, DiskFiles]) -> None:
@@ -76,6 +108,9 @@ def refuse_grown(task: DiskTask, vm: Vm, files: Mapping[int, DiskFiles]) -> None
 def check(task: DiskTask, vm: Vm, mark: Mark, state: str, driver: Driver) -> None:
     """Raise what carry_out() would raise because of the guest or the kind of its disk, as far as that can be told
     without doing anything. state: see carry_out()."""
+    if task.kind in SYSTEM:
+        system_snapshot_tasks.check(task, vm, mark, state, driver)
+        return
     disk = next((each for each in vm.disks if each.disk_id == task.disk_id), None)
     if disk is None:
         return
@@ -177,6 +212,7 @@ def _snapshot(
     if task.kind == REVERT:
         if running:
             raise WrongState(what, "the machine runs", "Power it off first")
+        driver.drop_checkpoints(mark)
         disk_saving.revert(files, tag, what)
     elif task.kind == CREATE and running:
         driver.snapshot_disk(mark, disk, tag, task.consistency)

@@ -21,7 +21,7 @@ from ...storage import machine_disks, transfer_methods
 from ...storage.datastore_layout import disk_path, vm_directory
 from ..base import Adjustment, Deployment, Driver, Mark
 from ..machine_record import read_record, was_started
-from . import disk_saves_and_snapshots, named_files, power_off_given_up
+from . import disk_saves_and_snapshots, named_files, power_off_given_up, system_snapshot_tasks
 from .bridges import Bridges
 from .definition import site_with
 from .unsupported import check_supported
@@ -74,14 +74,15 @@ class Forecast:
 
     def refused_tasks(self, planned: PlannedVm, state: str) -> dict[str, NebulaError]:
         """Return the errors of tasks with the machine's disks that can't be done, by token. state: the machine's."""
-        if state != planned.wanted or not planned.tasks:
-            # In which state it will be then, and what its guest is like, nothing tells.
+        # In which state it will be for others then, and what its guest is like, nothing tells.
+        tasks = [task for task in planned.tasks if state == planned.wanted or system_snapshot_tasks.runs_after(task)]
+        if not tasks:
             return {}
         mark = Mark(self.plan.catalog, planned.vm.vm_id, planned.vm.uuid)
         record = read_record(vm_directory(self.root, planned.vm.vm_id))
         done = {each.token for each in record.tasks} if record is not None else set()
         refused = {}
-        for task in planned.tasks:
+        for task in tasks:
             try:
                 if task.token not in done:
                     disk_saves_and_snapshots.check(task, planned.vm, mark, state, self.driver)

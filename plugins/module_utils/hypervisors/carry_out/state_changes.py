@@ -96,7 +96,8 @@ def _to_running(job: Job, state: str | None) -> str:
                 _record_start(job)
                 closed = job.vm.graphics is not None and bool(job.vm.graphics.password)
                 job.record = replace(job.record, closed=closed)
-            job.common.driver.start(job.mark)
+            if not disk_saves_and_snapshots.run_on(job):
+                job.common.driver.start(job.mark)
         job.moved("LCM", "RUNNING")
         if state == "UNKNOWN":
             disk_saves_and_snapshots.carry_out_all(job, "RUNNING")

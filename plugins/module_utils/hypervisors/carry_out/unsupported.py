@@ -9,7 +9,7 @@ from ...errors import Unsupported
 from ...model.disk import TAR
 from ...model.move import LIVE
 from ...model.network_drivers import OVN, SWITCHED
-from ...model.plan import ADOPT, CREATE, DELETE, SAVE_AS, PlannedVm
+from ...model.plan import ADOPT, CREATE, DELETE, SAVE_AS, SYSTEM, PlannedVm
 from ..base import Driver
 
 # What is asked of a driver while the machine runs.
@@ -59,6 +59,9 @@ def _operations_needed(planned: PlannedVm) -> set[str]:
         # Of the root of a container each task says itself what it needs.
         roots = {disk.disk_id for disk in planned.vm.disks if disk.format == TAR}
         found |= {_LIVE[task.kind] for task in planned.tasks if task.kind in _LIVE and task.disk_id not in roots}
+    if any(task.kind in SYSTEM for task in planned.tasks):
+        # Who has none of machines that run has none at all.
+        found.add("snapshot_machine")
     if planned.wanted in ("POWEROFF", "DONE") and not planned.hard:
         found.add("shutdown")
     return found

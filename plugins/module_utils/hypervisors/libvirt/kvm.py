@@ -10,7 +10,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -47,6 +47,7 @@ from ..base import (
     label_of,
 )
 from . import (
+    checkpoints,
     domain_hardware,
     domain_xml,
     guest_agent,
@@ -61,6 +62,7 @@ from .domains import PRESS_AGAIN, STEP, LibvirtDomains, runs_of
 from .kvm_overhead import BY_KVM, EMULATED
 from .live_device_changes import LiveDeviceChanges
 from .running_disks import RunningDisks
+from .running_snapshots import RunningSnapshots
 
 # In which libvirt has to end a migration that nobody carries any more.
 DEPARTING_SECONDS = 120.0
@@ -360,6 +362,17 @@ class KvmDriver(LibvirtDomains, Driver):
         if domain is None:
             return None
         self._looked.last = _FOUND, _Running(mark, domain)
+        state = self._state(domain, mark)
+        with self._explained(f"state of {label_of(mark)}"):
+            if state == "RUNNING" or not domain.snapshotNum(0) or not domain.isPersistent():
+                return state
+            # A run that was killed may have begun to go back to a snapshot, which libvirt goes on with: it ends QEMU,
+            # and starts it anew. Nothing is written to the definition meanwhile.
+            lv = self._libvirt
+            text = domain.metadata(lv.VIR_DOMAIN_METADATA_ELEMENT, domain_xml.NAMESPACE, lv.VIR_DOMAIN_AFFECT_CONFIG)
+            domain.setMetadata(
+                lv.VIR_DOMAIN_METADATA_ELEMENT, text, "nebula", domain_xml.NAMESPACE, lv.VIR_DOMAIN_AFFECT_CONFIG
+            )
         return self._state(domain, mark)
 
     def _running(self, mark: Mark, asked: str) -> _Running:
@@ -657,6 +670,32 @@ class KvmDriver(LibvirtDomains, Driver):
 
     def delete_disk_snapshot(self, mark: Mark, disk: Disk, tag: str) -> None:
         self._running_disks(mark, disk).delete_snapshot(disk, tag)
+
+    def snapshot_machine(self, mark: Mark, disks: Sequence[Disk], tag: str) -> None:
+        self._running_snapshots(mark).create(disks, tag)
+
+    def revert_machine(self, mark: Mark, tag: str) -> None:
+        self._running_snapshots(mark).revert(tag)
+
+    def delete_machine_snapshot(self, mark: Mark, disks: Sequence[Disk], tag: str) -> None:
+        self._running_snapshots(mark).delete(disks, tag)
+
+    def forget_machine_snapshot(self, mark: Mark, tag: str) -> None:
+        if self._find(mark) is not None:
+            self._running_snapshots(mark).forget(tag)
+
+    def check_machine_snapshot(self, mark: Mark, tag: str = "") -> None:
+        if self._find(mark) is not None:
+            self._running_snapshots(mark).check(tag)
+
+    def drop_checkpoints(self, mark: Mark) -> None:
+        domain = self._find(mark)
+        if domain is not None:
+            with self._explained(f"checkpoints of {label_of(mark)}"):
+                checkpoints.drop_checkpoints(domain)
+
+    def _running_snapshots(self, mark: Mark) -> RunningSnapshots:
+        return RunningSnapshots(self._libvirt, self._uri, self._found(mark), f"snapshot of {label_of(mark)}")
 
     def _running_disks(self, mark: Mark, disk: Disk) -> RunningDisks:
         return RunningDisks(self._libvirt, self._uri, self._found(mark), f"disk {disk.disk_id} of {label_of(mark)}")

@@ -60,5 +60,6 @@ KVM = Hypervisor(
     ),
     hardware_version=2,
     moves=("live", "cold"),
+    system_snapshots=True,
     ends_at_reboot="<on_reboot>destroy</on_reboot>",
 )

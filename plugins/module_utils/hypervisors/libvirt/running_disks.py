@@ -142,6 +142,9 @@ class RunningDisks:
         )
         return True
 
+    def has_snapshot(self, disk: Disk, tag: str) -> bool:
+        return tag in self._tags(self._node(disk))
+
     def delete_snapshot(self, disk: Disk, tag: str) -> bool:
         node = self._node(disk)
         if tag not in self._tags(node):

@@ -48,6 +48,15 @@ KEYS: dict[str, Key] = {
             "state": Key(choices=("present", "absent", "reverted"), default="present"),
         },
     ),
+    "system_snapshots": Key(
+        type="list",
+        elements="dict",
+        split=False,
+        options={
+            "name": Key(required=True),
+            "state": Key(choices=("present", "absent", "reverted"), default="present"),
+        },
+    ),
     "inject": Key(type="list", elements="dict", option={"type": "json", "no_log": True}),
     "inject_via": Key(choices=("auto", "guestfs", "nbd", "loop")),
     "attributes": Key(type="dict", empty=True, option={"type": "json", "no_log": True}, near=("variables",)),

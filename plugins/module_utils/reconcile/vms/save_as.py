@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads what an item of a list of machines wants to be done with disks: save_as and disk_snapshots."""
+"""Reads what an item of a list of machines wants to be done with disks: save_as, disk_snapshots, system_snapshots."""
 
 from __future__ import annotations
 
@@ -35,6 +35,14 @@ class DiskSnapshot:
     state: str = "present"
 
 
+@dataclass(frozen=True)
+class WantedSnapshot:
+    """Holds an entry of system_snapshots."""
+
+    name: str
+    state: str = "present"
+
+
 def saves(item: Mapping[str, Any], where: str) -> tuple[SaveAs, ...]:
     found = [
         SaveAs(
@@ -59,6 +67,15 @@ def disk_snapshots(item: Mapping[str, Any], where: str) -> tuple[DiskSnapshot, .
         for index, entry in enumerate(_entries(item, "disk_snapshots", where))
     ]
     _refuse_twins([f"{each.name} of disk {each.disk}" for each in found], f"{where}: disk_snapshots: snapshot")
+    return tuple(found)
+
+
+def system_snapshots(item: Mapping[str, Any], where: str) -> tuple[WantedSnapshot, ...]:
+    found = [
+        WantedSnapshot(_name("snapshot", entry["name"], where, "system_snapshots", index), entry["state"])
+        for index, entry in enumerate(_entries(item, "system_snapshots", where))
+    ]
+    _refuse_twins([each.name for each in found], f"{where}: system_snapshots: snapshot")
     return tuple(found)
 
 

@@ -25,7 +25,7 @@ from ...model.specifications.vm import KEYS
 from ...model.template import Template
 from ...text import context_sh
 from . import renames
-from .save_as import DiskSnapshot, SaveAs, disk_snapshots, saves
+from .save_as import DiskSnapshot, SaveAs, WantedSnapshot, disk_snapshots, saves, system_snapshots
 
 # What each state of an item wants of its machines.
 WANTED = {"running": "RUNNING", "poweroff": "POWEROFF", "suspended": "SUSPENDED", "absent": "DONE"}
@@ -38,6 +38,7 @@ MIGRATED = "migrated"
 _AS_GIVEN = (
     *("name", "renamed_from", "template", "cpu", "vcpu", "memory", "disks", "nics", "nic_aliases"),
     *("context_format", "context_device", "inject_via", "save_as", "disk_snapshots", "inject", "owner"),
+    "system_snapshots",
 )
 # The item's value replaces the template's attribute.
 _OVERRIDES = {
@@ -72,6 +73,7 @@ class Spec:
     owner: Owner | None = None
     save_as: Sequence[SaveAs] = ()
     disk_snapshots: Sequence[DiskSnapshot] = ()
+    system_snapshots: Sequence[WantedSnapshot] = ()
     orders: VmOrders = VmOrders()
     names: list[str] = field(default_factory=list)
 
@@ -138,6 +140,7 @@ def spec_of(item: Mapping[str, Any], templates: Templates, warnings: list[str]) 
     if state == "absent":
         return spec
     spec.disk_snapshots = disk_snapshots(item, where)
+    spec.system_snapshots = system_snapshots(item, where)
     spec.owner = owner_of(item["owner"], where) if item.get("owner") else None
     if spec.count is None and spec.pattern:
         spec.count = 1

@@ -531,6 +531,8 @@ def _do_disk_tasks(engine: Engine, spec: Spec, outcome: Outcome) -> None:
     vm_id = id_of(record)
     for snapshot in spec.disk_snapshots:
         outcome.after = engine.vms.disk_snapshot(vm_id, snapshot.disk, snapshot.name, snapshot.state)
+    for whole in spec.system_snapshots:
+        outcome.after = engine.vms.system_snapshot(vm_id, whole.name, whole.state)
     for save in spec.save_as:
         there = _image(engine, save.image.name)
         outcome.after = engine.vms.disk_save_as(vm_id, save.disk, save.image, save.consistency)

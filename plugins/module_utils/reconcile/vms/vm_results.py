@@ -48,6 +48,7 @@ def vm_view(record: VmRecord, root: str, unsure: bool = False) -> dict[str, Any]
         "nics": [dict(nic) for nic in record.nics],
         "nic_aliases": [dict(alias) for alias in record.nic_aliases],
         "disks": [dict(disk) for disk in record.disks],
+        "system_snapshots": [dict(each) for each in record.system_snapshots],
         "graphics": dict(record.graphics),
         "directory": directory,
         "console": f"{directory}/console.log" if directory else "",

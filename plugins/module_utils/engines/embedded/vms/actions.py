@@ -98,6 +98,12 @@ def disk_snapshot(parts: DecisionParts, vm_id: int, disk_id: int, name: str, wan
     return _tasked(parts, row, parts.tasks.snapshot(row, disk_id, name, wanted))
 
 
+def system_snapshot(parts: DecisionParts, vm_id: int, name: str, wanted: str) -> VmRecord:
+    row = parts.rows.get(vm_id)
+    refuse_moving(parts, row)
+    return _tasked(parts, row, parts.tasks.system_snapshot(row, name, wanted))
+
+
 def _tasked(parts: DecisionParts, row: sqlite3.Row, task: DiskTask | None) -> VmRecord:
     if task is not None:
         before = orders_of(row)

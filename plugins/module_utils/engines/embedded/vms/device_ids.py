@@ -125,11 +125,12 @@ def next_disk(store: Store, vm: Vm) -> int:
 
 def devices_of(vm: Vm) -> dict[str, tuple[MachineDevice, ...]]:
     """Return what a machine has."""
-    return device_matching.machine_devices(
-        *([to_plain(device) for device in some] for some in (vm.disks, vm.nics, vm.aliases))
-    )
+    held = {disk_id for snapshot in vm.system_snapshots for disk_id in snapshot.disks}
+    disks, nics, aliases = ([to_plain(device) for device in some] for some in (vm.disks, vm.nics, vm.aliases))
+    return device_matching.machine_devices(disks, nics, aliases, held)
 
 
 def has_of(body: Mapping[str, Any]) -> dict[str, tuple[MachineDevice, ...]]:
     """Return what a machine has, by the catalog's plain form of it."""
-    return device_matching.machine_devices(body.get("disks", ()), body.get("nics", ()), body.get("aliases", ()))
+    held = {disk_id for snapshot in body.get("system_snapshots", ()) for disk_id in snapshot["disks"]}
+    return device_matching.machine_devices(body.get("disks", ()), body.get("nics", ()), body.get("aliases", ()), held)

@@ -16,7 +16,7 @@ from typing import Any, Callable
 from ....dataclass import replace
 from ....errors import Conflict, InvalidValue, NebulaError, NotFound, Unsupported, WrongState
 from ....host.files import remove_file
-from ....model import disk_snapshots
+from ....model import disk_snapshots, hypervisor_rules, system_snapshots
 from ....model.dataclass_json import from_plain, to_plain
 from ....model.disk import SHARED_DIRECTORY, TAR, Disk
 from ....model.disk_snapshots import Snapshot, Tree
@@ -25,9 +25,24 @@ from ....model.image import Image
 from ....model.image_operations import Return, Save, returning_host
 from ....model.object_ids import id_of
 from ....model.object_names import check_name
-from ....model.plan import AGENT, CRASH, CREATE, DELETE, REVERT, SAVE_AS, DiskTask, TaskOutcome, VmOutcome
+from ....model.plan import (
+    AGENT,
+    CRASH,
+    CREATE,
+    DELETE,
+    REVERT,
+    SAVE_AS,
+    SYSTEM,
+    SYSTEM_CREATE,
+    SYSTEM_DELETE,
+    SYSTEM_REVERT,
+    DiskTask,
+    TaskOutcome,
+    VmOutcome,
+)
 from ....model.saved_disks import holds_saved_disk, is_being_saved, origin_of
 from ....model.states import ImageState, ImageType, LcmState, vm_state_name
+from ....model.system_snapshots import SystemSnapshot
 from ....model.vm import Vm
 from ..images.image_rows import image_of
 from ..images.image_verbs import Images
@@ -44,6 +59,10 @@ WAYS = {
     (REVERT, "POWEROFF"): LcmState.DISK_SNAPSHOT_REVERT_POWEROFF,
     (DELETE, "RUNNING"): LcmState.DISK_SNAPSHOT_DELETE,
     (DELETE, "POWEROFF"): LcmState.DISK_SNAPSHOT_DELETE_POWEROFF,
+    **{(kind, "RUNNING"): LcmState.HOTPLUG_SNAPSHOT for kind in SYSTEM},
+    (SYSTEM_CREATE, "POWEROFF"): LcmState.DISK_SNAPSHOT_POWEROFF,
+    (SYSTEM_REVERT, "POWEROFF"): LcmState.DISK_SNAPSHOT_REVERT_POWEROFF,
+    (SYSTEM_DELETE, "POWEROFF"): LcmState.DISK_SNAPSHOT_DELETE_POWEROFF,
 }
 # Failed, maybe before it ran for the first time.
 _NOT_STARTED = ("PROLOG_FAILURE", "BOOT_FAILURE")
@@ -173,6 +192,65 @@ class DiskTasks:
                     raise
         return DiskTask(kind, self._token(row), disk_id, consistency, snapshot_id=number, name=name, mark=mark)
 
+    def system_snapshot(self, row: sqlite3.Row, name: str, wanted: str) -> DiskTask | None:
+        """Return what is to be done so that the machine has the snapshot (present), has none of that name (absent), or
+        is what it was then (reverted); None if that is so, or on its way."""
+        check_name("snapshot", name)
+        asked = f"VM {row['name']} (id {row['id']}): system snapshot {name}"
+        vm = from_plain(Vm, json.loads(row["body"]))
+        there = self._system_snapshots_then(row, vm)
+        found = system_snapshots.find(there, name)
+        if (wanted == "absent" and found is None) or (wanted == "present" and found is not None):
+            return None
+        if wanted == "reverted" and found is None:
+            names = ", ".join(each.name for each in there) or "none"
+            raise NotFound(f"{asked}: revert", f"there is none of that name; there are: {names}", "Name one of these")
+        if wanted == "reverted" and found is not None and self._goes_back_to(row) == found.id:
+            return None
+        if not hypervisor_rules.rules_of(vm.hypervisor).system_snapshots:
+            raise Unsupported(
+                asked,
+                f"machines of hypervisor {vm.hypervisor} have no snapshots of all their disks and their memory",
+                "Take it out of the list; disk_snapshots and save_as are there for disks",
+            )
+        if self._is_made_anew(row):
+            raise Conflict(asked, "the machine is to be made anew, which was decided before", "Let that be done first")
+        state = self.state_then(row)
+        if state == "SUSPENDED":
+            raise WrongState(
+                asked, "the machine is SUSPENDED: its memory is in a file", "Let it run or power it off first"
+            )
+        memory = state == "RUNNING" if found is None else found.memory
+        if wanted == "present":
+            system_snapshots.refuse_without(vm, memory, asked)
+            if memory and row["waits"] != "{}":
+                raise WrongState(
+                    asked,
+                    "the machine runs with other values than it is to have, and its memory could not go back to these",
+                    "Start it anew first (restart: rolling)",
+                )
+        if wanted == "reverted" and found is not None:
+            self._refuse_to_go_back(row, vm, found, f"{asked}: revert")
+        kind = {"present": SYSTEM_CREATE, "absent": SYSTEM_DELETE, "reverted": SYSTEM_REVERT}[wanted]
+        # As with those of disks: one of this id may be left in the files.
+        number, mark = system_snapshots.next_id(there), secrets.token_hex(6)
+        if found is not None:
+            number, mark = found.id, found.mark
+        return DiskTask(kind, self._token(row), 0, snapshot_id=number, name=name, mark=mark, memory=memory)
+
+    def _refuse_to_go_back(self, row: sqlite3.Row, vm: Vm, snapshot: SystemSnapshot, asked: str) -> None:
+        if snapshot.memory and row["wanted"] != "RUNNING":
+            raise WrongState(
+                asked, "it holds the memory of the machine, which runs after that", "Say state: running in its item"
+            )
+        if not snapshot.memory and self.state_then(row) == "RUNNING":
+            raise WrongState(
+                asked,
+                "the machine runs, and was off when it was made, so that it holds no memory",
+                "Power it off first (state: poweroff)",
+            )
+        system_snapshots.refuse_changed(snapshot, vm, asked)
+
     def state_then(self, row: sqlite3.Row) -> str:
         """Return the state in which a machine will be when its tasks are carried out."""
         found = self.found_state(row)
@@ -186,12 +264,26 @@ class DiskTasks:
 
     def refuse_tasked(self, row: sqlite3.Row, gone: Collection[int]) -> None:
         """Raise WrongState for a disk that is to go, and to be saved before. Its other tasks go with it."""
+        self._refuse_held(row, gone)
         for task in self.pending(row):
             if task.disk_id in gone and task.kind == SAVE_AS:
                 raise WrongState(
                     f"VM {row['name']} (id {row['id']}): take away disk {task.disk_id}",
                     f"it is to be saved as image {task.image}, which was decided before and is not done",
                     "Run again when that is done or has failed",
+                )
+
+    def _refuse_held(self, row: sqlite3.Row, gone: Collection[int]) -> None:
+        """Raise WrongState for a disk that is to go, and that snapshots of the machine hold."""
+        vm = from_plain(Vm, json.loads(row["body"]))
+        vm = replace(vm, system_snapshots=self._system_snapshots_then(row, vm))
+        for disk_id in sorted(gone):
+            names = system_snapshots.holding(vm, disk_id)
+            if names:
+                raise WrongState(
+                    f"VM {row['name']} (id {row['id']}): take away disk {disk_id}",
+                    f"system snapshots hold it: {', '.join(names)}",
+                    "Delete these first (system_snapshots with state: absent)",
                 )
 
     def pending(self, row: sqlite3.Row) -> tuple[DiskTask, ...]:
@@ -217,7 +309,7 @@ class DiskTasks:
         """Return the disk's snapshots once all is done that is decided."""
         tree = disk.snapshots
         for task in self.pending(row):
-            if task.disk_id == disk.disk_id and task.kind != SAVE_AS:
+            if task.disk_id == disk.disk_id and task.kind in (CREATE, REVERT, DELETE):
                 tree = self._after(tree, task, disk.size)
         return tree
 
@@ -226,6 +318,36 @@ class DiskTasks:
         is active then, or has children."""
         ids = [task.snapshot_id for task in self.pending(row) if (task.kind, task.disk_id) == (REVERT, disk_id)]
         return ids[-1] if ids else None
+
+    def _system_snapshots_then(self, row: sqlite3.Row, vm: Vm) -> tuple[SystemSnapshot, ...]:
+        """Return the machine's snapshots once all is done that is decided."""
+        for task in self.pending(row):
+            if task.kind in SYSTEM:
+                vm = self._with_system_snapshot(vm, task)
+        return vm.system_snapshots
+
+    def _goes_back_to(self, row: sqlite3.Row) -> int | None:
+        """Return the snapshot to which the machine goes back as the last thing that is decided about these."""
+        tasks = [task for task in self.pending(row) if task.kind in SYSTEM]
+        return tasks[-1].snapshot_id if tasks and tasks[-1].kind == SYSTEM_REVERT else None
+
+    def _with_system_snapshot(self, vm: Vm, task: DiskTask) -> Vm:
+        """Return the machine as it is once the task is done."""
+        known = vm.system_snapshots
+        if task.kind == SYSTEM_DELETE:
+            return replace(vm, system_snapshots=system_snapshots.without(known, task.snapshot_id))
+        if task.kind == SYSTEM_REVERT:
+            return vm
+        new = SystemSnapshot(
+            task.snapshot_id,
+            task.name,
+            memory=task.memory,
+            date=self.now(),
+            mark=task.mark,
+            disks=tuple(disk.disk_id for disk in system_snapshots.held_disks(vm)),
+            definition=system_snapshots.definition_of(vm),
+        )
+        return replace(vm, system_snapshots=(*known, new))
 
     def _after(self, tree: Tree, task: DiskTask, size: int) -> Tree:
         if task.kind == CREATE:
@@ -277,6 +399,10 @@ class DiskTasks:
             if back is not None and outcome.error is None:
                 outcome = self._checked_against_catalog(row, task, outcome, back.host)
             self._record_image(task, outcome, origin_of(row["uuid"], task.disk_id), back)
+        elif outcome.error is None and task.kind in SYSTEM:
+            body = self.store.rows("SELECT body FROM vms WHERE id = ?", row["id"])[0]["body"]
+            text = compact(to_plain(self._with_system_snapshot(from_plain(Vm, json.loads(body)), task)))
+            self.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (text, row["id"]))
         elif outcome.error is None:
             self._record_tree(row["id"], task)
 

@@ -263,6 +263,19 @@ def _refuse_content(parts: DecisionParts, asked: _Asked, networks: Iterable[Netw
         )
     # A host that has the same files is known by its name, and is looked for below.
     alone = datastore_of(parts.datastores.shared(), asked.source.name) is None
+    for snapshot in vm.system_snapshots:
+        if snapshot.memory:
+            raise Unsupported(
+                asked.text,
+                f"it has system snapshot {snapshot.name}, and the memory in that belongs to its host",
+                "Delete it first (system_snapshots with state: absent)",
+            )
+        if asked.way == LIVE:
+            raise Unsupported(
+                f"{asked.text} ({LIVE})",
+                f"it has system snapshot {snapshot.name}, which does not come along while it runs",
+                f"Set move: {COLD} for it: it comes along while it is off; or delete it first",
+            )
     for disk in vm.disks:
         if disk.type == SHARED_DIRECTORY:
             raise Unsupported(

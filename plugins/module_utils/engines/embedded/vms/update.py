@@ -128,6 +128,7 @@ def update(
     )
     body, warnings = parts.assembler.assemble(blueprint, references)
     body = replace(body, disks=_keep_sources(vm, body, devices.grown), next_nic=max(body.next_nic, vm.next_nic))
+    body = replace(body, system_snapshots=vm.system_snapshots)
     if state == "RUNNING" and not orders_of(row).recreates:
         waits = {**hardware_brought(vm, body, template), **waits}
         if read_at_start:

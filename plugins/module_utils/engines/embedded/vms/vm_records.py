@@ -192,6 +192,10 @@ def record_of(
             }
             for disk in body.get("disks", ())
         ],
+        system_snapshots=[
+            {key: each[key] for key in ("id", "name", "memory", "date", "disks")}
+            for each in body.get("system_snapshots", ())
+        ],
         graphics={key: graphics[key] for key in ("type", "listen", "port") if key in graphics},
         request=request_of(row) if row["request"] else None,
         # Machines of older versions belonged to oneadmin.

@@ -35,6 +35,7 @@ class Vms(Parts, VmsPort):
     action = decision("actions", "action")
     disk_save_as = decision("actions", "disk_save_as")
     disk_snapshot = decision("actions", "disk_snapshot")
+    system_snapshot = decision("actions", "system_snapshot")
     devices = decision("update", "devices")
     rename = decision("update", "rename")
     update = decision("update", "update")

@@ -93,6 +93,9 @@ OPERATIONS: dict[str, tuple[Any, ...]] = {
     "snapshot_disk": (MARK, Disk(0, "vda"), "tag", ""),
     "delete_disk_snapshot": (MARK, Disk(0, "vda"), "tag"),
     "ask_agent": (MARK,),
+    "snapshot_machine": (MARK, (Disk(0, "vda"),), "tag"),
+    "revert_machine": (MARK, "tag"),
+    "delete_machine_snapshot": (MARK, (Disk(0, "vda"),), "tag"),
 }
 
 

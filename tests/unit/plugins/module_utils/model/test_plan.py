@@ -44,7 +44,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.vm import V
 
 VM = Vm(0, "u", "web", "kvm", 1.0, 64)
 ERROR = {"kind": "NotFound", "asked": "a", "found": "b", "remedy": "c"}
-TASK = DiskTask(SAVE_AS, "t1", 0, AGENT, 0, "copy", "/srv/copy", "qcow2", 1, "first", "ab")
+TASK = DiskTask(SAVE_AS, "t1", 0, AGENT, 0, "copy", "/srv/copy", "qcow2", 1, "first", "ab", True)
 MOVE = PlannedMove("f" * 32, SOURCE, LIVE, "node2", True, "10.0.0.2", 4711, "PEM", 60, 5)
 PLANNED = PlannedVm(
     VM,

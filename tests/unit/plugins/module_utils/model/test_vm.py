@@ -16,6 +16,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_j
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.nic import Alias, Nic
 from ansible_collections.nebula.provision.plugins.module_utils.model.owner import Owner
+from ansible_collections.nebula.provision.plugins.module_utils.model.system_snapshots import SystemSnapshot
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import (
     Graphics,
     Growth,
@@ -72,6 +73,7 @@ VM = Vm(
     owner=Owner("ann", "104", "users", "1", {"KEY": "hunter4"}),
     next_disk=3,
     next_nic=2,
+    system_snapshots=(SystemSnapshot(1, "before", True, 1_800_000_000, "ab", (0,), {"MEMORY": "64 MiB"}),),
 )
 
 

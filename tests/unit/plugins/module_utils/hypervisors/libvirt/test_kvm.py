@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 import time
 from pathlib import Path
@@ -338,3 +339,25 @@ def test_a_domain_that_ends_while_all_are_looked_at_is_not_there(monkeypatch: py
     gone.fails["info"] = LibvirtError("internal error", 1)
     with pytest.raises(HypervisorError, match="listing the machines of this node"):
         KvmDriver().survey(CATALOG)
+
+
+@pytest.mark.parametrize(("snapshots", "persistent", "asked"), [(0, True, False), (1, True, True), (1, False, False)])
+def test_a_machine_that_libvirt_may_have_go_back_is_not_taken_for_off(
+    domain, monkeypatch, snapshots, persistent, asked
+):
+    """A change of the definition waits in libvirt for what a killed run has begun; the machine runs after that."""
+    written = []
+    domain.become(5)
+    domain.persistent = persistent
+    monkeypatch.setattr(domain, "snapshotNum", lambda _flags: snapshots)
+
+    def set_metadata(*arguments):
+        written.append(arguments)
+        domain.become(1)
+
+    monkeypatch.setattr(domain, "setMetadata", set_metadata, raising=False)
+    text = domain.mark
+    monkeypatch.setattr(domain, "metadata", lambda *_arguments: text)
+    monkeypatch.setitem(vars(sys.modules["libvirt"]), "VIR_DOMAIN_AFFECT_CONFIG", 2)
+    assert KvmDriver().state(MARK) == ("RUNNING" if asked else "POWEROFF")
+    assert [each[1] for each in written] == ([text] if asked else [])

@@ -13,8 +13,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.save_as import (
     DiskSnapshot,
     SaveAs,
+    WantedSnapshot,
     disk_snapshots,
     saves,
+    system_snapshots,
 )
 
 # -- save_as -----------------------------------------------------------------------------------------------------------
@@ -122,3 +124,29 @@ def test_a_snapshot_of_one_disk_has_one_entry():
     entries = [{"name": "a"}, {"name": "a", "state": "absent"}]
     with pytest.raises(InvalidValue, match="disk_snapshots: snapshot a of disk 0"):
         disk_snapshots({"disk_snapshots": entries}, "VM web")
+
+
+# -- system_snapshots --------------------------------------------------------------------------------------------------
+def test_snapshots_of_the_machine_are_named_and_have_a_state() -> None:
+    given = [{"name": "a"}, {"name": "b", "state": "reverted"}, {"name": "c", "state": "absent"}]
+    assert system_snapshots({"system_snapshots": given}, "VM web") == (
+        WantedSnapshot("a"),
+        WantedSnapshot("b", "reverted"),
+        WantedSnapshot("c", "absent"),
+    )
+    assert system_snapshots({}, "VM web") == ()
+
+
+@pytest.mark.parametrize(
+    ("entries", "says"),
+    [
+        ([{"name": "a", "disk": 0}], "system_snapshots[0]: key 'disk': no such key"),
+        ([{"name": "a", "state": "gone"}], "system_snapshots[0]: state 'gone'"),
+        ([{"name": 7}], "system_snapshots[0]: snapshot"),
+        ([{"name": "a"}, {"name": "a", "state": "absent"}], "system_snapshots: snapshot a"),
+    ],
+)
+def test_what_is_no_snapshot_of_the_machine_is_refused(entries: list[dict[str, object]], says: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        system_snapshots({"system_snapshots": entries}, "VM web")
+    assert says in str(caught.value)

@@ -33,6 +33,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.plan import
     DELETE,
     REVERT,
     SAVE_AS,
+    SYSTEM_CREATE,
+    SYSTEM_DELETE,
+    SYSTEM_REVERT,
     DiskTask,
     TaskOutcome,
     VmOutcome,
@@ -43,7 +46,11 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
     LcmState,
     VmState,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.model.system_snapshots import (
+    SystemSnapshot,
+    definition_of,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
 
 NOW = 1_800_000_000
 STATES = {
@@ -481,3 +488,103 @@ def test_tasks_of_a_machine_that_ends_leave_no_image_that_waits(catalog):
 )
 def test_an_error_is_told_in_one_sentence_or_two(error, text):
     assert text_of(error) == text
+
+
+# -- snapshots of the whole machine ------------------------------------------------------------------------------------
+def whole(catalog, *names, memory=True, vm=None, **values):
+    """The row of a machine with these snapshots. vm: what is different by now."""
+    row = catalog.machine(qcow2(), **values)
+    was = catalog.vm()
+    known = tuple(
+        SystemSnapshot(number, name, memory, 1, f"m{number}", (0,), definition_of(was))
+        for number, name in enumerate(names)
+    )
+    body = json.dumps(to_plain(replace(was, system_snapshots=known, **(vm or {}))))
+    catalog.store.db.execute("UPDATE vms SET body = ? WHERE id = ?", (body, row["id"]))
+    return catalog.row()
+
+
+@pytest.mark.parametrize(
+    ("state", "wanted", "memory"),
+    [("RUNNING", "RUNNING", True), ("RUNNING", "POWEROFF", False), ("POWEROFF", "RUNNING", False)],
+)
+def test_a_machine_that_runs_has_its_memory_in_it(catalog, state, wanted, memory):
+    task = catalog.disks.system_snapshot(whole(catalog, "a", state=state, wanted=wanted), "b", "present")
+    assert (task.kind, task.snapshot_id, task.memory, len(task.mark)) == (SYSTEM_CREATE, 1, memory, 12)
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("a", "present"), ("b", "absent")])
+def test_nothing_is_done_for_what_is_so(catalog, name, wanted):
+    assert catalog.disks.system_snapshot(whole(catalog, "a"), name, wanted) is None
+
+
+def test_one_that_is_there_is_named_by_its_own_mark(catalog):
+    for wanted, kind in (("reverted", SYSTEM_REVERT), ("absent", SYSTEM_DELETE)):
+        task = catalog.disks.system_snapshot(whole(catalog, "a"), "a", wanted)
+        assert (task.kind, task.snapshot_id, task.mark, task.memory) == (kind, 0, "m0", True)
+
+
+def test_what_is_on_its_way_is_not_decided_twice(catalog):
+    tasks = [
+        DiskTask(SYSTEM_CREATE, "5.0", 0, snapshot_id=1, name="b", mark="m", memory=True),
+        DiskTask(SYSTEM_REVERT, "5.1", 0, snapshot_id=0, name="a", memory=True),
+    ]
+    row = whole(catalog, "a", settled=False, tasks=[to_plain(each) for each in tasks])
+    assert catalog.disks.system_snapshot(row, "b", "present") is None
+    assert catalog.disks.system_snapshot(row, "a", "reverted") is None
+    assert catalog.disks.system_snapshot(row, "b", "reverted").token == "5.2"
+    # They are in no disk's own list.
+    assert catalog.disks.snapshot(row, 0, "b", "present") is not None
+
+
+@pytest.mark.parametrize(
+    ("more", "name", "wanted", "error", "says"),
+    [
+        ({"state": "SUSPENDED"}, "b", "present", WrongState, "SUSPENDED"),
+        ({}, "z", "reverted", NotFound, "there are: a"),
+        ({"wanted": "POWEROFF"}, "a", "reverted", WrongState, "Say state: running"),
+        ({"memory": False}, "a", "reverted", WrongState, "Power it off first"),
+        ({"vm": {"memory": 128}}, "a", "reverted", InvalidValue, "MEMORY was 64 MiB, and is 128 MiB"),
+        ({"vm": {"hypervisor": "xen"}}, "b", "present", Unsupported, "machines of hypervisor xen"),
+        ({"vm": {"hypervisor": "lxc"}}, "b", "present", Unsupported, "machines of hypervisor lxc"),
+        ({"vm": {"hypervisor": "openvz"}}, "b", "present", Unsupported, "machines of hypervisor openvz"),
+        ({"vm": {"os": Os(firmware="UEFI")}}, "b", "present", Unsupported, "UEFI"),
+        ({"operation": "recreate"}, "b", "present", Conflict, "made anew"),
+    ],
+)
+def test_what_can_not_be_says_why(catalog, more, name, wanted, error, says):
+    with pytest.raises(error) as caught:
+        catalog.disks.system_snapshot(whole(catalog, "a", **more), name, wanted)
+    assert caught.value.asked.startswith(f"VM web (id 0): system snapshot {name}")
+    assert says in str(caught.value)
+
+
+def test_one_that_waits_for_its_next_start_has_none_made(catalog):
+    row = whole(catalog)
+    catalog.store.db.execute("UPDATE vms SET waits = '{\"CPU_MODEL\":{}}' WHERE id = 0")
+    with pytest.raises(WrongState, match="Start it anew first"):
+        catalog.disks.system_snapshot(catalog.row(), "a", "present")
+    assert row is not None
+
+
+def test_a_disk_that_it_holds_does_not_go(catalog):
+    with pytest.raises(WrongState, match="system snapshots hold it: a"):
+        catalog.disks.refuse_tasked(whole(catalog, "a"), [0])
+    catalog.disks.refuse_tasked(whole(catalog, "a"), [1])
+
+
+def test_it_is_there_once_it_was_made_and_no_more_once_it_was_deleted(catalog):
+    catalog.machine(qcow2())
+    catalog.came(DiskTask(SYSTEM_CREATE, "5.0", 0, snapshot_id=0, name="a", mark="m", memory=True))
+    (made,) = catalog.vm().system_snapshots
+    assert (made.name, made.memory, made.date, made.disks, made.tag) == ("a", True, NOW, (0,), "nebula-system-0-m")
+    assert made.definition["MEMORY"] == "64 MiB"
+    row = whole(catalog, "a", "b", settled=False, tasks=[to_plain(DiskTask(SYSTEM_DELETE, "6.0", 0, snapshot_id=0))])
+    catalog.disks.record(row, VmOutcome(0, 4, "RUNNING", True, tasks=(TaskOutcome("6.0"),)))
+    assert [each.name for each in catalog.vm().system_snapshots] == ["b"]
+
+
+def test_one_that_failed_is_none(catalog):
+    catalog.machine(qcow2())
+    catalog.came(DiskTask(SYSTEM_CREATE, "5.0", 0, snapshot_id=0, name="a", mark="m"), error=ERROR)
+    assert catalog.vm().system_snapshots == ()

@@ -46,6 +46,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.move import
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState, ImageType
+from ansible_collections.nebula.provision.plugins.module_utils.model.system_snapshots import SystemSnapshot
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.model.transfer import BASE, SSH
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import HostDevice, MemoryEncryption, Tpm
@@ -632,6 +633,19 @@ def test_snapshots_come_along_while_it_is_off(fleet):
         with pytest.raises(Unsupported, match=r"its disk 0 has snapshots.*Set move: cold"):
             fleet.vms.move(0, "node2", way)
     assert fleet.vms.move(0, "node2", COLD).moving == "node2"
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_memory_in_a_snapshot_stays_with_its_host(fleet, memory):
+    snapshot = SystemSnapshot(0, "before", memory, disks=(0,))
+    change(fleet, lambda vm: replace(vm, system_snapshots=(snapshot,)))
+    with pytest.raises(Unsupported, match="it has system snapshot before"):
+        fleet.vms.move(0, "node2", LIVE)
+    if memory:
+        with pytest.raises(Unsupported, match="the memory in that belongs to its host"):
+            fleet.vms.move(0, "node2", COLD)
+    else:
+        assert fleet.vms.move(0, "node2", COLD).moving == "node2"
 
 
 # -- a datastore that both hosts share ---------------------------------------------------------------------------------
