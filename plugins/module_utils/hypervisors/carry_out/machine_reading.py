@@ -154,9 +154,7 @@ def _held(directory: str, asked: str) -> Iterator[None]:
         yield
 
 
-def _checked_record(
-    request: BackupRequest, machine: MachineToBackUp, root: str, directory: str, asked: str
-) -> Record:
+def _checked_record(request: BackupRequest, machine: MachineToBackUp, root: str, directory: str, asked: str) -> Record:
     """Return what this host has noted of the machine. Raise the error where that is another machine, or generation, or
     one of which no backup can be made."""
     record, vm = read_record(directory), machine.vm
