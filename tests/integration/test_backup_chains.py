@@ -229,6 +229,8 @@ def test_a_machine_moves(way: str, shared: bool) -> None:
         left, came = (outcomes_of(acting[name].result())[0] for name in ("node1", "node2"))
         assert (left.error, left.moved) == (None, HAS_LEFT), left
         assert (came.error, came.moved, came.state) == (None, HAS_ARRIVED, "RUNNING")
+        kept = fleet.hosts["node1"].run("find", "/var/lib/libvirt/qemu/checkpoint", "-name", "*.xml", check=False)
+        assert kept.stdout == ""
         outcome = back_up_on(fleet, "node2", vm, where)
         assert outcome["kind"] == FULL
         assert "another host" in outcome["reason"]
