@@ -27,6 +27,7 @@ _LONGEST, _MOST_TEXTS, _MOST_FILES = 1000, 256, 8
 _CONSISTENCIES = (OFF, FROZEN, CRASH_CONSISTENT, STOOD_STILL)
 _STATES = ("RUNNING", "POWEROFF")
 _WHAT = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
+_CHECKPOINT = re.compile(r"[A-Za-z0-9.-]{0,128}", re.ASCII)
 _SHOWN = re.compile(r"[A-Za-z0-9/._:-]{0,128}", re.ASCII)
 _TARGET = re.compile(r"[A-Za-z0-9/._-]{0,255}", re.ASCII)
 
@@ -48,10 +49,25 @@ class GivenDisk:
 
 
 @dataclass(frozen=True)
+class AskedBackup:
+    """Says what the front-end wants to have of one machine.
+    checkpoint: the name of what its host is to keep, so that the next backup can go on from there.
+    since: that of the last backup, "" for a full one.
+    prefix: with which the names of all checkpoints of this directory begin.
+    unchanged: as the last backup's manifest has it."""
+
+    checkpoint: str
+    since: str = ""
+    prefix: str = ""
+    unchanged: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class GivenBackup:
     """Describes a machine whose disks can be read now, all as they are at one moment.
     incremental: what was written since the last backup is known of all of them.
     reason: why that is not so.
+    checkpoint: the name of what is kept there if the backup becomes whole, "" for nothing.
     state, consistency, way, unchanged, left_out: as MachineBackup has them.
     files: what else of the machine's is to be kept, with its bytes."""
 
@@ -61,6 +77,7 @@ class GivenBackup:
     disks: tuple[GivenDisk, ...]
     incremental: bool = False
     reason: str = ""
+    checkpoint: str = ""
     left_out: tuple[str, ...] = ()
     unchanged: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, int] = field(default_factory=dict)
@@ -92,9 +109,23 @@ def read(plain: Any, vm: Vm, asked: str) -> GivenBackup:
     return given
 
 
+def read_asked(plain: Any, asked: str) -> AskedBackup:
+    """Return what the front-end asks for. Raise InvalidValue for names that no checkpoint has."""
+    try:
+        found = from_plain(AskedBackup, plain)
+    except (NebulaError, TypeError, ValueError, KeyError) as error:
+        raise InvalidValue(f"{asked}: what the front-end asks for", "it can't be read") from error
+    for name in (found.checkpoint, found.since, found.prefix):
+        if not _CHECKPOINT.fullmatch(name):
+            raise InvalidValue(f"{asked}: what the front-end asks for", f"no checkpoint is called {name!r}")
+    return found
+
+
 def _check_texts(given: GivenBackup, asked: str) -> None:
     if given.state not in _STATES or given.consistency not in _CONSISTENCIES:
         raise _refused(asked, "its state or consistency is no such word")
+    if not _CHECKPOINT.fullmatch(given.checkpoint):
+        raise _refused(asked, "its checkpoint has no name of one")
     texts = [given.way, given.reason, *given.left_out, *given.unchanged, *given.unchanged.values()]
     if len(texts) > _MOST_TEXTS or not all(isinstance(each, str) and len(each) <= _LONGEST for each in texts):
         raise _refused(asked, "it says too much")

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from ...errors import NebulaError, OtherHostFailed
 from ...model.dataclass_json import to_plain
-from ...model.given_backup import GivenBackup
+from ...model.given_backup import AskedBackup, GivenBackup, read_asked
 from ...model.machine_backup import BackupPassage, BackupRequest, MachineToBackUp
 from ...storage.backup_files import NbdSource
 from ..moves import file_streams
@@ -40,9 +40,8 @@ class Readable(Protocol):
         """Take note that the backup is whole: the next one may go on from it."""
 
 
-Begin = Callable[[MachineToBackUp, str, str], AbstractContextManager[Readable]]
-"""Makes a machine readable for as long as the block lasts. Given are the machine, the new checkpoint's name, and that
-of the one to go on from, "" for none."""
+Begin = Callable[[MachineToBackUp, AskedBackup], AbstractContextManager[Readable]]
+"""Makes a machine readable for as long as the block lasts."""
 
 
 class _Given(Meeting):
@@ -119,13 +118,11 @@ class Giving:
 
     def _converse(self, machine: MachineToBackUp, channel: Channel) -> None:
         channel.call(f"backup of virtual machine {machine.vm.name}")
-        asked = conversation.answer(channel, conversation.BEGIN, self._passage.peer)
-        if not isinstance(asked, Mapping):
-            raise channel.broken("it does not say what is to begin")
-        checkpoint, since = str(asked.get("checkpoint", "")), str(asked.get("since", ""))
+        name = f"backup of virtual machine {machine.vm.name}"
+        asked = read_asked(conversation.answer(channel, conversation.BEGIN, self._passage.peer), name)
         with contextlib.ExitStack() as held:
             try:
-                readable = held.enter_context(self._begin(machine, checkpoint, since))
+                readable = held.enter_context(self._begin(machine, asked))
                 held.enter_context(self._shown(machine.vm.vm_id, readable.sources))
             except NebulaError as error:
                 conversation.refuse(channel, error)

@@ -17,8 +17,9 @@ from ...dataclass import dataclass, replace
 from ...errors import NebulaError
 from ...host.sandbox import USER
 from ...model import given_backup
+from ...model.dataclass_json import to_plain
 from ...model.disk import TAR
-from ...model.given_backup import GivenBackup
+from ...model.given_backup import AskedBackup, GivenBackup
 from ...model.machine_backup import BackupPassage, MachineToBackUp
 from ...storage.backup_files import NbdSource
 from ..moves import file_streams
@@ -106,14 +107,13 @@ class Taking:
             self._talk.close()
 
     @contextlib.contextmanager
-    def begin(self, machine: MachineToBackUp, checkpoint: str, since: str) -> Iterator[TakenBackup]:
-        """Have the machine's disks readable here for as long as the block lasts.
-        checkpoint: the name of what its host keeps for the next backup. since: that of the last one, "" for none."""
+    def begin(self, machine: MachineToBackUp, order: AskedBackup) -> Iterator[TakenBackup]:
+        """Have the machine's disks readable here for as long as the block lasts."""
         vm, passage = machine.vm, self._passage
         asked = f"backup of virtual machine {vm.name}"
         channel = self._caller(conversation.token_of(passage.token, vm.vm_id), asked).meet(passage.meeting)
         with contextlib.closing(channel), self._activity.going_on():
-            channel.send(**{conversation.BEGIN: {"checkpoint": checkpoint, "since": since}})
+            channel.send(**{conversation.BEGIN: to_plain(order)})
             plain = conversation.answer(channel, conversation.GIVEN, passage.peer)
             given = given_backup.read(plain, vm, asked)
             with contextlib.ExitStack() as held:
