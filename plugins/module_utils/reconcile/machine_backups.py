@@ -303,7 +303,9 @@ def _requests(
         ours = _pair(pairs, frontend, check_mode)
         theirs = _pair(pairs, host, check_mode)
         token = secrets.token_hex(16)
-        gives = BackupPassage(token, True, frontend, "", place.port, ours[1], theirs[1], theirs[0])
+        gives = BackupPassage(
+            token, True, frontend, "", place.port, ours[1], theirs[1], theirs[0], encrypted=bool(base.key)
+        )
         takes = BackupPassage(token, False, host, place.address, place.port, theirs[1], ours[1], ours[0])
         # What is a secret stays where it is needed: on the front-end.
         bare = tuple(replace(each, template={}, secrets={}) for each in own)

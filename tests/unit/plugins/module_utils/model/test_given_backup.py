@@ -68,7 +68,7 @@ def test_what_is_no_answer_is_refused(plain: Any) -> None:
 
 
 def test_what_the_front_end_asks_for() -> None:
-    order = AskedBackup("nebula-0a-x", "nebula-0a-w", "nebula-0a-", {"0": "1 2 3"})
+    order = AskedBackup("nebula-0a-x", "nebula-0a-w")
     assert read_asked(to_plain(order), "backup") == order
     for plain in ({"checkpoint": "a b"}, {"checkpoint": "a", "since": "../x"}, [], {"checkpoint": 1}):
         with pytest.raises(InvalidValue, match="what the front-end asks for"):

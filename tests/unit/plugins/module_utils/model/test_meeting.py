@@ -23,6 +23,10 @@ def test_places_are_read() -> None:
     [
         ([], "it is a list"),
         ({"a": {"address": "x"}}, "it does not have address and port"),
+        ({"a": "10.0.0.1"}, "it does not have address and port"),
+        ({"a": {"address": 1, "port": 1}}, "it is no text, or empty"),
+        ({"a": {"address": "x", "port": 65536}}, "no number from 1 to 65535"),
+        ({"a": {"address": "x", "port": True}}, "no number from 1 to 65535"),
         ({"a": {"address": "", "port": 1}}, "it is no text, or empty"),
         ({"a": {"address": "x", "port": 0}}, "no number from 1 to 65535"),
     ],
