@@ -78,7 +78,6 @@ class GivenBackup:
     left_out: tuple[str, ...] = ()
     unchanged: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, int] = field(default_factory=dict)
-    checkpoint: str = ""
 
 
 def read(plain: Any, vm: Vm, asked: str) -> GivenBackup:
