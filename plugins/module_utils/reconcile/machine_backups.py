@@ -22,7 +22,7 @@ from ..errors import InvalidValue, NotFound
 from ..model.dataclass_json import to_plain
 from ..model.datastore import DatastoreType
 from ..model.installation_marks import MARK
-from ..model.machine_backup import FRONTEND, BackupPassage, BackupRequest, MachineToBackUp
+from ..model.machine_backup import FRONTEND, IN_DATASTORE, BackupPassage, BackupRequest, MachineToBackUp
 from ..model.meeting import leads_to_itself, read_places
 from ..model.object_names import nearest_word
 from ..model.plan import Observed
@@ -34,8 +34,6 @@ from .host_identity import without_second_names
 from .named_machines import named
 from .vms.nodes_answers import polls_of, refused_answers
 
-# The directory of backups in a datastore.
-IN_DATASTORE = "machine_backups"
 # In which states a machine's disks are what its guest has written, and nothing else is to be told of it.
 _AT_REST = ("RUNNING", "POWEROFF")
 # Both hosts of a passage act in one task.
