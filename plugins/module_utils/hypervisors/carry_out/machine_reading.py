@@ -92,7 +92,7 @@ def readable(
             remove_file(os.path.join(directory, name))
         driver.end_left_backup(mark, os.path.dirname(os.path.dirname(directory)))
         state = _state_of(driver, mark, directory, asked)
-        _check_encryption(vm, state, bool(request.key), asked)
+        _check_encryption(vm, state, request.is_encrypted, asked)
         disks, left_out = _chosen(vm, asked)
         files = machine_disks.locate(_localized(vm, root), directory, lambda disk: _find(disk, root))
         chosen = [(disk, files[disk.disk_id]) for disk in disks]
