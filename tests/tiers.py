@@ -136,12 +136,16 @@ SUITES = {
             *(f"{UTILS}/model/instantiate/{name}" for name in ("numa_nodes.py", "shared_directories.py")),
             *(f"{UTILS}/hypervisors/libvirt/{name}" for name in ("domain_hardware.py", "domain_numa.py")),
             f"{UTILS}/storage/given_directories.py",
+            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("backup_job", "backup_checkpoints", "disk_jobs")),
+            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("consistent_moment", "qemu_monitor")),
+            *(f"{UTILS}/hypervisors/carry_out/{name}.py" for name in ("machine_backups", "machine_reading")),
+            *(f"{UTILS}/storage/{name}.py" for name in ("disk_exports", "disk_bitmaps")),
         ),
         files=(
             *("test_kvm_broken_off", "test_kvm_changes", "test_kvm_living", "test_kvm_hardware"),
-            "test_shared_directories",
+            *("test_shared_directories", "test_machine_backups", "test_backup_chains"),
         ),
-        minutes=7,
+        minutes=13,
     ),
     "disks": Suite(
         subjects=(
