@@ -297,9 +297,6 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
         "BackupJob._clear": "a directory in one of root's, which shutil.rmtree opens below without following a link",
         "BackupJob._end": "in the same, and in the machine's own directory",
     },
-    "module_utils/hypervisors/libvirt/kvm.py": {
-        "KvmDriver.end_left_backup": "a directory in one of root's, which shutil.rmtree opens below without following a link",
-    },
     "module_utils/hypervisors/carry_out/machine_reading.py": MACHINE,
     "module_utils/storage/disk_exports.py": RUN,
     "module_utils/hypervisors/base.py": {"Driver.checkpoint_complete": MACHINE},
