@@ -80,7 +80,7 @@ def read(path: str, vm_id: int, catalog: str) -> MachineBackup:
         if not found and os.path.basename(path) != manifest.id + MANIFEST:
             found = "it is called otherwise than its backup"
     except (ValueError, InvalidValue) as error:
-        found = error.found if isinstance(error, NebulaError) else str(error)
+        found = f"{error.asked}: {error.found}" if isinstance(error, NebulaError) else str(error)
         raise CatalogError(f"manifest {path}", f"it can't be read: {found}", _REMEDY) from error
     if found:
         raise CatalogError(f"manifest {path}", found, _REMEDY)

@@ -180,15 +180,22 @@ class MachineDirectory:
             try:
                 lineage = backup_manifests.lineage(manifest, {**known, **self._merging})
                 for each in lineage:
-                    if each.id not in self._merging and (
-                        missing := backup_manifests.missing_file(self.directory, each)
-                    ):
-                        raise missing
+                    self._refuse_missing(manifest, each)
                 found.append(manifest)
             except NebulaError as error:
                 errors.append(error)
         self.unreadable = errors
         return sorted(found, key=lambda each: (each.time, each.id))
+
+    def _refuse_missing(self, manifest: MachineBackup, each: MachineBackup) -> None:
+        """Raise CatalogError where a file of a backup on which this one rests, or of itself, is not there."""
+        missing = None if each.id in self._merging else backup_manifests.missing_file(self.directory, each)
+        if missing is not None and each is not manifest:
+            raise CatalogError(
+                f"backup {manifest.id}", f"it rests on {each.id}: {missing.asked}: {missing.found}", missing.remedy
+            )
+        if missing is not None:
+            raise missing
 
     def _manifests(self) -> tuple[dict[str, MachineBackup], list[NebulaError]]:
         known, errors = {}, []
