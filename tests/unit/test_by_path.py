@@ -68,6 +68,8 @@ NAMED = "where an administrator says, and read through a descriptor that is look
 CONTROL = "on the control node, what is of whoever runs Ansible"
 GUEST = "it runs in a guest"
 WORD = "no program: a word, or a sentence for whoever reads it"
+# backup_place.py refuses other directories, whose content may be anybody's all the same: no link is followed there.
+BACKUPS = "in a directory of backups, which only root can change"
 # The user who owns what arrives is the front-end's, whose plans root carries out.
 ARRIVES = "in directories of the user of transfers, by descriptors that follow no link, or moved out first"
 # By module, where that holds for all of its paths.
@@ -100,10 +102,6 @@ BY_MODULE = {
         "module_utils/reconcile/transfers.py",
         "module_utils/storage/datastore_audit.py",
         "module_utils/storage/backup_directory.py",
-        "module_utils/storage/backup_files.py",
-        "module_utils/storage/backup_manifests.py",
-        "module_utils/storage/backup_merging.py",
-        "module_utils/storage/backup_place.py",
         "module_utils/storage/datastore_layout.py",
         "module_utils/storage/demo_image.py",
         "module_utils/storage/foreign_disks.py",
@@ -229,9 +227,11 @@ BY_MODULE = {
         "plugin_utils/guest/ask_agent.py",
         "plugin_utils/guest/use_console.py",
     ),
+    BACKUPS: tuple(f"module_utils/storage/backup_{name}.py" for name in ("files", "manifests", "merging", "place")),
     WORD: (
         "module_utils/hypervisors/openvz/openvz_declaration.py",
         "module_utils/reconcile/host_identity.py",
+        "module_utils/storage/backup_by_hand.py",
         "module_utils/storage/tar_reader.py",
     ),
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import calendar
 import datetime
+import time
 
 import pytest
 from hypothesis import given
@@ -29,13 +30,13 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_bac
 )
 
 
-def backup(id: str, time: int = 0, parent: str = "") -> MachineBackup:
+def backup(id: str, when: int = 0, parent: str = "") -> MachineBackup:
     kind = INCREMENTAL if parent else FULL
-    return MachineBackup(id, "", 1, "", "", "", "kvm", time, kind, "", CRASH_CONSISTENT, "", (), parent=parent)
+    return MachineBackup(id, "", 1, "", "", "", "kvm", when, kind, "", CRASH_CONSISTENT, "", (), parent=parent)
 
 
 def at(text: str) -> MachineBackup:
-    return backup(text, calendar.timegm(datetime.datetime.strptime(text, "%Y-%m-%d %H").timetuple()))
+    return backup(text, calendar.timegm(time.strptime(text, "%Y-%m-%d %H")))
 
 
 DAYS = [
@@ -72,6 +73,14 @@ def test_rules_that_can_not_be_meant(keep: dict[str, object], text: str) -> None
     with pytest.raises(InvalidValue, match=text):
         checked(keep, "nebula_machine_backup_keep")
     assert checked({"daily": 2}, "x") == {"last": 0, "daily": 2, "weekly": 0, "monthly": 0}
+
+
+@given(st.integers(0, 130_000), st.integers(0, 130_000))
+def test_months_are_those_of_the_calendar(one: int, other: int) -> None:
+    first, second = (datetime.date(1970, 1, 1) + datetime.timedelta(days) for days in (one, other))
+    same = (first.year, first.month) == (second.year, second.month)
+    found = kept([backup("1", one * 86400), backup("2", other * 86400 + 1)], {"monthly": 2})
+    assert (len(found) == 1) == same
 
 
 RULES = st.dictionaries(st.sampled_from(KEYS), st.integers(0, 5))

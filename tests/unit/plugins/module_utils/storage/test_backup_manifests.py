@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hostile import fuzzed
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import CatalogError, NebulaError
@@ -65,9 +66,9 @@ def test_what_is_no_manifest(text: str, tmp_path: Path) -> None:
         backup_manifests.read(str(path), 7, CATALOG)
 
 
-@settings(max_examples=150, deadline=None)
+@fuzzed(150)
 @given(st.data())
-def test_any_value_is_read_or_refused(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_any_value_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     plain: dict[str, Any] = json.loads(json.dumps(to_plain(manifest(SECOND, FIRST))))
     place: Any = data.draw(st.sampled_from([plain, plain["disks"][0], plain["disks"][0]["file"]]))
     value = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=9), st.just("../x"), st.just([]))
