@@ -277,6 +277,42 @@ def test_pruning_that_is_ended_at_any_step(way: str, tmp_path: Path) -> None:
     assert count > 30
 
 
+def test_a_backup_that_is_ended_at_any_step(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", size=2 * MIB)
+    place = Place.open(str(tmp_path / "backups"), CATALOG, for_writing=True)
+    write_some(machine, 0)
+    with place.machine(VM) as directory:
+        first = machine.back_up(directory).id
+    own = sorted(os.listdir(directory.directory))
+    write_some(machine, 1)
+
+    def backed_up(count: int) -> None:
+        fuse = Fuse(count)
+        with Place.open(place.directory, CATALOG, for_writing=True).machine(VM) as directory:
+            for name in ("rename", "unlink", "fsync"):
+                fuse.around(os, name)
+            fuse.around(qemu_img, "run_program")
+            machine.back_up(directory)
+
+    count, without = 1, 0
+    while ended := in_a_child(functools.partial(backed_up, count)):
+        assert ended == ENDED
+        # Nobody ended it with the process that was ended.
+        machine.end_exports()
+        with place.machine(VM) as directory:
+            found = [each.id for each in directory.backups()]
+            assert found[0] == first and directory.unreadable == []
+            assert restored(directory, found[-1], 0, tmp_path) == machine.held[first][0] or len(found) == 2
+            without += len(found) == 1
+            for id in found[1:]:
+                assert restored(directory, id, 0, tmp_path) == machine.content()
+                directory.discard(id)
+            assert sorted(os.listdir(directory.directory)) == own
+        count += 1
+    # The manifest is written in the last few steps.
+    assert count > 15 and without > count - 8
+
+
 def test_pruning_that_is_killed_while_qemu_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """QEMU's program ends with whoever started it, and what it has not written yet is written by the next run."""
     machine = Machine(tmp_path / "machine", size=16 * MIB)

@@ -77,6 +77,15 @@ class Machine:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGTERM)
             end(process, socket)
+            pid.unlink(missing_ok=True)
+
+    def end_exports(self) -> None:
+        """End those of a process that did not get to it."""
+        for pid in self.place.glob("*.pid"):
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+                os.kill(int(pid.read_text()), signal.SIGTERM)
+                end(int(pid.read_text()), pid.with_suffix(".sock"))
+            pid.unlink(missing_ok=True)
 
     def back_up(
         self, directory: MachineDirectory, full: bool = False, compress: bool = False, parent: str = "", day: int = -1
