@@ -20,7 +20,7 @@ INTEGRATION = "tests/integration"
 
 # They take seconds each.
 QUICK = (
-    "test_backup_passages",
+    *("test_backup_passages", "test_backup_place"),
     *("test_boot", "test_context_files", "test_context_iso", "test_context_sh", "test_datastores", "test_download"),
     *("test_encrypted_disks", "test_formats", "test_guest_context", "test_hostile_archives", "test_hostile_images"),
     *("test_images", "test_injection", "test_kvm_deployment_files", "test_kvm_ended", "test_nebula_context_iso"),
@@ -140,12 +140,15 @@ SUITES = {
             *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("consistent_moment", "qemu_monitor")),
             *(f"{UTILS}/hypervisors/carry_out/{name}.py" for name in ("machine_backups", "machine_reading")),
             *(f"{UTILS}/storage/{name}.py" for name in ("disk_exports", "disk_bitmaps")),
+            *(f"{UTILS}/storage/backup_{name}.py" for name in ("files", "place", "manifests", "merging", "by_hand")),
+            *(f"{UTILS}/storage/backup_{name}.py" for name in ("secrets", "verification")),
+            f"{UTILS}/model/backup_retention.py",
         ),
         files=(
             *("test_kvm_broken_off", "test_kvm_changes", "test_kvm_living", "test_kvm_hardware"),
-            *("test_shared_directories", "test_machine_backups", "test_backup_chains"),
+            *("test_shared_directories", "test_machine_backups", "test_changed_machines", "test_backup_chains"),
         ),
-        minutes=13,
+        minutes=17,
     ),
     "disks": Suite(
         subjects=(
