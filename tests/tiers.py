@@ -206,6 +206,20 @@ SUITES = {
         scenarios=("fleet",),
         minutes=40,
     ),
+    "backups": Suite(
+        subjects=(
+            *(f"{UTILS}/hypervisors/backups", f"{UTILS}/hypervisors/moves/passage.py", "roles/machine_backup"),
+            *(
+                "playbooks/backup_machines.yml",
+                "plugins/filter/backed_up.py",
+                "plugins/modules/nebula_machine_backup.py",
+            ),
+            *(f"{UTILS}/reconcile/backup_choice.py", f"{UTILS}/reconcile/nodes/node_backups.py"),
+            *(f"{UTILS}/model/{name}.py" for name in ("given_backup", "machine_backup", "template_secrets")),
+        ),
+        files=("test_role_machine_backup",),
+        minutes=6,
+    ),
     "install": Suite(
         subjects=(
             *("roles/install_os", "plugins/lookup", f"{UTILS}/calls/install.py"),
