@@ -20,8 +20,16 @@ INTEGRATION = "tests/integration"
 
 # They take seconds each.
 QUICK = (
-    "test_backup_passages",
-    *("test_boot", "test_context_files", "test_context_iso", "test_context_sh", "test_datastores", "test_download"),
+    *(
+        "test_backup_passages",
+        "test_backup_place",
+        "test_boot",
+        "test_context_files",
+        "test_context_iso",
+        "test_context_sh",
+        "test_datastores",
+        "test_download",
+    ),
     *("test_encrypted_disks", "test_formats", "test_guest_context", "test_hostile_archives", "test_hostile_images"),
     *("test_images", "test_injection", "test_kvm_deployment_files", "test_kvm_ended", "test_nebula_context_iso"),
     *("test_nebula_template", "test_planted_links", "test_roots", "test_saving", "test_transfer_ssh"),
@@ -136,12 +144,15 @@ SUITES = {
             *(f"{UTILS}/model/instantiate/{name}" for name in ("numa_nodes.py", "shared_directories.py")),
             *(f"{UTILS}/hypervisors/libvirt/{name}" for name in ("domain_hardware.py", "domain_numa.py")),
             f"{UTILS}/storage/given_directories.py",
+            *(f"{UTILS}/storage/backup_{name}.py" for name in ("files", "place", "manifests", "merging", "by_hand")),
+            *(f"{UTILS}/storage/backup_{name}.py" for name in ("secrets", "verification")),
+            f"{UTILS}/model/backup_retention.py",
         ),
         files=(
             *("test_kvm_broken_off", "test_kvm_changes", "test_kvm_living", "test_kvm_hardware"),
-            "test_shared_directories",
+            *("test_shared_directories", "test_stored_chains"),
         ),
-        minutes=7,
+        minutes=11,
     ),
     "disks": Suite(
         subjects=(
@@ -217,8 +228,8 @@ SUITES = {
             *(f"{UTILS}/reconcile/backup_choice.py", f"{UTILS}/reconcile/nodes/node_backups.py"),
             *(f"{UTILS}/model/{name}.py" for name in ("given_backup", "machine_backup", "template_secrets")),
         ),
-        files=("test_role_machine_backup",),
-        minutes=6,
+        files=("test_backup_chains", "test_machine_backups", "test_role_machine_backup"),
+        minutes=12,
     ),
     "install": Suite(
         subjects=(

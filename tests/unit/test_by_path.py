@@ -68,6 +68,8 @@ NAMED = "where an administrator says, and read through a descriptor that is look
 CONTROL = "on the control node, what is of whoever runs Ansible"
 GUEST = "it runs in a guest"
 WORD = "no program: a word, or a sentence for whoever reads it"
+# backup_place.py refuses other directories, whose content may be anybody's all the same: no link is followed there.
+BACKUPS = "in a directory of backups, which only root can change"
 # The user who owns what arrives is the front-end's, whose plans root carries out.
 ARRIVES = "in directories of the user of transfers, by descriptors that follow no link, or moved out first"
 # By module, where that holds for all of its paths.
@@ -225,9 +227,11 @@ BY_MODULE = {
         "plugin_utils/guest/ask_agent.py",
         "plugin_utils/guest/use_console.py",
     ),
+    BACKUPS: tuple(f"module_utils/storage/backup_{name}.py" for name in ("files", "manifests", "merging", "place")),
     WORD: (
         "module_utils/hypervisors/openvz/openvz_declaration.py",
         "module_utils/reconcile/host_identity.py",
+        "module_utils/storage/backup_by_hand.py",
         "module_utils/storage/tar_reader.py",
     ),
 }
