@@ -146,7 +146,7 @@ SUITES = {
         ),
         files=(
             *("test_kvm_broken_off", "test_kvm_changes", "test_kvm_living", "test_kvm_hardware"),
-            *("test_shared_directories", "test_machine_backups", "test_changed_machines", "test_backup_chains"),
+            *("test_shared_directories", "test_machine_backups", "test_backup_chains", "test_stored_chains"),
         ),
         minutes=17,
     ),
@@ -212,6 +212,20 @@ SUITES = {
         ),
         scenarios=("fleet",),
         minutes=40,
+    ),
+    "backups": Suite(
+        subjects=(
+            *(f"{UTILS}/hypervisors/backups", f"{UTILS}/hypervisors/moves/passage.py", "roles/machine_backup"),
+            *(
+                "playbooks/backup_machines.yml",
+                "plugins/filter/backed_up.py",
+                "plugins/modules/nebula_machine_backup.py",
+            ),
+            *(f"{UTILS}/reconcile/backup_choice.py", f"{UTILS}/reconcile/nodes/node_backups.py"),
+            *(f"{UTILS}/model/{name}.py" for name in ("given_backup", "machine_backup", "template_secrets")),
+        ),
+        files=("test_backup_chains", "test_machine_backups", "test_role_machine_backup"),
+        minutes=12,
     ),
     "install": Suite(
         subjects=(

@@ -1,344 +1,237 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Chains of backups by QEMU's own programs: each backup is restored byte for byte, whatever expired before, was merged,
-and wherever that was ended."""
+"""What becomes of the chain of a machine's backups when the machine is changed: it goes on, or the next backup is full
+and says why."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import os
-import shutil
-import signal
 import subprocess
-import time
-import traceback
-from collections.abc import Callable
+import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from backed_up_machine import CATALOG, MIB, VM, Machine, restored
+from in_world import in_nodes, in_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import (
-    ChecksumMismatch,
-    ImageRefused,
-    InvalidValue,
-    NebulaError,
-    StorageFailed,
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import (
+    FULL,
+    INCREMENTAL,
+    NODE,
+    BackupRequest,
+    MachineToBackUp,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.storage import backup_files, backup_secrets, qemu_img
-from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import MachineDirectory, Place
+from ansible_collections.nebula.provision.plugins.module_utils.model.move import COLD, HAS_ARRIVED, HAS_LEFT, LIVE
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import CRASH, CREATE, DELETE, REVERT, DiskTask
+from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.tests.integration.fleet import (
+    ROOT,
+    Acting,
+    Fleet,
+    a_fleet,
+    outcomes_of,
+    share,
+)
+from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node
+from ansible_collections.nebula.provision.tests.integration.running_machines import a_guest
+from ansible_collections.nebula.provision.tests.integration.test_machine_backups import (
+    a_machine,
+    another,
+    back_up,
+    write,
+)
 
-# A container takes seconds to make, so there are few.
-WAYS = {"plain": (False, ""), "compressed": (True, ""), "encrypted": (True, "a key")}
+
+def snapshot(kind: str, number: int) -> DiskTask:
+    facts = {"consistency": CRASH} if kind == CREATE else {}
+    return DiskTask(kind, uuid.uuid4().hex, 0, snapshot_id=number, mark=f"m{number}", name=f"s{number}", **facts)
 
 
-def write_some(machine: Machine, turn: int) -> None:
-    """Zeroes where there was something; the end of the disk; what does not begin at a cluster."""
-    for disk in range(machine.count):
-        machine.write(
-            f"write -P {turn + 1} {turn * 300_032} 200k",
-            f"write -z {turn * 64}k 96k",
-            f"write -P {100 + turn + disk} {machine.size - 512 * (turn + 1)} 512",
-            disk=disk,
+def do(node: Node, vm: Vm, wanted: str = "RUNNING", **orders: Any) -> None:
+    outcome = node.one(vm, wanted, **orders)
+    assert outcome.error is None, outcome.error
+
+
+@in_world
+def test_what_keeps_the_chain() -> None:
+    with a_machine() as (node, made):
+        vm = made
+        assert back_up(node, vm)["kind"] == FULL
+        number = 0
+
+        def goes_on(what: str) -> None:
+            nonlocal number
+            number += 1
+            write(node, vm, f"write -P {number} {number * 64}k 64k")
+            outcome = back_up(node, vm)
+            assert (outcome["kind"], outcome["reason"]) == (INCREMENTAL, ""), what
+
+        do(node, vm, tasks=(snapshot(CREATE, 1),))
+        goes_on("a snapshot was made")
+        do(node, vm, tasks=(snapshot(DELETE, 1),))
+        goes_on("it was deleted")
+        do(node, vm, "POWEROFF", hard=True)
+        do(node, vm)
+        goes_on("the machine was off")
+        do(node, vm, "POWEROFF", hard=True)
+        do(node, vm, "POWEROFF", tasks=(snapshot(CREATE, 2),))
+        do(node, vm, "POWEROFF", tasks=(snapshot(DELETE, 2),))
+        do(node, vm)
+        goes_on("a snapshot was made and deleted while it was off")
+        do(node, vm, operation="reset")
+        goes_on("it was reset")
+        vm = replace(vm, cpu=0.25, memory=48)
+        do(node, vm, waits=True)
+        do(node, vm, "POWEROFF", hard=True)
+        do(node, vm)
+        goes_on("it was defined otherwise")
+        do(node, vm, "SUSPENDED")
+        do(node, vm)
+        goes_on("it was saved, and went on")
+        vm = replace(vm, disks=(replace(vm.disks[0], size=24),))
+        do(node, vm, grown=(0,))
+        write(node, vm, "write -P 99 20M 64k")
+        goes_on("its disk has grown while it ran")
+        do(node, vm, "POWEROFF", hard=True)
+        vm = replace(vm, disks=(replace(vm.disks[0], size=32),))
+        do(node, vm, "POWEROFF", grown=(0,))
+        assert back_up(node, vm)["kind"] == INCREMENTAL
+        do(node, vm)
+        write(node, vm, "write -P 98 30M 64k")
+        goes_on("its disk has grown while it was off")
+
+
+@in_world
+def test_a_disk_is_reverted() -> None:
+    with a_machine() as (node, vm):
+        do(node, vm, tasks=(snapshot(CREATE, 1),))
+        back_up(node, vm)
+        write(node, vm, "write -P 1 1M 64k")
+        do(node, vm, "POWEROFF", hard=True)
+        do(node, vm, "POWEROFF", tasks=(snapshot(REVERT, 1),))
+        outcome = back_up(node, vm)
+        assert (outcome["kind"], outcome["reason"]) == (FULL, "disk 0 was reverted to snapshot s1"), outcome
+        do(node, vm)
+        assert back_up(node, vm)["kind"] == FULL
+        write(node, vm, "write -P 1 1M 64k")
+        assert back_up(node, vm)["kind"] == INCREMENTAL
+        # And with a machine that runs at the next backup.
+        do(node, vm, "POWEROFF", hard=True)
+        do(node, vm, "POWEROFF", tasks=(snapshot(REVERT, 1),))
+        do(node, vm)
+        outcome = back_up(node, vm)
+        assert (outcome["kind"], outcome["reason"]) == (FULL, "disk 0 was reverted to snapshot s1"), outcome
+
+
+@in_world
+def test_a_machine_is_made_anew() -> None:
+    with a_machine() as (node, vm):
+        back_up(node, vm)
+        do(node, vm, operation="recreate")
+        outcome = back_up(node, vm)
+        assert outcome["kind"] == FULL
+        assert "defined anew" in outcome["reason"]
+
+
+@in_world
+def test_disks_come_and_go(image: str) -> None:
+    with a_node() as node:
+        vm = a_guest(node, image, "q35")
+        back_up(node, vm)
+        more = replace(vm, disks=(*vm.disks, another(2)))
+        do(node, more, refitted=True)
+        outcome = back_up(node, more)
+        assert (outcome["kind"], outcome["reason"]) == (
+            FULL,
+            "the machine has other disks than in the backup before",
         )
+        write(node, more, "write -P 1 1M 64k", target="vdb")
+        assert back_up(node, more)["kind"] == INCREMENTAL
+        do(node, vm, refitted=True, detached=(2,), agreed=True)
+        outcome = back_up(node, vm)
+        assert (outcome["kind"], outcome["reason"]) == (
+            FULL,
+            "the machine has other disks than in the backup before",
+        )
+        assert back_up(node, vm)["kind"] == INCREMENTAL
 
 
-def everything_is_restored(machine: Machine, directory: MachineDirectory, place: Path, ids: list[str]) -> None:
-    assert [each.id for each in directory.backups()] == ids
-    assert directory.unreadable == []
-    for id in ids:
-        for disk, held in enumerate(machine.held[id]):
-            assert restored(directory, id, disk, place) == held, (id, disk)
+@in_world
+def test_a_domain_is_defined_anew_by_others() -> None:
+    with a_machine() as (node, vm):
+        back_up(node, vm)
+        do(node, vm, "POWEROFF", hard=True)
+        domain = node.domain(vm)
+        text = domain.XMLDesc(0)
+        done = subprocess.run(["virsh", "undefine", "one-1"], check=False, capture_output=True, text=True)
+        assert "cannot delete inactive domain with 1 checkpoints" in done.stderr
+        subprocess.run(["virsh", "undefine", "--checkpoints-metadata", "one-1"], check=True, capture_output=True)
+        node.driver._connection().defineXML(text)
+        do(node, vm)
+        outcome = back_up(node, vm)
+        assert outcome["kind"] == FULL
+        assert "defined anew" in outcome["reason"]
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_chain_is_restored_and_merged(way: str, tmp_path: Path) -> None:
-    compress, key = WAYS[way]
-    machine = Machine(tmp_path / "machine", disks=1 if key else 2)
-    place = Place.open(str(tmp_path / "backups"), CATALOG, for_writing=True)
-    ids = []
-    with place.machine(VM, key=key) as directory:
-        for turn in range(3 if key else 6):
-            write_some(machine, turn)
-            if turn == 1:
-                machine.grow(machine.size + 3 * MIB + 512)
-            ids.append(machine.back_up(directory, compress=compress).id)
-        everything_is_restored(machine, directory, tmp_path, ids)
-        names = [disk.file.name for disk in directory.latest().disks]
-        done = directory.prune({"last": 1} if key else {"last": 2})
-        kept = ids[-1:] if key else ids[-2:]
-        assert [(merge.expired, merge.into) for merge in done.merges] == [(tuple(ids[: -len(kept)]), kept[0])]
-        everything_is_restored(machine, directory, tmp_path, kept)
-        latest = directory.latest()
-        assert [disk.file.name for disk in latest.disks] == names
-        assert directory.get(kept[0]).kind == "full"
-        write_some(machine, 9)
-        ids.append(machine.back_up(directory, compress=compress).id)
-        everything_is_restored(machine, directory, tmp_path, [*kept, ids[-1]])
-    found = sorted(os.listdir(directory.directory))
-    assert all(name.startswith((*kept, ids[-1], ".lock")) for name in found), found
+BACK_UP = """
+import json, sys
+import libvirt_qemu
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import machine_backups
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain
+from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import BackupRequest
+asked = json.load(sys.stdin)
+driver = KvmDriver()
+outcomes = machine_backups.back_up_all(from_plain(BackupRequest, asked["request"]), driver, asked["root"])
+domain = driver._connection().lookupByName("one-1")
+names = [each.getName() for each in domain.listAllCheckpoints()]
+nodes = json.loads(libvirt_qemu.qemuMonitorCommand(domain, '{"execute": "query-named-block-nodes"}', 0))["return"]
+bitmaps = [bitmap["name"] for node in nodes for bitmap in node.get("dirty-bitmaps", ()) if bitmap.get("name")]
+print(json.dumps({"outcome": outcomes[0], "checkpoints": names, "bitmaps": bitmaps}))
+"""
 
 
-def test_branches_stay_until_one_is_left(tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "machine")
-    place = Place.open(str(tmp_path / "backups"), CATALOG, for_writing=True)
-    with place.machine(VM) as directory:
-        write_some(machine, 0)
-        first = machine.back_up(directory).id
-        write_some(machine, 1)
-        left = machine.back_up(directory).id
-        write_some(machine, 2)
-        right = machine.back_up(directory, parent=first).id
-        done = directory.prune({"last": 2})
-        assert (done.removed, done.merges) == ((), ())
-        everything_is_restored(machine, directory, tmp_path, [first, left, right])
-        assert directory.prune({"last": 1}).removed == (left,)
-        everything_is_restored(machine, directory, tmp_path, [right])
+def back_up_on(fleet: Fleet, host: str, vm: Vm, place: str) -> dict[str, Any]:
+    machine = MachineToBackUp(vm, fleet.number, host)
+    asked = {"request": to_plain(BackupRequest(fleet.catalog, place, NODE, (machine,))), "root": ROOT}
+    found = Acting(fleet.hosts[host], BACK_UP, asked).result()
+    assert found is not None
+    assert not found["outcome"]["error"], found
+    assert len(found["checkpoints"]) == 1
+    assert found["bitmaps"] == found["checkpoints"]
+    outcome: dict[str, Any] = found["outcome"]
+    return outcome
 
 
-def test_what_is_compressed_stays_so(tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "machine", size=16 * MIB)
-    place = Place.open(str(tmp_path / "backups"), CATALOG, for_writing=True)
-    with place.machine(VM) as directory:
-        machine.write("write -P 1 0 8M")
-        machine.back_up(directory, compress=True)
-        machine.write("write -P 2 2M 4M")
-        latest = machine.back_up(directory, compress=True).id
-        assert sum(file.file.size for each in directory.backups() for file in each.disks) < 2 * MIB
-        directory.prune({"last": 1})
-        everything_is_restored(machine, directory, tmp_path, [latest])
-        assert directory.latest().disks[0].file.size < MIB
-
-
-def test_a_wrong_key_merges_nothing_and_reads_nothing(tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "machine")
-    place = Place.open(str(tmp_path / "backups"), CATALOG, for_writing=True)
-    with place.machine(VM, key="right") as directory:
-        write_some(machine, 0)
-        first = machine.back_up(directory).id
-        write_some(machine, 1)
-        second = machine.back_up(directory)
-        assert backup_secrets.read_secrets(directory.directory, second.secrets_file.name, "right") == {
-            "PASSWORD": "geheim"
-        }
-        with pytest.raises(InvalidValue, match="does not open"):
-            backup_secrets.read_secrets(directory.directory, second.secrets_file.name, "wrong")
-        with pytest.raises(InvalidValue, match="does not open"):
-            backup_files.restore_disk(directory.chain(second, 0), str(tmp_path / "new"), "raw", "wrong", machine.size)
-        assert not (tmp_path / "new").exists()
-    before = {path.name: path.read_bytes() for path in Path(directory.directory).iterdir()}
-    with place.machine(VM, key="wrong") as directory:
-        assert directory.backups() == []
-        assert all(isinstance(error, ImageRefused) for error in directory.unreadable)
-        with pytest.raises(NebulaError, match="its seal is not by this key"):
-            directory.prune({"last": 1})
-    with place.machine(VM) as directory, pytest.raises(InvalidValue, match="none was given"):
-        directory.prune({"last": 1})
-    assert before == {path.name: path.read_bytes() for path in Path(directory.directory).iterdir()}
-    assert b"geheim" not in b"".join(before.values())
-    with place.machine(VM, key="right") as directory:
-        directory.prune({"last": 1})
-        everything_is_restored(machine, directory, tmp_path, [second.id])
-    assert first not in "".join(os.listdir(directory.directory))
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_a_person_restores_by_hand(way: str, tmp_path: Path) -> None:
-    compress, key = WAYS[way]
-    machine = Machine(tmp_path / "machine", disks=1 if key else 2)
-    place = Place.open(str(tmp_path / "backups"), CATALOG, for_writing=True)
-    with place.machine(VM, key=key) as directory:
-        for turn in range(3):
-            write_some(machine, turn)
-            machine.back_up(directory, compress=compress)
-        by_hand(machine, directory, directory.backups()[1].id, tmp_path / "before")
-        directory.prune({"last": 2})
-        for id in [each.id for each in directory.backups()]:
-            by_hand(machine, directory, id, tmp_path / id)
-
-
-def by_hand(machine: Machine, directory: MachineDirectory, id: str, place: Path) -> None:
-    key_file = place.parent / "key"
-    key_file.write_text(directory.key)
-    backup = directory.get(id)
-    script = "\n".join(backup.by_hand)
-    environment = {**os.environ, "TO": str(place), "KEY_FILE": str(key_file)}
-    subprocess.run(["sh", "-euc", script], check=True, cwd=directory.directory, env=environment)
-    for disk, held in enumerate(machine.held[id]):
-        raw = place / "raw"
-        subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", place / f"disk.{disk}", raw], check=True)
-        assert raw.read_bytes() == held
-    if directory.key:
-        assert (place / "secrets.json").read_text().strip(" \0") == '{"PASSWORD": "geheim"}'
-
-
-def test_what_was_altered_is_not_merged(tmp_path: Path) -> None:
-    """It would get a checksum of its own, and nobody would know."""
-    machine = Machine(tmp_path / "machine")
-    place = Place.open(str(tmp_path / "backups"), CATALOG, for_writing=True)
-    with place.machine(VM) as directory:
-        write_some(machine, 0)
-        first = machine.back_up(directory)
-        write_some(machine, 1)
-        machine.back_up(directory)
-        path = Path(directory.path(first.disks[0].file.name))
-        content = bytearray(path.read_bytes())
-        content[-100] ^= 1
-        path.write_bytes(content)
-        with pytest.raises(ChecksumMismatch, match=first.disks[0].file.name):
-            directory.prune({"last": 1})
-        assert len(directory.backups()) == 2
-
-
-# -- ended at each step ------------------------------------------------------------------------------------------------
-
-ENDED = 77
-
-
-class Fuse:
-    """Ends this process at the n-th step of a kind that the system sees."""
-
-    def __init__(self, count: int) -> None:
-        self.left = count
-
-    def around(self, module: Any, name: str) -> None:
-        real = getattr(module, name)
-
-        def stepped(*arguments: Any, **options: Any) -> Any:
-            self.step()
-            found = real(*arguments, **options)
-            self.step()
-            return found
-
-        setattr(module, name, stepped)
-
-    def step(self) -> None:
-        self.left -= 1
-        if not self.left:
-            os._exit(ENDED)
-
-
-def in_a_child(act: Callable[[], object]) -> int:
-    child = os.fork()
-    if not child:
-        try:
-            act()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-@pytest.mark.parametrize("way", ["plain", "compressed"])
-def test_pruning_that_is_ended_at_any_step(way: str, tmp_path: Path) -> None:
-    compress, _key = WAYS[way]
-    machine = Machine(tmp_path / "machine", size=2 * MIB)
-    place = Place.open(str(tmp_path / "backups"), CATALOG, for_writing=True)
-    ids = []
-    with place.machine(VM) as directory:
-        for turn in range(4):
-            write_some(machine, turn)
-            ids.append(machine.back_up(directory, compress=compress).id)
-    kept = ids[2:]
-    shutil.copytree(place.directory, tmp_path / "whole")
-
-    def pruned(count: int) -> None:
-        fuse = Fuse(count)
-        for name in ("rename", "unlink", "fsync"):
-            fuse.around(os, name)
-        fuse.around(qemu_img, "run_program")
-        with Place.open(place.directory, CATALOG, for_writing=True).machine(VM) as directory:
-            directory.prune({"last": 2})
-
-    # Each step of one way, and some of the other.
-    every = 3 if compress else 1
-    count = 1
-    while ended := in_a_child(functools.partial(pruned, count)):
-        assert ended == ENDED
-        with contextlib.suppress(StorageFailed), Place.open(place.directory, CATALOG, False).machine(VM) as directory:
-            # Nobody has finished it, and what is listed can be restored all the same.
-            listed = [each.id for each in directory.backups()]
-            assert set(kept) <= set(listed) <= set(ids) and directory.unreadable == []
-            for id in listed[-2:]:
-                assert restored(directory, id, 0, tmp_path) == machine.held[id][0], (count, id)
-        with Place.open(place.directory, CATALOG, True).machine(VM) as directory:
-            listed = [each.id for each in directory.backups()]
-            assert listed in (ids, kept), count
-            directory.prune({"last": 2})
-            everything_is_restored(machine, directory, tmp_path, kept)
-        assert all(name.startswith((*kept, ".lock")) for name in os.listdir(directory.directory))
-        shutil.rmtree(place.directory)
-        shutil.copytree(tmp_path / "whole", place.directory)
-        count += every
-    assert count > 30
-
-
-def test_a_backup_that_is_ended_at_any_step(tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "machine", size=2 * MIB)
-    place = Place.open(str(tmp_path / "backups"), CATALOG, for_writing=True)
-    write_some(machine, 0)
-    with place.machine(VM) as directory:
-        first = machine.back_up(directory).id
-    own = sorted(os.listdir(directory.directory))
-    write_some(machine, 1)
-
-    def backed_up(count: int) -> None:
-        fuse = Fuse(count)
-        with Place.open(place.directory, CATALOG, for_writing=True).machine(VM) as directory:
-            for name in ("rename", "unlink", "fsync"):
-                fuse.around(os, name)
-            fuse.around(qemu_img, "run_program")
-            machine.back_up(directory)
-
-    count, without = 1, 0
-    while ended := in_a_child(functools.partial(backed_up, count)):
-        assert ended == ENDED
-        # Nobody ended it with the process that was ended.
-        machine.end_exports()
-        with place.machine(VM) as directory:
-            found = [each.id for each in directory.backups()]
-            assert found[0] == first and directory.unreadable == []
-            assert restored(directory, found[-1], 0, tmp_path) == machine.held[first][0] or len(found) == 2
-            without += len(found) == 1
-            for id in found[1:]:
-                assert restored(directory, id, 0, tmp_path) == machine.content()
-                directory.discard(id)
-            assert sorted(os.listdir(directory.directory)) == own
-        count += 1
-    # The manifest is written in the last few steps.
-    assert count > 15 and without > count - 8
-
-
-def test_pruning_that_is_killed_while_qemu_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """QEMU's program ends with whoever started it, and what it has not written yet is written by the next run."""
-    machine = Machine(tmp_path / "machine", size=16 * MIB)
-    place = Place.open(str(tmp_path / "backups"), CATALOG, for_writing=True)
-    with place.machine(VM) as directory:
-        machine.write("write -P 1 0 16M")
-        machine.back_up(directory)
-        machine.write("write -P 2 1M 12M")
-        latest = machine.back_up(directory).id
-    real = qemu_img.run_program
-
-    def slowly(program: str, verb: str, *words: str, **options: Any) -> Any:
-        return real(program, verb, *(["-r", "16M"] if verb == "convert" else []), *words, **options)
-
-    monkeypatch.setattr(qemu_img, "run_program", slowly)
-    child = os.fork()
-    if not child:
-        with place.machine(VM) as directory:
-            directory.prune({"last": 1})
-        os._exit(0)
-    time.sleep(0.5)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    monkeypatch.undo()
-    with Place.open(place.directory, CATALOG, False).machine(VM) as directory:
-        everything_is_restored(machine, directory, tmp_path, [latest])
-    with place.machine(VM) as directory:
-        everything_is_restored(machine, directory, tmp_path, [latest])
-    assert len([name for name in os.listdir(directory.directory) if "disk" in name]) == 1
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("way", "shared"), [(LIVE, False), (COLD, False), (LIVE, True), (COLD, True)])
+@in_nodes(2)
+def test_a_machine_moves(way: str, shared: bool) -> None:
+    """Both hosts see the same directory of backups, as one that is mounted on both."""
+    with a_fleet() as fleet:
+        backups = Path(os.environ["NEBULA_WORLD"], f"backups-{uuid.uuid4().hex[:8]}")
+        backups.mkdir(mode=0o700)
+        where = "/var/lib/machine-backups"
+        share(backups, fleet.hosts.values(), where)
+        if shared:
+            place = Path(os.environ["NEBULA_WORLD"], f"shared-{uuid.uuid4().hex[:8]}")
+            place.mkdir(mode=0o711)
+            place.chmod(0o711)
+            share(place, fleet.hosts.values(), f"{ROOT}/datastores/0")
+        vm = fleet.vm(1)
+        assert fleet.bring("node1", vm)[0].error is None
+        back_up_on(fleet, "node1", vm, where)
+        assert back_up_on(fleet, "node1", vm, where)["kind"] == INCREMENTAL
+        acting = fleet.act(fleet.moves("node1", "node2", vm, way=way, hard=way == COLD))
+        left, came = (outcomes_of(acting[name].result())[0] for name in ("node1", "node2"))
+        assert (left.error, left.moved) == (None, HAS_LEFT), left
+        assert (came.error, came.moved, came.state) == (None, HAS_ARRIVED, "RUNNING")
+        kept = fleet.hosts["node1"].run("find", "/var/lib/libvirt/qemu/checkpoint", "-name", "*.xml", check=False)
+        assert kept.stdout == ""
+        outcome = back_up_on(fleet, "node2", vm, where)
+        assert outcome["kind"] == FULL
+        assert "another host" in outcome["reason"]
+        assert back_up_on(fleet, "node2", vm, where)["kind"] == INCREMENTAL

@@ -289,6 +289,7 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
     },
     "module_utils/hypervisors/lxc/live_disks.py": "it has become the container's own root, in its namespaces",
     "module_utils/host/run_certificates.py": SCRATCH,
+    "module_utils/hypervisors/backups/giving.py": MACHINE,
     "module_utils/hypervisors/backups/taking.py": SCRATCH,
     "module_utils/hypervisors/moves/file_streams.py": MACHINE,
     "module_utils/hypervisors/moves/passage.py": "in a directory of the move's own, of root's or QEMU's user",
