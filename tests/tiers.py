@@ -136,19 +136,15 @@ SUITES = {
             *(f"{UTILS}/model/instantiate/{name}" for name in ("numa_nodes.py", "shared_directories.py")),
             *(f"{UTILS}/hypervisors/libvirt/{name}" for name in ("domain_hardware.py", "domain_numa.py")),
             f"{UTILS}/storage/given_directories.py",
-            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("backup_job", "backup_checkpoints", "disk_jobs")),
-            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("consistent_moment", "qemu_monitor")),
-            *(f"{UTILS}/hypervisors/carry_out/{name}.py" for name in ("machine_backups", "machine_reading")),
-            *(f"{UTILS}/storage/{name}.py" for name in ("disk_exports", "disk_bitmaps")),
             *(f"{UTILS}/storage/backup_{name}.py" for name in ("files", "place", "manifests", "merging", "by_hand")),
             *(f"{UTILS}/storage/backup_{name}.py" for name in ("secrets", "verification")),
             f"{UTILS}/model/backup_retention.py",
         ),
         files=(
             *("test_kvm_broken_off", "test_kvm_changes", "test_kvm_living", "test_kvm_hardware"),
-            *("test_shared_directories", "test_machine_backups", "test_backup_chains", "test_stored_chains"),
+            *("test_shared_directories", "test_stored_chains"),
         ),
-        minutes=17,
+        minutes=11,
     ),
     "disks": Suite(
         subjects=(
@@ -215,6 +211,10 @@ SUITES = {
     ),
     "backups": Suite(
         subjects=(
+            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("backup_job", "backup_checkpoints", "disk_jobs")),
+            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("consistent_moment", "qemu_monitor")),
+            *(f"{UTILS}/hypervisors/carry_out/{name}.py" for name in ("machine_backups", "machine_reading")),
+            *(f"{UTILS}/storage/{name}.py" for name in ("disk_exports", "disk_bitmaps")),
             *(f"{UTILS}/hypervisors/backups", f"{UTILS}/hypervisors/moves/passage.py", "roles/machine_backup"),
             *(
                 "playbooks/backup_machines.yml",
