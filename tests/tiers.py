@@ -20,6 +20,7 @@ INTEGRATION = "tests/integration"
 
 # They take seconds each.
 QUICK = (
+    *("test_backup_passages", "test_backup_place"),
     *("test_boot", "test_context_files", "test_context_iso", "test_context_sh", "test_datastores", "test_download"),
     *("test_encrypted_disks", "test_formats", "test_guest_context", "test_hostile_archives", "test_hostile_images"),
     *("test_images", "test_injection", "test_kvm_deployment_files", "test_kvm_ended", "test_nebula_context_iso"),
@@ -76,7 +77,7 @@ SUITES = {
             *("plugins/plugin_utils", "plugins/modules", "plugins/doc_fragments", "plugins/test", f"{UTILS}/reconcile"),
             *(f"{UTILS}/{name}" for name in ("engines", "hypervisors", "model", "text", "runner.py", "arguments.py")),
             *(f"roles/{role}" for role in ("frontend", "image", "network", "node", "template", "verify", "vm")),
-            *("roles/demo_image", "roles/values", f"{UTILS}/calls"),
+            *("roles/demo_image", "roles/machine_backup", "roles/values", f"{UTILS}/calls"),
         ),
         files=(
             *("test_site_life", "test_bad_input", "test_secrets", "test_foreign", "test_lost_catalog"),
@@ -134,15 +135,18 @@ SUITES = {
             *(f"{UTILS}/model/instantiate/{name}" for name in ("growth.py", "reserved_slots.py", "pc_hardware.py")),
             *(f"{UTILS}/model/instantiate/{name}" for name in ("numa_nodes.py", "shared_directories.py")),
             *(f"{UTILS}/hypervisors/libvirt/{name}" for name in ("domain_hardware.py", "domain_numa.py")),
-            *(f"{UTILS}/hypervisors/libvirt/{name}" for name in ("checkpoints.py", "running_snapshots.py")),
             *(f"{UTILS}/{name}.py" for name in ("storage/given_directories", "model/system_snapshots")),
+            f"{UTILS}/hypervisors/libvirt/running_snapshots.py",
             f"{UTILS}/hypervisors/carry_out/system_snapshot_tasks.py",
+            *(f"{UTILS}/storage/backup_{name}.py" for name in ("files", "place", "manifests", "merging", "by_hand")),
+            *(f"{UTILS}/storage/backup_{name}.py" for name in ("secrets", "verification")),
+            f"{UTILS}/model/backup_retention.py",
         ),
         files=(
             *("test_kvm_broken_off", "test_kvm_changes", "test_kvm_living", "test_kvm_hardware"),
-            *("test_shared_directories", "test_system_snapshots"),
+            *("test_shared_directories", "test_stored_chains", "test_system_snapshots"),
         ),
-        minutes=8,
+        minutes=12,
     ),
     "disks": Suite(
         subjects=(
@@ -206,6 +210,24 @@ SUITES = {
         ),
         scenarios=("fleet",),
         minutes=40,
+    ),
+    "backups": Suite(
+        subjects=(
+            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("backup_job", "backup_checkpoints", "disk_jobs")),
+            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("consistent_moment", "qemu_monitor")),
+            *(f"{UTILS}/hypervisors/carry_out/{name}.py" for name in ("machine_backups", "machine_reading")),
+            *(f"{UTILS}/storage/{name}.py" for name in ("disk_exports", "disk_bitmaps")),
+            *(f"{UTILS}/hypervisors/backups", f"{UTILS}/hypervisors/moves/passage.py", "roles/machine_backup"),
+            *(
+                "playbooks/backup_machines.yml",
+                "plugins/filter/backed_up.py",
+                "plugins/modules/nebula_machine_backup.py",
+            ),
+            *(f"{UTILS}/reconcile/backup_choice.py", f"{UTILS}/reconcile/nodes/node_backups.py"),
+            *(f"{UTILS}/model/{name}.py" for name in ("given_backup", "machine_backup", "template_secrets")),
+        ),
+        files=("test_backup_chains", "test_machine_backups", "test_role_machine_backup"),
+        minutes=12,
     ),
     "install": Suite(
         subjects=(

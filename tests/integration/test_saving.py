@@ -9,6 +9,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ class OffDriver(KvmDriver):
     """Of a machine that is off, and whose domain has no checkpoints: it is asked for nothing but the names that it
     takes."""
 
-    def drop_checkpoints(self, mark: Mark) -> None:
+    def forget_checkpoints(self, mark: Mark, files: Any, prefix: str = "") -> None:
         pass
 
 

@@ -13,8 +13,10 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 from ..dataclass import dataclass
 from ..errors import NebulaError
@@ -99,18 +101,45 @@ def run(
     cpu: int | None = None,
     input: str | None = None,
     check: bool = True,
+    most: int = command.OUTPUT_LIMIT,
+    descriptors: Sequence[int] = (),
+    end_with_us: bool = False,
 ) -> command.Completed:
     """Run a program to its end, as command.run() does.
     files: whole paths without links, with what is done with each. Nothing else of their directories is there for
     the program.
-    input: the program finds it as /dev/stdin."""
+    input: the program finds it as /dev/stdin, and descriptors below /proc/self/fd.
+    end_with_us: it ends with this process, however this process ends."""
+    first = command.words_to_end_with_us() if end_with_us else []
     with _new_files(files):
         if why_unavailable():
             unsandboxed_programs.note(argv[0], why_unavailable())
-            return command.run(argv, timeout=timeout, memory=memory, cpu=cpu, input=input, check=check)
+            return command.run(
+                argv, before=first, timeout=timeout, memory=memory, cpu=cpu, input=input, check=check, most=most,
+                descriptors=descriptors,
+            )  # fmt: skip
         with _owned_by_user(files, input is not None) as user:
-            before = _words_before(argv[0], files, user, memory, cpu, input is not None)
-            return command.run(argv, before=before, timeout=timeout, input=input, check=check)
+            before = [*first, *_words_before(argv[0], files, user, memory, cpu, input is not None)]
+            return command.run(
+                argv, before=before, timeout=timeout, input=input, check=check, most=most, descriptors=descriptors
+            )
+
+
+@contextlib.contextmanager
+def started(
+    argv: Sequence[str], files: Mapping[str, str], *, memory: int | None = None, cpu: int | None = None, **streams: Any
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Yield a program while it runs, as command.start() does; it ends with this process, however this process ends.
+    files: as run() takes them."""
+    first = command.words_to_end_with_us()
+    with _new_files(files), contextlib.ExitStack() as held:
+        if why_unavailable():
+            unsandboxed_programs.note(argv[0], why_unavailable())
+            yield held.enter_context(command.start(argv, before=first, memory=memory, cpu=cpu, **streams))
+            return
+        user = held.enter_context(_owned_by_user(files, input=False))
+        before = [*first, *_words_before(argv[0], files, user, memory, cpu)]
+        yield held.enter_context(command.start(argv, before=before, **streams))
 
 
 def sandbox_words_without_processes(

@@ -14,16 +14,15 @@ import os
 from collections.abc import Iterator
 
 from ..dataclass import dataclass
-from ..errors import Conflict, ImageRefused, NotFound
+from ..errors import ImageRefused, NotFound
 from ..host.files import adopt, explained, opened, remove_file, settle, sync_directory
 from ..host.sandbox import WRITE
 from ..model.disk import DiskFiles
-from . import datastore_layout, disk_creation, disk_formats, final_names, qcow2_header, qemu_img
+from . import datastore_layout, disk_bitmaps, disk_creation, disk_formats, final_names, qcow2_header, qemu_img
 
 MIB = 1024 * 1024
 WAIT = 60.0
 # How the names begin of bitmaps that backups of ours made (hypervisors/libvirt/checkpoints.py).
-_OUR_BITMAPS = "nebula-"
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
 # Of a qcow2 file that qemu-img makes: bytes of a cluster; its tables take less than 2**-12 of the disk's size, and the
 # table of its tables 2**-26, besides less than MIB.
@@ -206,32 +205,9 @@ def revert(files: DiskFiles, tag: str, what: str) -> None:
     if tag not in snapshot_tags(files):
         remedy = "Revert to another one, or take this one out of the list"
         raise NotFound(what, f"{files.path} holds none of that name", remedy)
-    drop_bitmaps(files, what)
+    # QEMU reverts no disk of which something keeps track, and backups can't go on from what it held.
+    disk_bitmaps.remove_all(files, what)
     _snapshot("-a", tag, files)
-
-
-def drop_bitmaps(files: DiskFiles, what: str) -> None:
-    """Drop what tells which blocks were written since backups of ours: once the disk goes back that is wrong."""
-    done = qemu_img.run("info", "--output=json", disk=files, open_below=False, timeout=qemu_img.LONG_TIMEOUT)
-    data = (json.loads(done.stdout).get("format-specific") or {}).get("data") or {}
-    names = [str(each["name"]) for each in data.get("bitmaps") or ()]
-    foreign = [name for name in names if not name.startswith(_OUR_BITMAPS)]
-    if foreign:
-        raise Conflict(
-            what,
-            f"{files.path} has bitmaps of somebody else, with which it can't go back: {', '.join(foreign)}",
-            "Remove them, if nobody needs them for a backup (qemu-img bitmap --remove FILE NAME)",
-        )
-    for name in names:
-        # What is below is not opened for this, either.
-        qemu_img.run(
-            *("bitmap", "--remove"),
-            disk=files,
-            use=WRITE,
-            after=(name,),
-            open_below=False,
-            timeout=qemu_img.LONG_TIMEOUT,
-        )
 
 
 def _snapshot(verb: str, tag: str, files: DiskFiles) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from ...dataclass import replace
@@ -77,6 +78,8 @@ def _carry_out(job: Job, state: str, tasks: Sequence[DiskTask]) -> None:
         if goes_on:
             # It is defined as it was then.
             job.record = replace(job.record, definition="")
+        if task.kind in (REVERT, SYSTEM_REVERT):
+            _end_chain(job, task)
         job.keep_record()
         if goes_on:
             state = "RUNNING"
@@ -87,6 +90,13 @@ def _carry_out(job: Job, state: str, tasks: Sequence[DiskTask]) -> None:
 
 def _act(task: DiskTask) -> Callable[..., TaskOutcome]:
     return system_snapshot_tasks.carry_out if task.kind in SYSTEM else carry_out
+
+
+def _end_chain(job: Job, task: DiskTask) -> None:
+    """Have the next backup of the machine say why it is a full one."""
+    what = "the machine went" if task.kind in SYSTEM else f"disk {task.disk_id} was reverted"
+    where = "back to system snapshot" if task.kind in SYSTEM else "to snapshot"
+    job.record = replace(job.record, unchained=f"{what} {where} {task.name}", unchained_at=int(time.time()))
 
 
 def refuse_grown(task: DiskTask, vm: Vm, files: Mapping[int, DiskFiles]) -> None:
@@ -212,7 +222,7 @@ def _snapshot(
     if task.kind == REVERT:
         if running:
             raise WrongState(what, "the machine runs", "Power it off first")
-        driver.drop_checkpoints(mark)
+        driver.forget_checkpoints(mark, {task.disk_id: files})
         disk_saving.revert(files, tag, what)
     elif task.kind == CREATE and running:
         driver.snapshot_disk(mark, disk, tag, task.consistency)

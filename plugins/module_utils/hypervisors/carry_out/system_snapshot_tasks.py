@@ -15,7 +15,7 @@ from ...model.disk import Disk, DiskFiles
 from ...model.plan import SYSTEM, SYSTEM_CREATE, SYSTEM_DELETE, SYSTEM_REVERT, DiskTask, TaskOutcome
 from ...model.system_snapshots import SystemSnapshot, tag_of
 from ...model.vm import Vm
-from ...storage import datastore_layout, disk_saving
+from ...storage import datastore_layout, disk_bitmaps, disk_saving
 from ..base import Driver, Mark
 
 MIB = 1024 * 1024
@@ -140,9 +140,9 @@ def _go_back(task: DiskTask, mark: Mark, files: Mapping[int, DiskFiles], state: 
                     f"{each.path} holds none of that name",
                     "Delete it (state: absent), or take it out of the list",
                 )
-        driver.drop_checkpoints(mark)
+        driver.forget_checkpoints(mark, files)
         for each in files.values():
-            disk_saving.drop_bitmaps(each, what)
+            disk_bitmaps.remove_all(each, what)
     if task.memory:
         driver.revert_machine(mark, tag)
         return

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,22 +23,24 @@ from ...host import hypervisor_daemons, kvm_device, kvm_probe, memory_encryption
 from ...host.command import find
 from ...host.files import remove_file, sync_directory
 from ...host.node_file import Changes, NodeFile, Remember
-from ...model.disk import Disk
+from ...model.disk import Disk, DiskFiles
 from ...model.host import HostHardware, Overhead
 from ...model.network_drivers import OVN, OVSWITCH
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
-from ...storage import machine_disks
+from ...storage import disk_bitmaps, machine_disks
 from ...storage.datastore_layout import disk_path
 from ..base import (
     Adjusted,
     Adjustment,
     AgentAnswer,
+    BackUp,
     Departure,
     Deployment,
     Driver,
     Mark,
     Receiver,
+    RunningBackup,
     Secrets,
     Site,
     StateElsewhere,
@@ -47,7 +50,7 @@ from ..base import (
     label_of,
 )
 from . import (
-    checkpoints,
+    disk_jobs,
     domain_hardware,
     domain_xml,
     guest_agent,
@@ -154,8 +157,8 @@ class KvmDriver(LibvirtDomains, Driver):
     copies_departing_disks = True
     switches = frozenset((OVN, OVSWITCH))
     remedies = REMEDIES
-    keep = "--keep-nvram"
-    forget = "--managed-save --snapshots-metadata --nvram"
+    keep = "--keep-nvram --checkpoints-metadata"
+    forget = "--managed-save --snapshots-metadata --checkpoints-metadata --nvram"
     programs = (kvm_probe.EMULATOR, "libvirtd", "virtlogd")
     libraries = ("libvirt",)
     services = hypervisor_daemons.LIBVIRT
@@ -688,17 +691,45 @@ class KvmDriver(LibvirtDomains, Driver):
         if self._find(mark) is not None:
             self._running_snapshots(mark).check(tag)
 
-    def drop_checkpoints(self, mark: Mark) -> None:
-        domain = self._find(mark)
-        if domain is not None:
-            with self._explained(f"checkpoints of {label_of(mark)}"):
-                checkpoints.drop_checkpoints(domain)
-
     def _running_snapshots(self, mark: Mark) -> RunningSnapshots:
         return RunningSnapshots(self._libvirt, self._uri, self._found(mark), f"snapshot of {label_of(mark)}")
 
     def _running_disks(self, mark: Mark, disk: Disk) -> RunningDisks:
         return RunningDisks(self._libvirt, self._uri, self._found(mark), f"disk {disk.disk_id} of {label_of(mark)}")
+
+    # -- backups --------------------------------------------------------------------------------------------------
+    @contextlib.contextmanager
+    def back_up(self, mark: Mark, disks: Sequence[tuple[Disk, DiskFiles]], order: BackUp) -> Iterator[RunningBackup]:
+        from .backup_job import BackupJob
+
+        asked = f"backing up {label_of(mark)}"
+        domain = self._found(mark)
+        with BackupJob(self._libvirt, self._uri, domain, disks, order, asked).running() as job:
+            yield job
+
+    def end_left_backup(self, mark: Mark, datastores: str) -> None:
+        place = os.path.join(disk_jobs.SOCKETS, domain_name(mark.vm_id))
+        if not os.path.lexists(place):
+            return
+        asked = f"the backup of {label_of(mark)} that a killed run has left"
+        domain = self._find(mark)
+        if domain is not None and domain.isActive():
+            disk_jobs.end_left(self._libvirt, domain, asked, datastores)
+        shutil.rmtree(place, ignore_errors=True)
+
+    def forget_checkpoints(self, mark: Mark, files: Mapping[int, DiskFiles], prefix: str = "") -> None:
+        from . import backup_checkpoints
+
+        asked = f"forgetting the checkpoints of {label_of(mark)}"
+        domain = self._find(mark)
+        if domain is None:
+            return
+        with self._explained(asked):
+            if not prefix:
+                backup_checkpoints.refuse_foreign(self._libvirt, domain)
+            known = backup_checkpoints.names(self._libvirt, domain)
+            doomed = [name for name in known if disk_bitmaps.OURS.fullmatch(name) and name.startswith(prefix)]
+            backup_checkpoints.forget(self._libvirt, domain, doomed, files, asked)
 
     def is_saved(self, file: BinaryIO) -> bool:
         return file.read(len(SAVED)) == SAVED

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 from ...errors import HypervisorError, InUse, NotFound
 from ...model.disk import Disk
-from . import checkpoints
+from . import backup_checkpoints
 from .running_disks import RunningDisks
 
 
@@ -35,7 +35,7 @@ class RunningSnapshots:
         if tag:
             self._required(tag)
             with self._explained():
-                checkpoints.refuse_foreign(self._domain)
+                backup_checkpoints.refuse_foreign(self._libvirt, self._domain)
 
     def create(self, disks: Sequence[Disk], tag: str) -> None:
         self._refuse_backup()
@@ -52,7 +52,8 @@ class RunningSnapshots:
         self.check(tag)
         with self._explained():
             # QEMU goes back with no disk of which something tells what was written since a backup.
-            checkpoints.drop_checkpoints(self._domain)
+            if self._domain.isActive():
+                backup_checkpoints.forget_all(self._libvirt, self._domain, self._asked)
             self._domain.revertToSnapshot(self._required(tag), self._libvirt.VIR_DOMAIN_SNAPSHOT_REVERT_RUNNING)
 
     def delete(self, disks: Sequence[Disk], tag: str) -> None:

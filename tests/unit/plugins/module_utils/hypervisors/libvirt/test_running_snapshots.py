@@ -12,7 +12,10 @@ import pytest
 from libvirt_stand_in import LibvirtError, install, libvirt
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, InUse, NotFound
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import checkpoints, running_snapshots
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import (
+    backup_checkpoints,
+    running_snapshots,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.running_snapshots import (
     RunningSnapshots,
 )
@@ -38,6 +41,9 @@ class Machine:
         self.tags = {disk.target: list(tags) for disk in DISKS}
         self.told: list[str] = []
         self.refuses: LibvirtError | None = None
+
+    def isActive(self) -> bool:
+        return True
 
     def backupGetXMLDesc(self, _flags: int) -> str:
         if self.backup:
@@ -81,8 +87,9 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Any:
     found.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY = 2
     install(monkeypatch, found)
     monkeypatch.setattr(running_snapshots, "RunningDisks", Disks)
-    monkeypatch.setattr(checkpoints, "drop_checkpoints", lambda domain: domain.told.append("drop checkpoints"))
-    monkeypatch.setattr(checkpoints, "refuse_foreign", lambda domain: domain.told.append("look for foreign"))
+    checkpoints = backup_checkpoints
+    monkeypatch.setattr(checkpoints, "forget_all", lambda _lv, domain, _asked: domain.told.append("drop checkpoints"))
+    monkeypatch.setattr(checkpoints, "refuse_foreign", lambda _lv, domain: domain.told.append("look for foreign"))
     return found
 
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms import moving
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.vm_rows import vm_of
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders, VmRequest
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
@@ -24,6 +23,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Unsupported,
     WrongState,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.host import run_certificates
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.datastore import Datastore, DatastoreType
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk_snapshots import Snapshot
@@ -872,7 +872,7 @@ def test_such_certificates_serve_both_ends_of_a_connection(fleet, tmp_path):
 
 
 def test_plans_without_moves_that_begin_hold_no_key(fleet, monkeypatch):
-    monkeypatch.setattr(moving, "_key_pair", lambda: pytest.fail("nobody needs it"))
+    monkeypatch.setattr(run_certificates, "key_pair", lambda _name: pytest.fail("nobody needs it"))
     fleet.vms.move(0, "node2")
     plans = fleet.vms.plans()
     assert parts(plans) == {"node1": [(SOURCE, True)], "node2": [(TARGET, True)]}
