@@ -17,6 +17,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Uns
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import (
     Adjustment,
+    BackUp,
     Deployment,
     Driver,
     Mark,
@@ -96,6 +97,7 @@ OPERATIONS: dict[str, tuple[Any, ...]] = {
     "snapshot_machine": (MARK, (Disk(0, "vda"),), "tag"),
     "revert_machine": (MARK, "tag"),
     "delete_machine_snapshot": (MARK, (Disk(0, "vda"),), "tag"),
+    "back_up": (MARK, (), BackUp("new", "", "nebula-", "", "/x", "/")),
 }
 
 
