@@ -546,6 +546,16 @@ def test_a_journal_that_somebody_wrote(copied: Place) -> None:
     untouched(copied)
 
 
+def test_a_journal_gets_nothing_sealed_that_was_not(copied: Place) -> None:
+    directory = Path(copied.directory) / f"{VM}-{CATALOG}"
+    paths = sorted(directory.glob("*.json"))
+    manifests = [json.loads(path.read_text()) for path in paths]
+    evil = {**manifests[1], "name": "evil"}
+    (directory / ".merging.json").write_text(json.dumps({"expired": manifests[:1], "into": evil, "format": 1}))
+    with copied.machine(VM, key="a key") as found:
+        assert [each.seal for each in found.backups()] == ["", ""]
+
+
 def test_reading_while_another_run_merges(copied: Place, made, tmp_path: Path) -> None:
     """A run that only restores does not finish what was begun: it may be where nothing can be written."""
     directory = Path(copied.directory) / f"{VM}-{CATALOG}"
