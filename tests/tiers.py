@@ -20,7 +20,7 @@ INTEGRATION = "tests/integration"
 
 # They take seconds each.
 QUICK = (
-    *("test_backup_passages", "test_backup_place"),
+    "test_backup_passages",
     *("test_boot", "test_context_files", "test_context_iso", "test_context_sh", "test_datastores", "test_download"),
     *("test_encrypted_disks", "test_formats", "test_guest_context", "test_hostile_archives", "test_hostile_images"),
     *("test_images", "test_injection", "test_kvm_deployment_files", "test_kvm_ended", "test_nebula_context_iso"),
@@ -30,7 +30,7 @@ QUICK = (
 # One whole life of every world, and what a change must not break.
 TEST = (
     *("test_announcers", "test_audit", "test_backup", "test_capacity", "test_demo_image", "test_disk_tasks"),
-    *("test_disks", "test_hostile_disks", "test_hostile_downloads", "test_image_life"),
+    *("test_backup_place", "test_disks", "test_hostile_disks", "test_hostile_downloads", "test_image_life"),
     "test_importer",
     *("test_install", "test_installed", "test_inventory", "test_kills", "test_kvm", "test_kvm_firmware"),
     *("test_awx_jobs", "test_kvm_modules", "test_kvm_running"),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.storage import (
     backup_manifests,
     backup_verification,
     datastore_layout,
+    qcow2_header,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_files import NbdSource
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import MARK, Place
@@ -199,6 +202,35 @@ def test_a_source_that_ends_leaves_nothing(tmp_path: Path) -> None:
                     what="disk of web",
                 )  # fmt: skip
         assert os.listdir(directory.directory) == [".lock"]
+
+
+def test_a_source_that_fails_while_it_is_read_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
+    machine = Machine(tmp_path / "machine")
+    machine.write("write -P 1 0 4M")
+    # Behind its end nothing can be read, which is like an end of it in the middle.
+    monkeypatch.setattr(backup_files, "written_extents", lambda _source, _what: iter([(0, MIB), (8 * MIB, MIB)]))
+    with opened(tmp_path / "backups").machine(VM) as directory:
+        first = machine.back_up(directory)
+        with pytest.raises(NebulaError, match=r"disk .*failed"):
+            machine.back_up(directory)
+        assert [each.id for each in directory.backups()] == [first.id]
+        assert len(os.listdir(directory.directory)) == 3
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_rate_is_kept_to(full: bool, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", size=16 * MIB)
+    with opened(tmp_path / "backups").machine(VM) as directory:
+        first = machine.back_up(directory)
+        machine.write("write -P 1 0 8M")
+        name = "20260301T000000Z-000000.disk.0.qcow2"
+        with machine.exported(bitmap="" if full else f"b-{first.id}") as source:
+            began = time.monotonic()
+            backup_files.store_disk(
+                directory.directory, name, source, machine.size, False,
+                below="" if full else first.disks[0].file.name, rate=4 * MIB,
+            )  # fmt: skip
+            assert time.monotonic() - began > 1
 
 
 def test_the_second_of_two_runs_waits(tmp_path: Path) -> None:
@@ -444,6 +476,27 @@ def test_an_altered_file_is_refused_when_it_is_read(
     untouched(copied)
 
 
+@pytest.mark.root
+@pytest.mark.parametrize("name", ["a header that names a file", "a header with a data file"])
+def test_a_header_that_is_changed_after_it_was_looked_at_reaches_nothing(
+    name: str, copied: Place, tmp_path: Path, monkeypatch
+) -> None:
+    """What was looked at says nothing then, and the sandbox holds, even if the header were followed."""
+    ids = altered(copied, READ[name][0])
+    with copied.machine(VM) as directory:
+        backup = directory.get(ids[1])
+        chain = directory.chain(backup, 0)
+        monkeypatch.setattr(qcow2_header, "refuse_other_below", lambda *_arguments: chain[0].disk_size)
+        for text_of in (backup_files.text_of, lambda _node: chain[0].path):
+            monkeypatch.setattr(backup_files, "text_of", text_of)
+            with contextlib.suppress(NebulaError):
+                backup_files.restore_disk(chain, str(tmp_path / "new"), "raw", "", backup.disks[0].size)
+                assert VICTIM[:17] not in (tmp_path / "new").read_bytes()
+            with contextlib.suppress(NebulaError):
+                backup_files.check_file(chain[0], "", "x")
+    untouched(copied)
+
+
 def test_parents_in_a_circle(copied: Place) -> None:
     directory = Path(copied.directory) / f"{VM}-{CATALOG}"
     first, _second, third = sorted(directory.glob("*.json"))
@@ -491,6 +544,16 @@ def test_a_journal_that_somebody_wrote(copied: Place) -> None:
         (directory / ".merging.json").unlink()
     assert before == {path.name: path.read_bytes() for path in directory.iterdir()}
     untouched(copied)
+
+
+def test_a_journal_gets_nothing_sealed_that_was_not(copied: Place) -> None:
+    directory = Path(copied.directory) / f"{VM}-{CATALOG}"
+    paths = sorted(directory.glob("*.json"))
+    manifests = [json.loads(path.read_text()) for path in paths]
+    evil = {**manifests[1], "name": "evil"}
+    (directory / ".merging.json").write_text(json.dumps({"expired": manifests[:1], "into": evil, "format": 1}))
+    with copied.machine(VM, key="a key") as found:
+        assert [each.seal for each in found.backups()] == ["", ""]
 
 
 def test_reading_while_another_run_merges(copied: Place, made, tmp_path: Path) -> None:

@@ -138,7 +138,9 @@ def finish(directory: str, vm_id: int, catalog: str, sign: Sign, key: str, place
         known = {each.id: each for each in _others(directory, vm_id, catalog)}
         merged = []
         for each in (into, *journal.resting):
-            merged.append(sign(each, known))
+            completed = sign(each, known)
+            # What no key had sealed may be of anybody who wrote the journal.
+            merged.append(completed if each.seal else replace(completed, seal=""))
             known[each.id] = merged[-1]
         journal = replace(journal, merged=tuple(merged))
         _write(directory, journal)

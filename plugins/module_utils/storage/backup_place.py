@@ -173,11 +173,11 @@ class MachineDirectory:
     def backups(self) -> list[MachineBackup]:
         """Return all backups that are whole as far as can be seen without reading them, the oldest first."""
         known, errors = self._manifests()
-        missing = {each.id: backup_manifests.missing_file(self.directory, each) for each in known.values()}
+        # Files that are being merged have other sizes by now.
+        whole = [each for each in known.values() if each.id not in self._merging]
+        missing = {each.id: backup_manifests.missing_file(self.directory, each) for each in whole}
         found = []
-        for manifest in known.values():
-            if manifest.id in self._merging:
-                continue
+        for manifest in whole:
             try:
                 lineage = backup_manifests.lineage(manifest, {**known, **self._merging})
                 for each in lineage:

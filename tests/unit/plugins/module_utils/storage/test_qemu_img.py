@@ -83,7 +83,7 @@ STARTED_IN = {
     "qemu-storage-daemon": {"module_utils/guest_disk/open/kernel_mount.py"},
     # In the former it is asked for its QEMU, and opens nothing.
     "guestfish": {"module_utils/guest_disk/open/appliance_qemu.py", "module_utils/guest_disk/open/guestfish.py"},
-    "qemu-io": set(),
+    "qemu-io": {"module_utils/storage/qemu_img.py"},
 }
 
 
