@@ -20,16 +20,8 @@ INTEGRATION = "tests/integration"
 
 # They take seconds each.
 QUICK = (
-    *(
-        "test_backup_passages",
-        "test_backup_place",
-        "test_boot",
-        "test_context_files",
-        "test_context_iso",
-        "test_context_sh",
-        "test_datastores",
-        "test_download",
-    ),
+    *("test_backup_passages", "test_backup_place"),
+    *("test_boot", "test_context_files", "test_context_iso", "test_context_sh", "test_datastores", "test_download"),
     *("test_encrypted_disks", "test_formats", "test_guest_context", "test_hostile_archives", "test_hostile_images"),
     *("test_images", "test_injection", "test_kvm_deployment_files", "test_kvm_ended", "test_nebula_context_iso"),
     *("test_nebula_template", "test_planted_links", "test_roots", "test_saving", "test_transfer_ssh"),
@@ -219,6 +211,10 @@ SUITES = {
     ),
     "backups": Suite(
         subjects=(
+            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("backup_job", "backup_checkpoints", "disk_jobs")),
+            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("consistent_moment", "qemu_monitor")),
+            *(f"{UTILS}/hypervisors/carry_out/{name}.py" for name in ("machine_backups", "machine_reading")),
+            *(f"{UTILS}/storage/{name}.py" for name in ("disk_exports", "disk_bitmaps")),
             *(f"{UTILS}/hypervisors/backups", f"{UTILS}/hypervisors/moves/passage.py", "roles/machine_backup"),
             *(
                 "playbooks/backup_machines.yml",

@@ -297,6 +297,13 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
         "_place": RUN,
         "forget": "a directory in one of root's, which shutil.rmtree opens below without following a link",
     },
+    "module_utils/hypervisors/libvirt/backup_job.py": {
+        "BackupJob._begin": "in a directory of root's below /run, and in the machine's own",
+        "BackupJob._clear": "a directory in one of root's, which shutil.rmtree opens below without following a link",
+        "BackupJob._end": "in the same, and in the machine's own directory",
+    },
+    "module_utils/hypervisors/carry_out/machine_reading.py": MACHINE,
+    "module_utils/storage/disk_exports.py": RUN,
     "module_utils/hypervisors/base.py": {"Driver.checkpoint_complete": MACHINE},
     "module_utils/hypervisors/lxc/start_hook.py": {
         "mapped": KERNEL,
