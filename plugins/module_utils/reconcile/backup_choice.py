@@ -19,6 +19,7 @@ from ..engines.base import Engine
 from ..engines.ports import VmRecord
 from ..engines.registry import open_engine
 from ..errors import InvalidValue, NotFound
+from ..model import backup_retention
 from ..model.dataclass_json import to_plain
 from ..model.datastore import DatastoreType
 from ..model.installation_marks import MARK
@@ -102,6 +103,8 @@ class _Run:
 def choose(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Return what each host is asked for, and which machines are not backed up. Nothing is written to the catalog."""
     _refuse_numbers(params)
+    # Else it would be refused only when backups are made already.
+    backup_retention.checked(params["keep"] or {}, "nebula_machine_backup_keep")
     polls = polls_of(parse_json(params["observed"], "observed") if params["observed"] else [])
     refused = refused_answers(polls)
     with contextlib.closing(open_engine(params, check_mode=True)) as engine, engine.session():

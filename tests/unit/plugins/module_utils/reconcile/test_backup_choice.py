@@ -119,6 +119,7 @@ def test_machines_are_those_that_are_asked_for(root, engine, given, names):
         ({"of_hosts": ["node3"]}, NotFound, "nebula_machine_backup_host node3: .* Did you mean 'node"),
         ({"directory": "backups"}, InvalidValue, "nebula_machine_backup_directory 'backups': the path is not absolute"),
         ({"rate": -1}, InvalidValue, "nebula_machine_backup_rate -1: it is below 0"),
+        ({"keep": {"lst": 3}}, InvalidValue, "nebula_machine_backup_keep: lst: there is no such rule"),
         ({"at_once": 0}, InvalidValue, "nebula_machine_backup_at_once 0: no machine"),
         ({"datastore": "files"}, InvalidValue, "datastore files: it is a datastore of type FILE"),
         ({"datastore": "fast"}, NotFound, "fast"),
