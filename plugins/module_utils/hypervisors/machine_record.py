@@ -44,7 +44,8 @@ class Record:
     said nothing.
     exact: the context is filled in as those of new machines are; no context of an earlier release was.
     waits: some of it changes at its next start: what names the run since which that is so; "" if nothing does.
-    coming: the token of the move by which it comes here, until it has left its old host: its files are a copy."""
+    coming: the token of the move by which it comes here, until it has left its old host: its files are a copy.
+    restored: the backup of which its disks were last made; "" where none of them was."""
 
     catalog: str
     vm_id: int
@@ -62,6 +63,7 @@ class Record:
     exact: bool = False
     waits: str = ""
     coming: str = ""
+    restored: str = ""
 
 
 def is_left_behind(name: str) -> bool:
