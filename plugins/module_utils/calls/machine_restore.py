@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import ENGINE, PROGRESS
@@ -73,5 +74,21 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     from ..reconcile import machine_restores
 
     if params["state"] == "imported":
-        return machine_restores.unpacked(params, check_mode)
+        return machine_restores.imported(params, lambda items, use: _store(params, items, use, check_mode), check_mode)
     return {"listed": machine_restores.listed, "planned": machine_restores.planned}[params["state"]](params)
+
+
+def _store(
+    params: Mapping[str, Any], items: Sequence[Mapping[str, Any]], use: Mapping[str, str], check_mode: bool
+) -> Result:
+    """Store images as module nebula_image does. use: by image, the upload that stands for its path."""
+    from . import image
+
+    given = {
+        **{name: option.get("default") for name, option in image.ARGUMENTS["argument_spec"].items()},
+        **{name: params[name] for name in ("root", "engine", "_progress_file")},
+        "images": json.dumps(items),
+        "_upload": json.dumps({"use": use}),
+        "safe_dirs": [*params["safe_dirs"], params["directory"]],
+    }
+    return image.run(given, check_mode)

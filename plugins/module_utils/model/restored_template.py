@@ -3,20 +3,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Takes out of a backup's template what a new machine may have of it.
 
-A backup may have been written by strangers: only what a machine needs to be what it was passes, by name and by value.
-What reaches files of a host, devices of it or other machines does not: SOURCE, KERNEL, RAW, INJECT, FILES, EMULATOR …"""
+A backup may have been written by strangers: only what a machine needs to be what it was passes, by name and value.
+What reaches a host's files or devices, or other machines, does not: SOURCE, KERNEL, RAW, INJECT, FILES, EMULATOR …"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable
+from typing import Callable
 
 from ..dataclass import dataclass
-from ..errors import InvalidValue, NebulaError
+from ..errors import InvalidValue
 from .attributes import CONTAINER
 from .machine_backup import BackedUpDisk, MachineBackup
-from .template import Template, Value, attribute_name, vector_key
+from .template import Template, Value
 
 # Characters of a value.
 _LONGEST = 1 << 16
@@ -80,11 +80,10 @@ def template_of(backup: MachineBackup) -> Template:
     where = f"backup {backup.id} of {backup.name}: its template"
     given = backup.template
     try:
-        template = _from_list(given["attributes"], where) if set(given) == {"attributes"} else _from_mapping(given, where)
-    except NebulaError:
+        template = Template.from_mapping(given, where)
+    except InvalidValue as error:
+        error.remedy = _REMEDY
         raise
-    except (TypeError, ValueError, AttributeError) as error:
-        raise InvalidValue(where, f"it can't be read ({type(error).__name__})", _REMEDY) from None
     if len(template.attributes) > _MOST_ATTRIBUTES:
         raise InvalidValue(where, f"it has {len(template.attributes)} attributes", _REMEDY)
     for name, value in template.attributes:
@@ -95,29 +94,6 @@ def template_of(backup: MachineBackup) -> Template:
 
 
 _REMEDY = "Somebody has altered the manifest: restore the disks as images (nebula_machine_restore_image)"
-
-
-def _from_list(attributes: Any, where: str) -> Template:
-    if not isinstance(attributes, (list, tuple)):
-        raise TypeError
-    found: list[tuple[str, Value]] = []
-    for name, value in attributes:
-        checked = attribute_name(name, where)
-        if isinstance(value, str):
-            found.append((checked, value))
-        else:
-            found.append((checked, tuple([(vector_key(key, where), _text(text)) for key, text in value])))
-    return Template(tuple(found))
-
-
-def _from_mapping(given: Mapping[str, Any], where: str) -> Template:
-    return Template.from_mapping(given, where)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
 
 
 def passes(name: str, key: str = "") -> bool:

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Decides how machines are restored from backups: in their places, as images, or as new machines. Whatever stands against
-it is found before anything is touched."""
+"""Decides how machines are restored from backups: in their places, as images, or as new machines. Whatever stands
+against it is found before anything is touched."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..arguments import parse_json
@@ -20,6 +20,7 @@ from ..engines.base import Engine, named
 from ..engines.ports import VmRecord
 from ..engines.registry import open_engine
 from ..errors import Conflict, InUse, InvalidValue, NotFound, Unsupported, WrongState
+from ..host.files import make_directory, settle
 from ..model.dataclass_json import to_plain
 from ..model.disk import TAR
 from ..model.image import Image
@@ -47,9 +48,7 @@ def listed(params: Mapping[str, Any]) -> Result:
     name = params["name"] or ""
     shown = [each for each in found if not name or name in (each.name, os.path.basename(each.place))]
     rows = [_row(each, backup) for each in shown for backup in reversed(each.backups)]
-    return Result(
-        payload={"backups": rows}, warnings=[f"backup: {text}" for each in shown for text in each.unreadable]
-    )
+    return Result(payload={"backups": rows}, warnings=[f"backup: {text}" for each in shown for text in each.unreadable])
 
 
 def _row(found: BackupsFound, backup: MachineBackup) -> dict[str, Any]:
@@ -229,8 +228,8 @@ def _image(
 ) -> dict[str, Any]:
     """Return what is to be an image: the item of a list of images, with the disk that it is of."""
     asked = f"image {name}: disk {disk_id} of backup {found.backup.id} of {found.backup.name}"
-    chain = backup_search.chain_of(found, others.backups, disk_id)
-    _require_key(chain, params["key"], asked)
+    chain = backup_search.chain_of(found, others, disk_id)
+    backup_search.check(found, others, params["key"] or "", [disk_id])
     origin = origin_of(found.backup, disk_id)
     there: Image | None = named(engine.images.info, name)
     if there is not None and there.attributes.get(ORIGIN) != origin:
@@ -262,17 +261,13 @@ def _is_image_already(chain: Sequence[BackedUpDisk]) -> bool:
     return len(chain) == 1 and (disk.stored == STORED_TAR or (disk.stored == QCOW2 and disk.format == QCOW2))
 
 
-def _require_key(chain: Sequence[BackedUpDisk], key: str | None, asked: str) -> None:
-    if not key and any(part.stored not in (QCOW2, STORED_TAR) for part in chain):
-        raise InvalidValue(asked, "it is encrypted", "Give the key that it was made with: nebula_machine_backup_key")
-
-
-def unpacked(params: Mapping[str, Any], check_mode: bool) -> Result:
-    """Make disks of a backup that stand alone, where images are stored, and store them as images."""
-    # What few calls need takes its time to import.
-    from ..calls import image as image_call
-    from .images import image_list
-
+def imported(
+    params: Mapping[str, Any],
+    store: Callable[[Sequence[Mapping[str, Any]], Mapping[str, str]], Result],
+    check_mode: bool,
+) -> Result:
+    """Make disks of a backup that stand alone, where images are stored, and have them stored as images.
+    store: does that, of items of a list of images and, by name, of uploads that stand for their paths."""
     wanted = parse_json(params["images"] or "[]", "images")
     directory = image_directory(params["root"])
     items, use = [], {}
@@ -282,23 +277,15 @@ def unpacked(params: Mapping[str, Any], check_mode: bool) -> Result:
             item = dict(each["item"])
             if "path" not in item:
                 found, others = _found(params["directory"], each["place"], each["backup"], params["name"])
-                identity = hashlib.sha256(json.dumps([each["place"], each["backup"], each["disk"], item["name"]]).encode())
-                path = uploads.path_of(directory, identity.hexdigest())
-                item["path"] = path
-                use[item["name"]] = identity.hexdigest()
+                parts = [each["place"], each["backup"], each["disk"], item["name"]]
+                identity = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+                item["path"] = path = uploads.path_of(directory, identity)
+                use[item["name"]] = identity
                 if not check_mode and not _is_stored(params, item):
                     made.append(path)
                     _flatten(params, found, others, each["disk"], path)
             items.append(item)
-        given = {
-            **{name: option.get("default") for name, option in image_call.ARGUMENTS["argument_spec"].items()},
-            **{name: params[name] for name in ("root", "engine")},
-            "images": json.dumps(items),
-            "_upload": json.dumps({"use": use}),
-            "_progress_file": params["_progress_file"],
-            "safe_dirs": [*params["safe_dirs"], params["directory"]],
-        }
-        return image_list.reconcile(image_call.IMAGES, given, check_mode)
+        return store(items, use)
     finally:
         for path in made:
             with contextlib.suppress(FileNotFoundError):
@@ -313,9 +300,8 @@ def _is_stored(params: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
 
 
 def _flatten(params: Mapping[str, Any], found: Found, others: BackupsFound, disk_id: int, path: str) -> None:
-    from ..host.files import make_directory, settle
-
-    chain = backup_search.chain_of(found, others.backups, disk_id)
+    chain = backup_search.chain_of(found, others, disk_id)
+    backup_search.check(found, others, params["key"] or "", [disk_id])
     make_directory(os.path.dirname(path), 0o711)
     what = f"backup {found.backup.id} of {found.backup.name}: disk {disk_id}"
     restored_disks.require_room([(path, restored_disks.room_for(chain[0], 0))], what)
@@ -331,9 +317,7 @@ def _flatten(params: Mapping[str, Any], found: Found, others: BackupsFound, disk
 def _as_machine(params: Mapping[str, Any]) -> Result:
     name = check_name("VM", params["new_name"])
     if params["disks"] is not None:
-        raise InvalidValue(
-            "nebula_machine_restore_disks", "a new machine has all disks of the backup", "Leave it out"
-        )
+        raise InvalidValue("nebula_machine_restore_disks", "a new machine has all disks of the backup", "Leave it out")
     with contextlib.closing(open_engine(params, check_mode=True)) as engine, engine.session():
         found, others = _chosen(params, engine.catalog())
         backup = found.backup
@@ -351,7 +335,9 @@ def _as_machine(params: Mapping[str, Any]) -> Result:
     item: dict[str, Any] = {"name": name, "template": name, "state": params["new_state"]}
     if params["new_host"]:
         if params["new_host"] not in hosts:
-            raise NotFound(f"{asked}: host {params['new_host']}", "the catalog has none", f"Has {', '.join(sorted(hosts))}")
+            raise NotFound(
+                f"{asked}: host {params['new_host']}", "the catalog has none", f"Has {', '.join(sorted(hosts))}"
+            )
         item["host"] = params["new_host"]
     mapping = {**template.to_mapping(), ORIGIN: _origin(backup)}
     payload = {
@@ -389,9 +375,7 @@ def _template(
     pool = {image.name for image in engine.images.pool()}
     disks = [(disk, images[disk.disk_id]) for disk in sorted(backup.disks, key=lambda disk: disk.disk_id)]
     mapping = {str(old): str(new) for old, new in (params["networks"] or {}).items()}
-    made: RestoredTemplate = restored(
-        template, disks, backup.name, mapping, known.__contains__, pool.__contains__
-    )
+    made: RestoredTemplate = restored(template, disks, backup.name, mapping, known.__contains__, pool.__contains__)
     if made.missing:
         shown = ", ".join(each or "(by its id)" for each in made.missing)
         raise NotFound(
@@ -408,7 +392,7 @@ def _template(
 
 
 def _require_free(engine: Engine, name: str, backup: MachineBackup, asked: str) -> None:
-    """Raise Conflict where the catalog has a machine or a template of that name, unless this very restore has made it."""
+    """Raise Conflict where the catalog has a machine or a template of that name that this very restore has not made."""
     template = named(engine.templates.info, name)
     is_ours = template is not None and template.template.get(ORIGIN) == _origin(backup)
     if template is not None and not is_ours:

@@ -6,35 +6,29 @@ it is believed before it was looked at: names, sizes and which file rests on whi
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection
 
-from ..dataclass import dataclass
+from ..dataclass import dataclass, replace
 from ..errors import Ambiguous, ChecksumMismatch, ForeignObject, InvalidValue, NebulaError, NotFound
 from ..host.files import explained, opened, read_limited, require_absolute
-from ..model.dataclass_json import from_plain, json_value
-from ..model.machine_backup import FORMAT, FULL, INCREMENTAL, LUKS, QCOW2, TAR, BackedUpDisk, MachineBackup, StoredFile
-from ..model.object_names import check_name
+from ..model.dataclass_json import json_value
+from ..model.machine_backup import LUKS, BackedUpDisk, MachineBackup, StoredFile
+from . import backup_manifests
 
 MARK = "nebula-machine-backups.json"
 LATEST = "latest"
-# Bytes of a manifest, backups of one machine, and files on which one rests.
-LARGEST = 1 << 22
+_LONGEST_MARK = 4096
+# Backups of one machine that are looked at.
 _MOST_BACKUPS = 4096
-_MOST_BELOW = 512
-# Bytes that a disk has at most: more than any file system of ours holds in one file.
-_MOST_SIZE = 1 << 52
 _OF_MACHINE = re.compile(r"(0|[1-9]\d{0,8})-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.ASCII)
-_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}", re.ASCII)
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ID = re.compile(backup_manifests.ID)
 _TIME = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)(?:[T ](\d\d):?(\d\d)(?::?(\d\d))?Z?)?", re.ASCII)
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_SUFFIXES = {QCOW2: "qcow2", LUKS: "luks"}
-_WHAT = re.compile(r"[a-z]{1,16}")
 _BLOCK = 1 << 20
 _ALTERED = "Somebody has altered it: take another backup, or bring the files back from a copy of the directory"
 
@@ -82,8 +76,10 @@ def all_of(directory: str) -> list[BackupsFound]:
 
 def of_machine(place: str) -> BackupsFound:
     """Return the backups in the directory of one machine."""
-    if not _OF_MACHINE.fullmatch(os.path.basename(place)):
+    named = _OF_MACHINE.fullmatch(os.path.basename(place))
+    if named is None:
         raise InvalidValue(f"directory {place}", "it is not called as that of a machine's backups is", _ALTERED)
+    whose = (int(named[1]), named[2])
     found: list[MachineBackup] = []
     unreadable = []
     with explained(place):
@@ -92,85 +88,24 @@ def of_machine(place: str) -> BackupsFound:
         names = sorted(name for name in os.listdir(place) if name.endswith(".json") and _ID.fullmatch(name[:-5]))
     for name in names[-_MOST_BACKUPS:]:
         try:
-            found.append(_read(place, name[:-5]))
+            found.append(backup_manifests.read(os.path.join(place, name), *whose))
         except NebulaError as error:
             unreadable.append(str(error))
     found.sort(key=lambda backup: (backup.time, backup.id))
     return BackupsFound(place, tuple(found), tuple(unreadable))
 
 
-def _read(place: str, id: str) -> MachineBackup:
-    path = os.path.join(place, f"{id}.json")
-    asked = f"backup {id} in {place}"
+def uuid_of(directory: str) -> str:
+    """Return by which UUID a directory of backups is known: what is sealed there, is so for it alone."""
+    path = os.path.join(directory, MARK)
     try:
-        text = read_limited(path, LARGEST, follow=False).decode()
-        backup = from_plain(MachineBackup, json_value(text))
-    except (ValueError, NebulaError) as error:
-        raise ForeignObject(asked, f"its manifest can't be read: {error}", _ALTERED) from error
-    fault = _fault(place, id, backup)
-    if fault:
-        raise ForeignObject(asked, fault, _ALTERED)
-    return backup
-
-
-def _fault(place: str, id: str, backup: MachineBackup) -> str:
-    """Return what of a manifest can't be true, "" for nothing."""
-    named = _OF_MACHINE.fullmatch(os.path.basename(place))
-    whose = (int(named[1]), named[2]) if named else None
-    if backup.format != FORMAT:
-        return f"its manifest is of format {backup.format}, and this version knows {FORMAT}"
-    if backup.id != id or (backup.vm_id, backup.catalog) != whose:
-        return "its manifest is of another backup"
-    try:
-        check_name("VM", backup.name)
-    except NebulaError as error:
-        return str(error)
-    if backup.kind not in (FULL, INCREMENTAL) or (backup.kind == INCREMENTAL) != bool(backup.parent):
-        return "its manifest contradicts itself: kind and parent"
-    if backup.parent and not _ID.fullmatch(backup.parent):
-        return "its manifest names a parent that no backup is called"
-    if not 0 <= backup.time < 1 << 40:
-        return "its manifest says an impossible time"
-    if len({disk.disk_id for disk in backup.disks}) != len(backup.disks):
-        return "its manifest has a disk twice"
-    for disk in backup.disks:
-        fault = _fault_of_disk(backup, disk)
-        if fault:
-            return f"disk {disk.disk_id}: {fault}"
-    for what, file in backup.files.items():
-        if not _WHAT.fullmatch(what) or file.name != f"{id}.{what}" or _fault_of_file(file):
-            return f"file {what[:40]!r}: its manifest says what can't be"
-    if backup.secrets_file and (backup.secrets_file.name != f"{id}.secrets.luks" or _fault_of_file(backup.secrets_file)):
-        return "secrets: its manifest says what can't be"
-    return ""
-
-
-def _fault_of_disk(backup: MachineBackup, disk: BackedUpDisk) -> str:
-    if not 0 <= disk.disk_id < 1 << 20 or not 0 <= disk.size <= _MOST_SIZE:
-        return "its manifest says an impossible number"
-    if not re.fullmatch(r"[a-z]{0,8}", disk.target):
-        return "its manifest says an impossible target"
-    if disk.stored == TAR:
-        expected, formats = f"{backup.id}.root.{disk.disk_id}.tar.zst", (TAR, "directory")
-    elif disk.stored in _SUFFIXES:
-        expected, formats = f"{backup.id}.disk.{disk.disk_id}.{_SUFFIXES[disk.stored]}", ("qcow2", "raw")
-    else:
-        return "its manifest says a form that no disk is stored in"
-    if disk.file.name != expected or disk.format not in formats:
-        return f"its manifest names file {disk.file.name[:80]!r} of format {disk.format[:20]!r}"
-    if disk.below and (
-        not backup.parent
-        or disk.stored == TAR
-        or not re.fullmatch(rf"{re.escape(backup.parent)}\.disk\.{disk.disk_id}\.(qcow2|luks)", disk.below)
-    ):
-        return "its manifest says that it rests on what can't be"
-    return _fault_of_file(disk.file)
-
-
-def _fault_of_file(file: StoredFile) -> str:
-    if not 0 <= file.size <= _MOST_SIZE or not _SHA256.fullmatch(file.sha256):
-        return "its manifest says an impossible size or checksum"
-    return ""
+        mark = json_value(read_limited(path, _LONGEST_MARK, follow=False).decode())
+        uuid = mark["uuid"]
+    except (ValueError, TypeError, KeyError, NebulaError):
+        uuid = None
+    if not isinstance(uuid, str) or not _UUID.fullmatch(uuid):
+        raise ForeignObject(f"file {path}", "it is no mark of a directory of backups", "Bring it back from a copy")
+    return uuid
 
 
 # -- which one is meant ----------------------------------------------------------------------------------------------
@@ -244,54 +179,50 @@ def _moment(text: str) -> int | None:
 # -- what a disk is made of ------------------------------------------------------------------------------------------
 
 
-def chain_of(found: Found, others: Sequence[MachineBackup], disk_id: int) -> list[BackedUpDisk]:
-    """Return what holds the disk: the backup's own file first, then what it rests on, nearest first. Raise NotFound
-    where a part is missing, and ForeignObject where the parts don't fit together. others: of the same machine."""
-    by_id: Mapping[str, MachineBackup] = {backup.id: backup for backup in others}
+def check(found: Found, others: BackupsFound, key: str, ids: Collection[int]) -> None:
+    """Raise an error where the backup, or what it rests on, was altered, lacks something, or needs another key. ids: of
+    the disks in question."""
     backup = found.backup
-    asked = f"backup {backup.id} of {backup.name}: disk {disk_id}"
+    asked = f"backup {backup.id} of {backup.name}"
+    uuid = ""
+    for each in _lineage(found, others):
+        wanted = [disk for disk in each.disks if disk.disk_id in ids]
+        if not key and (each.encrypted or any(disk.stored == LUKS for disk in wanted)):
+            raise InvalidValue(
+                asked, "it is encrypted", "Give the key that it was made with: nebula_machine_backup_key"
+            )
+        if key and each.seal:
+            uuid = uuid or uuid_of(os.path.dirname(found.place))
+            backup_manifests.refuse_broken_seal(each, key, uuid, found.path(each.id + backup_manifests.MANIFEST))
+        problem = backup_manifests.missing_file(found.place, replace(each, disks=tuple(wanted)))
+        if problem is not None:
+            raise problem
+
+
+def chain_of(found: Found, others: BackupsFound, disk_id: int) -> list[BackedUpDisk]:
+    """Return what holds the disk: the backup's own file first, then what it rests on, nearest first."""
     chain: list[BackedUpDisk] = []
-    while True:
+    for backup in _lineage(found, others):
         disk = next((each for each in backup.disks if each.disk_id == disk_id), None)
         if disk is None:
-            raise NotFound(asked, f"backup {backup.id} does not hold it", _LACKING)
-        if chain and (disk.file.name != chain[-1].below or disk.format != chain[-1].format):
-            raise ForeignObject(asked, f"it rests on {chain[-1].below}, which backup {backup.id} does not have", _ALTERED)
+            raise NotFound(
+                f"backup {found.backup.id} of {found.backup.name}: disk {disk_id}",
+                "it does not hold it",
+                "Take another backup",
+            )
         chain.append(disk)
         if not disk.below:
             break
-        if len(chain) >= _MOST_BELOW or backup.parent not in by_id or by_id[backup.parent].time > backup.time:
-            raise NotFound(asked, f"backup {backup.parent}, on which it rests, is not there or can't be used", _LACKING)
-        backup = by_id[backup.parent]
-    for part in chain:
-        _require_file(found.path(part.file.name), part.file, asked)
     return chain
 
 
-_LACKING = "Bring it back from a copy of the directory, or take an older backup"
-
-
-def _require_file(path: str, file: StoredFile, asked: str) -> None:
-    try:
-        status = os.lstat(path)
-    except FileNotFoundError:
-        raise NotFound(asked, f"file {file.name} is missing", _LACKING) from None
-    if not stat.S_ISREG(status.st_mode):
-        raise ForeignObject(asked, f"{file.name} is no plain file", _ALTERED)
-    if status.st_size != file.size:
-        raise ChecksumMismatch(asked, f"file {file.name} has {status.st_size} bytes, and had {file.size}", _ALTERED)
-
-
-def require_files(found: Found) -> None:
-    """Raise an error for what the backup holds beside disks and is missing or altered in its size."""
-    for what, file in found.backup.files.items():
-        _require_file(found.path(file.name), file, f"backup {found.backup.id} of {found.backup.name}: {what}")
+def _lineage(found: Found, others: BackupsFound) -> list[MachineBackup]:
+    return backup_manifests.lineage(found.backup, {backup.id: backup for backup in others.backups})
 
 
 def read_file(found: Found, file: StoredFile, most: int, what: str) -> bytes:
     """Return a small file of the backup, which holds what it did when it was made."""
     asked = f"backup {found.backup.id} of {found.backup.name}: {what}"
-    _require_file(found.path(file.name), file, asked)
     if file.size > most:
         raise ForeignObject(asked, f"it has {file.size} bytes, and {most} at most", _ALTERED)
     content = read_limited(found.path(file.name), most, follow=False)
@@ -305,7 +236,7 @@ def compare(found: Found, file: StoredFile, asked: str, is_given_up: Callable[[]
     digest = hashlib.sha256()
     path = found.path(file.name)
     with explained(path), opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC) as fd:
-        for block in _blocks(fd):
+        while block := os.read(fd, _BLOCK):
             digest.update(block)
             if is_given_up():
                 return
@@ -315,13 +246,3 @@ def compare(found: Found, file: StoredFile, asked: str, is_given_up: Callable[[]
 
 def _altered(asked: str, file: StoredFile) -> ChecksumMismatch:
     return ChecksumMismatch(asked, f"file {file.name} is not what it was when it was made", _ALTERED)
-
-
-def _blocks(fd: int) -> Iterator[bytes]:
-    with contextlib.suppress(AttributeError, OSError):
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-    while True:
-        block = os.read(fd, _BLOCK)
-        if not block:
-            return
-        yield block

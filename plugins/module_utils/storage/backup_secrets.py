@@ -11,12 +11,11 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import CommandFailed, ForeignObject, InvalidValue
-from ..host import command, sandbox
+from ..errors import ForeignObject, InvalidValue
 from ..host.files import read_limited
 from ..host.sandbox import NEW, READ
 from ..model.dataclass_json import json_value
-from . import backup_search, qemu_img
+from . import backup_files, backup_search, qemu_img
 from .backup_search import Found
 
 # Bytes of a container of secrets, with its header, and of what is in it.
@@ -46,22 +45,11 @@ def read(found: Found, key: str, asked: str) -> dict[str, str]:
 
 
 def _opened(path: str, new: str, key: str, asked: str) -> bytes:
-    source = f'json:{{"driver": "luks", "key-secret": "key", "file": {{"driver": "file", "filename": "{path}"}}}}'
-    words = ["convert", *qemu_img.KEY, "-q", "-O", "raw", source, new]
-    done = sandbox.run(
-        [qemu_img.PROGRAM, *words],
-        {path: READ, new: NEW},
-        timeout=qemu_img.TIMEOUT,
-        memory=qemu_img.MEMORY,
-        cpu=qemu_img.CPU,
-        input=key,
-        check=False,
-    )
-    if done.returncode:
-        error = command.failure_of(done)
-        if isinstance(error, CommandFailed) and "Invalid password" in error.found:
-            raise InvalidValue(asked, "the key does not open it", "Give that of the backup (nebula_machine_backup_key)")
-        raise error
+    node = {"driver": "luks", "key-secret": backup_files.KEY, "file": {"driver": "file", "filename": path}}
+    words = ("convert", "-q", "-O", "raw", backup_files.text_of(node), new)
+    files, keys = {path: READ, new: NEW}, {backup_files.KEY: key}
+    done = qemu_img.run_program(qemu_img.PROGRAM, *words, files=files, keys=keys, size=_LARGEST, check=False)
+    backup_files.require_success(done, asked)
     return read_limited(new, _LARGEST_CONTENT, follow=False)
 
 

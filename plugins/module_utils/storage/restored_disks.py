@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes a disk anew of a backup, beside the one that it is to replace: in the machine's format, at least as large as the
-catalog says, and upon the image on which the machine's disk rests."""
+"""Makes a disk anew of a backup, beside the one that it is to replace: in the machine's format, at least as large as
+the catalog says, and upon the image on which the machine's disk rests."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ..dataclass import replace
 from ..errors import ImageRefused, NebulaError
-from ..host import sandbox
 from ..host.files import adopt, explained
-from ..host.sandbox import READ, WRITE
+from ..host.sandbox import NEW, READ, WRITE
 from ..model.disk import DiskFiles
 from ..model.machine_backup import BackedUpDisk
 from . import backup_files, backup_search, disk_creation, disk_saving, qcow2_header, qemu_img
+from .backup_files import ChainFile
 from .backup_search import Found
 from .datastore_layout import hypervisor_group, require_space
 
@@ -39,13 +39,13 @@ def make(
     """Make a disk that stands alone at `path`, of a format, of at least `size` bytes. Meanwhile all that it is made of
     is compared with its checksums. After an error there is no file."""
     what = what or f"backup {found.backup.id} of {found.backup.name}: disk {chain[0].disk_id}"
-    parts = [(found.path(part.file.name), part.stored) for part in chain]
+    parts = [ChainFile(found.path(part.file.name), part.stored) for part in chain]
     given_up = threading.Event()
     try:
         with ThreadPoolExecutor(1, thread_name_prefix="checksum") as pool:
             checks = [pool.submit(backup_search.compare, found, part.file, what, given_up.is_set) for part in chain]
             try:
-                backup_files.restore_disk(parts, path, format, key, chain[0].size, what)
+                _convert(parts, path, format, key, chain[0].size, what)
             except BaseException as error:
                 # An altered file is the reason for what a program made of it.
                 first = next((each.exception() for each in checks), None) if isinstance(error, NebulaError) else None
@@ -64,6 +64,17 @@ def make(
         raise
 
 
+def _convert(chain: Sequence[ChainFile], path: str, format: str, key: str, size: int, what: str) -> None:
+    """Write what a disk's files hold together to a file that stands alone."""
+    files = {os.path.realpath(part.path): READ for part in chain}
+    files[path] = NEW
+    words = ("convert", "-q", "-W", "-m", "8", "-O", format)
+    node = backup_files.text_of(backup_files.chain_node(chain))
+    keys = {backup_files.KEY: key}
+    done = qemu_img.run_program(qemu_img.PROGRAM, *words, node, path, files=files, keys=keys, size=size, check=False)
+    backup_files.require_success(done, what)
+
+
 def _remove(path: str) -> None:
     with explained(path):
         if os.path.lexists(path):
@@ -77,14 +88,11 @@ def rest_upon(path: str, files: DiskFiles, what: str) -> None:
     base, format = files.backing[0]
     qcow2_header.refuse_unexpected(DiskFiles(path, "qcow2"), what)
     # Not -u: what is empty in the new disk, and not in the image, has to be written.
-    words = ["rebase", "-q", "-F", format, "-b", base, qemu_img.block_node(DiskFiles(path, "qcow2"))]
-    sandbox.run(
-        [qemu_img.PROGRAM, *words],
-        {os.path.realpath(base): READ, os.path.realpath(path): WRITE},
-        timeout=qemu_img.LONG_TIMEOUT,
-        memory=qemu_img.MEMORY,
-        cpu=qemu_img.LONG_CPU,
-    )
+    words = ("rebase", "-q", "-F", format, "-b", base, qemu_img.block_node(DiskFiles(path, "qcow2")))
+    used = {os.path.realpath(base): READ, os.path.realpath(path): WRITE}
+    size = disk_creation.virtual_size(path, "qcow2")
+    done = qemu_img.run_program(qemu_img.PROGRAM, *words, files=used, size=size, check=False)
+    backup_files.require_success(done, what)
     qcow2_header.refuse_unexpected(replace(files, path=path), what)
 
 

@@ -11,7 +11,17 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from ...dataclass import dataclass, replace
-from ...errors import Conflict, ForeignObject, InUse, InvalidValue, NotFound, StalePlan, TimedOut, Unsupported, WrongState
+from ...errors import (
+    Conflict,
+    ForeignObject,
+    InUse,
+    InvalidValue,
+    NotFound,
+    StalePlan,
+    TimedOut,
+    Unsupported,
+    WrongState,
+)
 from ...host.files import explained, lock, read_limited
 from ...model.disk import DIRECTORY, SHARED_DIRECTORY, TAR, Disk, DiskFiles
 from ...model.installation_marks import MARK
@@ -134,9 +144,7 @@ def _require_ours(request: MachineToRestore, directory: str, asked: str) -> Reco
     return record
 
 
-def _require_off(
-    request: MachineToRestore, root: str, directory: str, driver: Driver, mark: Mark, asked: str
-) -> None:
+def _require_off(request: MachineToRestore, root: str, directory: str, driver: Driver, mark: Mark, asked: str) -> None:
     state = driver.state(mark)
     if state not in (None, "POWEROFF"):
         raise WrongState(
@@ -181,12 +189,13 @@ def _new_disks(
     there = {disk.disk_id: disk for disk in vm.disks if _has_content(disk)}
     held = {disk.disk_id: disk for disk in backup.disks}
     wanted = _wanted(request, there, held, asked)
+    backup_search.check(found, others, request.key, wanted)
     new, warnings = [], []
     for disk_id in wanted:
         disk, of_backup = there[disk_id], held[disk_id]
         what = f"virtual machine {vm.name}: disk {disk_id}"
         _require_disk(disk, files[disk_id], of_backup, what)
-        chain = backup_search.chain_of(found, others.backups, disk_id)
+        chain = backup_search.chain_of(found, others, disk_id)
         now = disk.size * MIB
         if os.path.lexists(files[disk_id].path):
             now = max(now, disk_creation.virtual_size(files[disk_id].path, files[disk_id].format))
@@ -289,7 +298,6 @@ def _further_files(
     if request.disks is not None:
         return files, state
     backup, vm = found.backup, request.vm
-    backup_search.require_files(found)
     own = driver.state_files(vm)
     if NVRAM in backup.files and own:
         name, most = next(iter(own.items()))
@@ -300,7 +308,9 @@ def _further_files(
     if TPM in backup.files and elsewhere is not None:
         state = backup_search.read_file(found, backup.files[TPM], elsewhere.most, TPM)
     elif TPM in backup.files or elsewhere is not None:
-        warnings.append(f"virtual machine {vm.name}: the state of its TPM stays as it is: {_only(elsewhere is not None)}")
+        warnings.append(
+            f"virtual machine {vm.name}: the state of its TPM stays as it is: {_only(elsewhere is not None)}"
+        )
     return files, state
 
 
@@ -340,4 +350,3 @@ def _state_putter(vm: Vm, driver: Driver) -> disk_swap.PutState:
             file.write(content)
 
     return put
-
