@@ -15,9 +15,9 @@ description:
     manifest beside it, with the commands that restore the disks without this collection.
   - A machine's first backup has all of its disks, the following ones what was written since, as long as its hypervisor
     knows that. Else the next one is a full one, and says why.
-  - On the front-end O(state=chosen) chooses the machines, and returns what each host is asked for. With O(state=present)
-    each host carries that out, the front-end and the hosts whose machines it reads in the same task. Playbook
-    C(nebula.provision.backup_machines) calls both.
+  - On the front-end O(state=chosen) chooses the machines, and returns what each host is asked for. With
+    O(state=present) each host carries that out, the front-end and the hosts whose machines it reads in the same task.
+    Playbook C(nebula.provision.backup_machines) calls both.
   - Secrets of a machine's template (passwords, any variable of its context that is not known to be none) are not in a
     backup; their names are. With O(key) they are in it, under that key.
   - In check mode O(state=present) says which machines would be backed up, and writes nothing.
@@ -39,7 +39,8 @@ options:
     choices: [present, verified]
     default: present
   vms:
-    description: Names and patterns of the shell (C(web-*)), with commas or blanks between them, or a list. Without it all.
+    description:
+      - Names and patterns of the shell (C(web-*)), with commas or blanks between them, or a list. Without it all.
     type: raw
   owner:
     description: Only the machines of this owner, by name or pattern.
@@ -88,8 +89,8 @@ options:
     default: frontend
   datastore:
     description:
-      - Name of a datastore of type IMAGE. Backups are in directory C(machine_backups) of it on the front-end, in place of
-        O(directory) and O(at).
+      - Name of a datastore of type IMAGE. Backups are in directory C(machine_backups) of it on the front-end, in place
+        of O(directory) and O(at).
     type: str
   full:
     description: Whether all backups are full ones.
@@ -128,9 +129,9 @@ options:
     type: json
   keep:
     description:
-      - With O(state=pruned), how many backups of each machine are kept. C(last) of the newest ones, C(daily), C(weekly) and
-        C(monthly) of days, weeks and months that have one, the newest one of each. A backup that one of them keeps stays.
-        Without any of them all stay.
+      - With O(state=pruned), how many backups of each machine are kept. C(last) of the newest ones, C(daily),
+        C(weekly) and C(monthly) of days, weeks and months that have one, the newest one of each. A backup that one of
+        them keeps stays. Without any of them all stay.
     type: dict
   hypervisor:
     description: The host's hypervisor.
@@ -190,6 +191,14 @@ directory:
   description: With O(state=chosen), the directory of the backups.
   returned: state is chosen
   type: str
+at:
+  description: With O(state=chosen), on which host it is, V(frontend) or V(node).
+  returned: state is chosen
+  type: str
+everything:
+  description: With O(state=chosen), whether all is read that lies there, also of machines that are no more.
+  returned: state is chosen
+  type: bool
 backups:
   description: What became of each machine.
   returned: state is not chosen

@@ -142,6 +142,8 @@ def choose(params: Mapping[str, Any], check_mode: bool) -> Result:
             ],
             "left_out": [to_plain(each) for each in sorted(left, key=lambda each: each.vm_id)],
             "directory": directory,
+            "at": base.at,
+            "everything": everything,
             "refused_answers": refused,
         },
         warnings=[*refused.values()],
