@@ -36,6 +36,9 @@ options:
     description: Where the backups are, on the host that O(at) says.
     type: path
     default: /var/backups/nebula-machines
+  backups_datastore:
+    description: Name of a datastore of type IMAGE with the backups, in place of O(directory) and O(at).
+    type: str
   at:
     description: Whether the backups are on the front-end, or on the machine's host.
     type: str
@@ -157,6 +160,10 @@ way:
   type: str
 host:
   description: The machine's host, with V(place).
+  returned: with O(state=planned)
+  type: str
+directory:
+  description: Where the backups are.
   returned: with O(state=planned)
   type: str
 request:

@@ -28,6 +28,7 @@ ARGUMENTS: dict[str, Any] = {
         "name": {"type": "str"},
         "backup": {"type": "str", "default": "latest"},
         "directory": {"type": "path", "default": defaults.MACHINE_BACKUPS},
+        "backups_datastore": {"type": "str"},
         "at": {"type": "str", "choices": ["frontend", "node"], "default": "frontend"},
         "disks": {"type": "list", "elements": "int"},
         "image": {"type": "str"},

@@ -22,6 +22,7 @@ from ..engines.registry import open_engine
 from ..errors import Conflict, InUse, InvalidValue, NotFound, Unsupported, WrongState
 from ..host.files import make_directory, settle
 from ..model.dataclass_json import to_plain
+from ..model.datastore import DatastoreType
 from ..model.disk import TAR
 from ..model.image import Image
 from ..model.installation_marks import MARK
@@ -37,6 +38,7 @@ from ..storage import backup_search, backup_secrets, restored_disks, uploads
 from ..storage.backup_search import BackupsFound, Found
 from ..storage.datastore_layout import MIB, image_directory
 from ..sync import Result
+from .machine_backups import IN_DATASTORE
 
 # The attribute of images and templates that says of which backup they are.
 ORIGIN = "RESTORED_FROM"
@@ -44,7 +46,7 @@ ORIGIN = "RESTORED_FROM"
 
 def listed(params: Mapping[str, Any]) -> Result:
     """Return the backups in a directory, the newest of each machine first. name: of one machine, "" for all."""
-    found = backup_search.all_of(params["directory"])
+    found = backup_search.all_of(_directory(params))
     name = params["name"] or ""
     shown = [each for each in found if not name or name in (each.name, os.path.basename(each.place))]
     rows = [_row(each, backup) for each in shown for backup in reversed(each.backups)]
@@ -72,11 +74,29 @@ def _row(found: BackupsFound, backup: MachineBackup) -> dict[str, Any]:
 def planned(params: Mapping[str, Any]) -> Result:
     """Return what is to be done: what the machine's host is asked for, or lists for roles image, template and vm."""
     _refuse_two_ways(params)
-    if params["new_name"]:
-        return _as_machine(params)
-    if params["image"]:
-        return _as_image(params)
-    return _in_place(params)
+    params = {**params, "directory": _directory(params)}
+    if params["backups_datastore"]:
+        params["at"] = FRONTEND
+    way = _as_machine if params["new_name"] else _as_image if params["image"] else _in_place
+    result = way(params)
+    result.payload["directory"] = params["directory"]
+    return result
+
+
+def _directory(params: Mapping[str, Any]) -> str:
+    """Return where the backups are."""
+    name = params["backups_datastore"]
+    if not name:
+        return str(params["directory"])
+    with contextlib.closing(open_engine(params, check_mode=True)) as engine, engine.session():
+        datastore = engine.datastores.info(name)
+    if datastore.type is not DatastoreType.IMAGE or datastore.id is None:
+        raise InvalidValue(
+            f"nebula_machine_backup_datastore {name}",
+            f"it is a datastore of type {datastore.type.name}",
+            "Name one of type IMAGE",
+        )
+    return os.path.join(image_directory(params["root"], datastore.id), IN_DATASTORE)
 
 
 def _refuse_two_ways(params: Mapping[str, Any]) -> None:
