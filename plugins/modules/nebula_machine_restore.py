@@ -189,6 +189,11 @@ vms:
   returned: with O(state=planned), as a new machine
   type: list
   elements: dict
+notes:
+  description: What of the backup's template the new machine does not get, a sentence each.
+  returned: with O(state=planned), as a new machine
+  type: list
+  elements: str
 restored:
   description: What was restored, with C(vm_id), C(name), C(backup), C(disks) (ids) and C(files).
   returned: with O(state=present)

@@ -59,6 +59,7 @@ class MadeBackups:
         format: str = "qcow2",
         files: Mapping[str, bytes] | None = None,
         secrets: Mapping[str, str] | None = None,
+        images: Mapping[int, str] | None = None,
         **changes: Any,
     ) -> MachineBackup:
         made = MachineBackup(
@@ -72,6 +73,8 @@ class MadeBackups:
         made = replace(
             made, disks=tuple(self._disk(place, made.id, n, content, format, made) for n, content in disks.items())
         )
+        named = images or {}
+        made = replace(made, disks=tuple(replace(disk, image=named.get(disk.disk_id, "")) for disk in made.disks))
         for what, content in (files or {}).items():
             (place / f"{made.id}.{what}").write_bytes(content)
             made = replace(made, files={**made.files, what: stored(place / f"{made.id}.{what}")})

@@ -367,8 +367,9 @@ def _as_machine(params: Mapping[str, Any]) -> Result:
         "vms": [item],
         "backup": backup.id,
         "host": "",
+        "notes": warnings,
     }
-    return Result(payload=payload, warnings=warnings)
+    return Result(payload=payload)
 
 
 def _origin(backup: MachineBackup) -> str:
