@@ -45,17 +45,16 @@ _value:
   type: dict
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import LONGEST
+from ansible_collections.nebula.provision.plugins.module_utils.errors import LONGEST, InvalidValue
 from ansible_collections.nebula.provision.plugins.plugin_utils.forged_facts import variable_of
 from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 from ansible_collections.nebula.provision.plugins.test.gone_wrong import gone_wrong
 
 MIB = 1 << 20
 WORDLESS = "a task ended without a word: run it again with -vvv"
-TEXTS = ("id", "kind", "reason", "consistency")
 
 
 def backed_up(variables: Iterable[Mapping[str, Any]], chosen: Mapping[str, Any], frontend: str) -> dict[str, Any]:
@@ -64,96 +63,87 @@ def backed_up(variables: Iterable[Mapping[str, Any]], chosen: Mapping[str, Any],
     for each in variables:
         made[each["inventory_hostname"]] = variable_of(each, "__nebula_backup_made") or {}
         pruned[each["inventory_hostname"]] = variable_of(each, "__nebula_backup_pruned") or {}
-    rows: list[dict[str, Any]] = []
-    notes: list[str] = []
     errors: dict[str, list[str]] = {}
     first = next(iter(made), "")
 
     def report(host: str, sentence: str) -> None:
-        errors.setdefault(host if host in made else first, []).append(sentence)
+        sentences = errors.setdefault(host if host in made else first, [])
+        sentences += [sentence] if sentence not in sentences else []
 
+    answers = {host: _outcomes(host, answer, report) for host, answer in made.items()}
+    removed = {host: _outcomes(host, answer, report) for host, answer in pruned.items()}
     by_frontend = chosen.get("at") == "frontend"
-    known = set()
+    rows: list[dict[str, Any]] = []
+    notes: list[str] = []
     for machine in chosen.get("machines") or ():
-        known.add(machine["vm_id"])
         writer = frontend if by_frontend else machine["host"]
-        found = _outcome(made.get(writer), machine["vm_id"])
-        if found is None:
+        found = [each for each in answers.get(writer, ()) if each.vm_id == machine["vm_id"]]
+        rows += [_row(machine, each) for each in found]
+        # A machine whose backups are read may have none.
+        if not found and not (
+            chosen.get("purpose") == "verified" and made.get(writer) and not gone_wrong(made[writer])
+        ):
             silent = [made.get(host) for host in dict.fromkeys((writer, machine["host"]))]
-            rows.append(_row(machine, {}, _why_silent(silent, writer)))
-        else:
-            rows += [_row(machine, each, str(each.get("error") or "")[:LONGEST]) for each in found]
-        notes += _warnings(machine, found or ())
-        notes += _removed(machine, _outcome(pruned.get(writer), machine["vm_id"]) or (), report)
-    for host, answer in made.items():
-        # What lies there of machines that are no more, or of all where none was chosen.
-        for each in _outcomes(answer) if chosen.get("everything") and (host == frontend or not by_frontend) else ():
-            if each.get("vm_id") not in known:
-                machine = {"vm_id": each.get("vm_id"), "name": str(each.get("name", ""))[:LONGEST], "host": host}
-                rows.append(_row(machine, each, str(each.get("error") or "")[:LONGEST]))
-        if gone_wrong(answer) and not any(row["error"] and row["host"] == host for row in rows):
-            report(host, str(answer.get("msg") or WORDLESS)[:LONGEST])
-        if gone_wrong(pruned[host]):
-            report(host, str(pruned[host].get("msg") or WORDLESS)[:LONGEST])
+            rows.append({**_row(machine), "error": _why_silent(silent, writer)})
+        notes += [f"{machine['name']}: {text}" for each in found for text in each.warnings]
+        for each in removed.get(writer, ()):
+            if each.vm_id == machine["vm_id"]:
+                notes += _note_of(machine["name"], each.removed)
+                if each.error:
+                    report(machine["host"], f"VM {machine['name']}: {each.error}")
+    known = {machine["vm_id"] for machine in chosen.get("machines") or ()}
+    for host in made if chosen.get("everything") else ():
+        # Of machines that are no more, what lies there is all that is known.
+        others = (
+            [each for each in answers[host] if each.vm_id not in known] if host == frontend or not by_frontend else []
+        )
+        rows += [_row({"vm_id": each.vm_id, "name": each.name, "host": host}, each) for each in others]
     for machine in chosen.get("left_out") or ():
-        rows.append(_row(machine, {"kind": "none"}, str(machine["reason"])))
+        rows.append({**_row(machine), "kind": "none", "error": str(machine["reason"])})
     rows.sort(key=lambda row: (str(row["name"]), str(row["id"])))
     for row in rows:
         if row["error"]:
             report(row["host"], f"VM {row['name']}: {row['error']}")
+    for host, answer in (*made.items(), *pruned.items()):
+        if gone_wrong(answer) and host not in errors:
+            report(host, _message(answer))
     return {"rows": rows, "notes": notes, "errors": errors}
 
 
-def _outcomes(answer: Any) -> list[Mapping[str, Any]]:
-    found = answer.get("backups") if hasattr(answer, "get") else None
-    return [each for each in found if hasattr(each, "get")] if isinstance(found, (list, tuple)) else []
+def _outcomes(host: str, answer: Any, report: Callable[[str, str], None]) -> tuple[Any, ...]:
+    # Here, since Ansible loads each filter of a collection to find one, in each of its processes.
+    from ansible_collections.nebula.provision.plugins.module_utils.model.answers.backed_up_machines import read
+
+    try:
+        return read(host, answer) or ()
+    except InvalidValue as error:
+        report(host, str(error))
+        return ()
 
 
-def _outcome(answer: Any, vm_id: int) -> list[Mapping[str, Any]] | None:
-    return [each for each in _outcomes(answer) if each.get("vm_id") == vm_id] or None
-
-
-def _row(machine: Mapping[str, Any], outcome: Mapping[str, Any], error: str) -> dict[str, Any]:
+def _row(machine: Mapping[str, Any], outcome: Any = None) -> dict[str, Any]:
     row: dict[str, Any] = {key: machine[key] for key in ("vm_id", "name", "host")}
-    row.update({key: str(outcome.get(key) or "")[:LONGEST] for key in TEXTS})
-    row.update(size=_mib(outcome.get("size")), stored=_mib(outcome.get("stored")), seconds=_seconds(outcome))
-    return {**row, "error": error}
+    for key in ("id", "kind", "reason", "consistency", "error"):
+        row[key] = getattr(outcome, key, "")
+    for key in ("size", "stored"):
+        row[key] = round(getattr(outcome, key, 0) / MIB, 1) or ""
+    row["seconds"] = round(getattr(outcome, "seconds", 0.0), 1) or ""
+    return row
 
 
-def _mib(value: Any) -> Any:
-    return round(value / MIB, 1) if isinstance(value, (int, float)) and value else ""
-
-
-def _seconds(outcome: Mapping[str, Any]) -> Any:
-    value = outcome.get("seconds")
-    return round(value, 1) if isinstance(value, (int, float)) and value else ""
+def _note_of(name: str, removed: Any) -> list[str]:
+    if not removed:
+        return []
+    return [f"{name}: {f'{len(removed)} older backups were' if len(removed) > 1 else 'an older backup was'} removed"]
 
 
 def _why_silent(answers: Iterable[Any], writer: str) -> str:
-    for answer in answers:
-        if answer and gone_wrong(answer):
-            return str(answer.get("msg") or WORDLESS)[:LONGEST]
-    return f"host {writer} said nothing of it"
+    wrong = [_message(answer) for answer in answers if answer and gone_wrong(answer)]
+    return wrong[0] if wrong else f"host {writer} said nothing of it"
 
 
-def _warnings(machine: Mapping[str, Any], found: Iterable[Mapping[str, Any]]) -> list[str]:
-    return [
-        f"{machine['name']}: {str(text)[:LONGEST]}"
-        for each in found
-        for text in (each.get("warnings") if isinstance(each.get("warnings"), (list, tuple)) else ())
-    ]
-
-
-def _removed(machine: Mapping[str, Any], found: Iterable[Mapping[str, Any]], report: Any) -> list[str]:
-    notes = []
-    for each in found:
-        removed = each.get("removed")
-        if isinstance(removed, (list, tuple)) and removed:
-            many = f"{len(removed)} older backups were" if len(removed) > 1 else "an older backup was"
-            notes.append(f"{machine['name']}: {many} removed")
-        if each.get("error"):
-            report(machine["host"], f"VM {machine['name']}: {str(each['error'])[:LONGEST]}")
-    return notes
+def _message(answer: Mapping[str, Any]) -> str:
+    return str(answer.get("msg") or WORDLESS)[:LONGEST]
 
 
 class FilterModule:

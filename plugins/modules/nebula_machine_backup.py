@@ -199,6 +199,10 @@ everything:
   description: With O(state=chosen), whether all is read that lies there, also of machines that are no more.
   returned: state is chosen
   type: bool
+purpose:
+  description: With O(state=chosen), what they are chosen for.
+  returned: state is chosen
+  type: str
 backups:
   description: What became of each machine.
   returned: state is not chosen

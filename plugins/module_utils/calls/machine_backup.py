@@ -15,11 +15,11 @@ from ..model import defaults
 from ..sync import Result
 
 if TYPE_CHECKING:
-    from ..engines.shipped import datastores, hosts, images, networks, vms
+    from ..engines.shipped import datastores, hosts, images, vms
     from ..hypervisors import shipped_with_plans
 
     # Of the engine it uses these where it chooses; its drivers read machines where it backs them up.
-    SHIPPED = (datastores, hosts, images, networks, vms, shipped_with_plans)
+    SHIPPED = (datastores, hosts, images, vms, shipped_with_plans)
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": {

@@ -37,7 +37,8 @@ class GivenDisk:
     """Describes a disk that can be read now.
     format: of the machine's own file. size: bytes that the guest sees.
     export: its name where it is shown.
-    bitmap: what says what was written since the last backup; "" if all of it is to be read."""
+    bitmap: what says what was written since the last backup; "" if all of it is to be read.
+    holds: bytes that its files take."""
 
     disk_id: int
     target: str
@@ -46,20 +47,17 @@ class GivenDisk:
     export: str = ""
     bitmap: str = ""
     image: str = ""
+    holds: int = 0
 
 
 @dataclass(frozen=True)
 class AskedBackup:
     """Says what the front-end wants to have of one machine.
     checkpoint: the name of what its host is to keep, so that the next backup can go on from there.
-    since: that of the last backup, "" for a full one.
-    prefix: with which the names of all checkpoints of this directory begin.
-    unchanged: as the last backup's manifest has it."""
+    since: that of the last backup, "" for a full one."""
 
     checkpoint: str
     since: str = ""
-    prefix: str = ""
-    unchanged: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,7 @@ class GivenBackup:
     """Describes a machine whose disks can be read now, all as they are at one moment.
     incremental: what was written since the last backup is known of all of them.
     reason: why that is not so.
-    checkpoint: the name of what is kept there if the backup becomes whole, "" for nothing.
-    state, consistency, way, unchanged, left_out: as MachineBackup has them.
+    state, consistency, way, unchanged, left_out, checkpoint: as MachineBackup has them.
     files: what else of the machine's is to be kept, with its bytes."""
 
     state: str
@@ -96,8 +93,15 @@ def read(plain: Any, vm: Vm, asked: str) -> GivenBackup:
         if disk is None or each.disk_id in [other.disk_id for other in given.disks[:number]]:
             raise _refused(asked, f"it has disk {each.disk_id!r} once more, or the machine has none of that number")
         least = disk.size * _MIB if each.format != TAR else 0
-        if not _is_number(each.size, _LARGEST_DISK) or each.size < least or each.size % 512:
+        if (
+            not _is_number(each.holds, _LARGEST_DISK)
+            or not _is_number(each.size, _LARGEST_DISK)
+            or each.size < least
+            or each.size % 512
+        ):
             raise _refused(asked, f"its disk {each.disk_id} has {each.size!r} bytes, where {least} or more are known")
+        if not _is_number(each.holds, _LARGEST_DISK):
+            raise _refused(asked, f"its disk {each.disk_id} takes {each.holds!r} bytes")
         if each.format not in (*DISK_FORMATS, TAR) or not _TARGET.fullmatch(each.target):
             raise _refused(asked, f"its disk {each.disk_id} is of a format, or at a place, that no disk has")
         if not _SHOWN.fullmatch(each.export) or not _SHOWN.fullmatch(each.bitmap):
@@ -115,7 +119,7 @@ def read_asked(plain: Any, asked: str) -> AskedBackup:
         found = from_plain(AskedBackup, plain)
     except (NebulaError, TypeError, ValueError, KeyError) as error:
         raise InvalidValue(f"{asked}: what the front-end asks for", "it can't be read") from error
-    for name in (found.checkpoint, found.since, found.prefix):
+    for name in (found.checkpoint, found.since):
         if not _CHECKPOINT.fullmatch(name):
             raise InvalidValue(f"{asked}: what the front-end asks for", f"no checkpoint is called {name!r}")
     return found

@@ -107,13 +107,14 @@ class Taking:
             self._talk.close()
 
     @contextlib.contextmanager
-    def begin(self, machine: MachineToBackUp, order: AskedBackup) -> Iterator[TakenBackup]:
-        """Have the machine's disks readable here for as long as the block lasts."""
+    def begin(self, machine: MachineToBackUp, checkpoint: str, since: str) -> Iterator[TakenBackup]:
+        """Have the machine's disks readable here for as long as the block lasts.
+        checkpoint: the name of what its host keeps for the next backup. since: that of the last one, "" for none."""
         vm, passage = machine.vm, self._passage
         asked = f"backup of virtual machine {vm.name}"
         channel = self._caller(conversation.token_of(passage.token, vm.vm_id), asked).meet(passage.meeting)
         with contextlib.closing(channel), self._activity.going_on():
-            channel.send(**{conversation.BEGIN: to_plain(order)})
+            channel.send(**{conversation.BEGIN: to_plain(AskedBackup(checkpoint, since))})
             plain = conversation.answer(channel, conversation.GIVEN, passage.peer)
             given = given_backup.read(plain, vm, asked)
             with contextlib.ExitStack() as held:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from ...dataclass import dataclass, replace
@@ -39,6 +40,8 @@ from ..moves import node_moves
 from .fence import LOCK_SECONDS, REMEDY_LOCKED
 
 MIB = 1024 * 1024
+# Why the next backup is a full one.
+RESTORED = "it was restored"
 # Files of a backup beside disks: a machine's variables of UEFI, and the state of its TPM.
 NVRAM, TPM = "nvram", "tpm"
 
@@ -94,7 +97,7 @@ def restore(request: MachineToRestore, driver: Driver, root: str, check_mode: bo
             if state is not None:
                 _write(disk_swap.state_path(directory), state, "")
             # Before the new disks are there: whoever backs it up next must not think that it knows them.
-            write_record(directory, replace(record, restored=found.backup.id))
+            write_record(directory, replace(record, unchained=RESTORED, unchained_at=int(time.time())))
         return done
 
 
