@@ -17,8 +17,7 @@ class MachineToRestore:
     """Describes a machine whose disks are to be again what a backup holds of them.
     catalog, vm: whose it is, and what the catalog has of it.
     generation: the decision that the catalog has of it; its host refuses another one.
-    directory: where the backups lie, on the host.
-    backups_of: the name of the directory of one machine's backups in it. backup: the id of the one that is meant.
+    directory: where the backups lie, on the host. backup: as backup_search.chosen() takes it.
     disks: ids of those that are to be restored; None for all.
     key: the user's, "" for none."""
 
@@ -26,7 +25,6 @@ class MachineToRestore:
     vm: Vm
     generation: int
     directory: str
-    backups_of: str
     backup: str
     disks: Optional[tuple[int, ...]] = None
     key: str = field(default="", repr=False)

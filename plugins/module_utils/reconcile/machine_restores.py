@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..arguments import parse_json
@@ -20,22 +20,24 @@ from ..engines.base import Engine, named
 from ..engines.ports import VmRecord
 from ..engines.registry import open_engine
 from ..errors import Conflict, InUse, InvalidValue, NotFound, Unsupported, WrongState
-from ..host.files import make_directory, settle
+from ..host.files import make_directory, remove_file, settle
 from ..model.dataclass_json import to_plain
 from ..model.datastore import DatastoreType
 from ..model.disk import TAR
 from ..model.image import Image
 from ..model.installation_marks import MARK
-from ..model.machine_backup import FRONTEND, QCOW2, BackedUpDisk, MachineBackup
+from ..model.machine_backup import FRONTEND, QCOW2, MachineBackup
 from ..model.machine_backup import TAR as STORED_TAR
 from ..model.machine_restore import MachineToRestore
 from ..model.object_names import check_name
 from ..model.restored_template import RestoredTemplate, is_wanted, restored, template_of
+from ..model.stated_secrets import complete, of_item
 from ..model.template import Template
 from ..model.template_secrets import join
 from ..model.vm import Vm
-from ..storage import backup_search, backup_secrets, restored_disks, uploads
-from ..storage.backup_search import BackupsFound, Found
+from ..storage import backup_files, backup_search, backup_secrets, restored_disks, uploads
+from ..storage.backup_place import MachineDirectory, Place
+from ..storage.backup_search import KnownMachine
 from ..storage.datastore_layout import MIB, image_directory
 from ..sync import Result
 from .machine_backups import IN_DATASTORE
@@ -46,14 +48,16 @@ ORIGIN = "RESTORED_FROM"
 
 def listed(params: Mapping[str, Any]) -> Result:
     """Return the backups in a directory, the newest of each machine first. name: of one machine, "" for all."""
-    found = backup_search.all_of(_directory(params))
+    place = backup_search.open_place(_directory(params), "", params["root"])
     name = params["name"] or ""
-    shown = [each for each in found if not name or name in (each.name, os.path.basename(each.place))]
+    shown = [each for each in backup_search.machines(place) if not name or name in (each.name, each.place)]
     rows = [_row(each, backup) for each in shown for backup in reversed(each.backups)]
-    return Result(payload={"backups": rows}, warnings=[f"backup: {text}" for each in shown for text in each.unreadable])
+    return Result(
+        payload={"backups": rows}, warnings=[f"backup: {error}" for each in shown for error in each.unreadable]
+    )
 
 
-def _row(found: BackupsFound, backup: MachineBackup) -> dict[str, Any]:
+def _row(machine: KnownMachine, backup: MachineBackup) -> dict[str, Any]:
     files = [disk.file.size for disk in backup.disks] + [file.size for file in backup.files.values()]
     return {
         "machine": backup.name,
@@ -67,7 +71,7 @@ def _row(found: BackupsFound, backup: MachineBackup) -> dict[str, Any]:
         "rests_on": backup.parent,
         "encrypted": backup.encrypted,
         "host": backup.host,
-        "place": os.path.basename(found.place),
+        "place": machine.place,
     }
 
 
@@ -139,35 +143,33 @@ def _in_place(params: Mapping[str, Any]) -> Result:
         _bare(vm),
         record.generation,
         params["directory"],
-        f"{record.id}-{catalog}",
         params["backup"],
         None if params["disks"] is None else tuple(params["disks"]),
         params["key"] or "",
     )
     if params["at"] == FRONTEND:
         # What the host is going to find is looked at now, before anything else is done.
-        _found(params["directory"], f"{record.id}-{catalog}", params["backup"], name)
+        place = backup_search.open_place(params["directory"], catalog, params["root"])
+        if (record.id, catalog) not in place.machines():
+            raise _of_others(place, name)
+        with place.machine(record.id, catalog, params["key"] or "") as held:
+            backup_search.chosen(held, params["backup"])
     payload = {"request": json.dumps(to_plain(request)), "host": record.host, "way": "place"}
     return Result(payload=payload)
 
 
-def _found(directory: str, place: str, backup: str, name: str) -> tuple[Found, BackupsFound]:
-    backup_search.all_of(directory)
-    path = os.path.join(directory, place)
-    if not os.path.isdir(path):
-        others = [os.path.basename(each.place) for each in backup_search.all_of(directory) if each.name == name]
-        raise NotFound(
-            f"backups of machine {name} in {directory}",
-            f"there are none of this machine; of others that were called so: {', '.join(others)}"
-            if others
-            else "there are none of it",
-            "What another machine had is restored as an image (nebula_machine_restore_image), or as a new machine "
-            "(nebula_machine_restore_as) with vm, one of these names"
-            if others
-            else "See -e nebula_machine_restore=list",
-        )
-    found = backup_search.of_machine(path)
-    return backup_search.chosen(found, backup), found
+def _of_others(place: Place, name: str) -> NotFound:
+    """Return the error for a machine of which there are no backups."""
+    others = [each.place for each in backup_search.machines(place) if each.name == name]
+    asked = f"backups of machine {name} in {place.directory}"
+    if not others:
+        return NotFound(asked, "there are none of it", "See -e nebula_machine_restore=list")
+    return NotFound(
+        asked,
+        f"there are none of this machine; of others that were called so: {', '.join(others)}",
+        "What another machine had is restored as an image or as a new machine (nebula_machine_restore_image, "
+        "nebula_machine_restore_as), with one of these names as vm",
+    )
 
 
 def _require_at_rest(engine: Engine, record: VmRecord, vm: Vm, asked: str) -> None:
@@ -209,76 +211,74 @@ def _bare(vm: Vm) -> Vm:
 # -- as images ---------------------------------------------------------------------------------------------------------
 
 
-def _as_image(params: Mapping[str, Any]) -> Result:
-    name = check_name("image", params["image"])
-    with contextlib.closing(open_engine(params, check_mode=True)) as engine, engine.session():
-        found, others = _chosen(params, engine.catalog())
-        ids = params["disks"] if params["disks"] is not None else [disk.disk_id for disk in found.backup.disks]
-        if len(ids) != 1:
-            raise InvalidValue(
-                f"image {name} of backup {found.backup.id}",
-                f"one disk becomes one image, and these are disks {', '.join(map(str, ids)) or 'none'}",
-                "Name one of them: nebula_machine_restore_disks: [0]",
-            )
-        kind = params["image_type"] or ("OS" if ids[0] == min(disk.disk_id for disk in found.backup.disks) else "")
-        images = [_image(params, engine, found, others, ids[0], name, kind, bool(params["persistent"]))]
-    return Result(payload={"way": "image", "images": images, "backup": found.backup.id, "host": ""})
-
-
-def _chosen(params: Mapping[str, Any], catalog: str) -> tuple[Found, BackupsFound]:
+@contextlib.contextmanager
+def _chosen(params: Mapping[str, Any], catalog: str) -> Iterator[tuple[MachineDirectory, MachineBackup]]:
+    """Yield the backup that is meant, in the directory that holds it."""
     if params["at"] != FRONTEND:
         raise Unsupported(
             "restoring as an image or a new machine",
             "images are on the front-end, and the backups on another host",
             "Bring the directory to the front-end, or mount it there",
         )
-    others = backup_search.machine_of(params["directory"], params["name"], catalog)
-    return backup_search.chosen(others, params["backup"]), others
+    place = backup_search.open_place(params["directory"], catalog, params["root"])
+    machine = backup_search.machine_of(place, params["name"])
+    with place.machine(machine.vm_id, machine.catalog, params["key"] or "") as held:
+        yield held, backup_search.chosen(held, params["backup"])
+
+
+def _as_image(params: Mapping[str, Any]) -> Result:
+    name = check_name("image", params["image"])
+    with (
+        contextlib.closing(open_engine(params, check_mode=True)) as engine,
+        engine.session(),
+        _chosen(params, engine.catalog()) as (held, backup),
+    ):
+        own = [disk.disk_id for disk in backup.disks]
+        ids = params["disks"] if params["disks"] is not None else own
+        if len(ids) != 1:
+            raise InvalidValue(
+                f"image {name} of backup {backup.id}",
+                f"one disk becomes one image, and these are disks {', '.join(map(str, ids)) or 'none'}",
+                "Name one of them: nebula_machine_restore_disks: [0]",
+            )
+        kind = params["image_type"] or ("OS" if ids[0] == min(own, default=0) else "")
+        images = [_image(params, engine, held, backup, ids[0], name, kind, bool(params["persistent"]))]
+    return Result(payload={"way": "image", "images": images, "backup": backup.id, "host": ""})
 
 
 def _image(
     params: Mapping[str, Any],
     engine: Engine,
-    found: Found,
-    others: BackupsFound,
+    held: MachineDirectory,
+    backup: MachineBackup,
     disk_id: int,
     name: str,
     kind: str,
     persistent: bool,
 ) -> dict[str, Any]:
     """Return what is to be an image: the item of a list of images, with the disk that it is of."""
-    asked = f"image {name}: disk {disk_id} of backup {found.backup.id} of {found.backup.name}"
-    chain = backup_search.chain_of(found, others, disk_id)
-    backup_search.check(found, others, params["key"] or "", [disk_id])
-    origin = origin_of(found.backup, disk_id)
+    found = restored_disks.disk_of(held, backup, disk_id)
+    origin = f"{_origin(backup)} {disk_id}"
     there: Image | None = named(engine.images.info, name)
     if there is not None and there.attributes.get(ORIGIN) != origin:
-        raise Conflict(asked, "the catalog has an image of that name", "Give another name")
-    disk = chain[0]
-    item: dict[str, Any] = {"name": name, "attributes": {ORIGIN: origin}, "persistent": persistent}
-    if kind:
-        item["type"] = kind
+        raise Conflict(f"image {name} of {found.what}", "the catalog has an image of that name", "Give another name")
+    disk = found.disk
+    item: dict[str, Any] = {"name": name, "attributes": {ORIGIN: origin}, "type": kind or "DATABLOCK"}
     if params["datastore"]:
         item["datastore"] = params["datastore"]
     if disk.stored == STORED_TAR:
-        del item["persistent"]
-        item.update(format=TAR)
+        item.update(format=TAR, type="OS")
     else:
-        item.setdefault("type", "DATABLOCK")
-        item["format"] = disk.format
-    if _is_image_already(chain):
-        item.update(path=found.path(disk.file.name), remote_src=True, checksum=f"sha256:{disk.file.sha256}")
-    return {"item": item, "disk": disk_id, "place": os.path.basename(found.place), "backup": found.backup.id}
+        item.update(format=disk.format, persistent=persistent)
+    if len(found.chain) == 1 and (disk.stored == STORED_TAR or (disk.stored == QCOW2 and disk.format == QCOW2)):
+        # It can be stored as it is.
+        item.update(path=found.chain[0].path, remote_src=True, checksum=f"sha256:{disk.file.sha256}")
+    place = {"vm_id": backup.vm_id, "catalog": backup.catalog, "backup": backup.id}
+    return {"item": item, "disk": disk_id, **place}
 
 
-def origin_of(backup: MachineBackup, disk_id: int) -> str:
-    return f"{backup.vm_id}-{backup.catalog} {backup.id} {disk_id}"
-
-
-def _is_image_already(chain: Sequence[BackedUpDisk]) -> bool:
-    """Return whether the backup's file can be stored as it is."""
-    disk = chain[0]
-    return len(chain) == 1 and (disk.stored == STORED_TAR or (disk.stored == QCOW2 and disk.format == QCOW2))
+def _origin(backup: MachineBackup) -> str:
+    return f"{backup.vm_id}-{backup.catalog} {backup.id}"
 
 
 def imported(
@@ -288,28 +288,23 @@ def imported(
 ) -> Result:
     """Make disks of a backup that stand alone, where images are stored, and have them stored as images.
     store: does that, of items of a list of images and, by name, of uploads that stand for their paths."""
-    wanted = parse_json(params["images"] or "[]", "images")
-    directory = image_directory(params["root"])
-    items, use = [], {}
-    made: list[str] = []
+    items, use, made = [], {}, []
     try:
-        for each in wanted:
+        for each in parse_json(params["images"] or "[]", "images"):
             item = dict(each["item"])
             if "path" not in item:
-                found, others = _found(params["directory"], each["place"], each["backup"], params["name"])
-                parts = [each["place"], each["backup"], each["disk"], item["name"]]
+                parts = [each["vm_id"], each["catalog"], each["backup"], each["disk"], item["name"]]
                 identity = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-                item["path"] = path = uploads.path_of(directory, identity)
+                item["path"] = path = uploads.path_of(image_directory(params["root"]), identity)
                 use[item["name"]] = identity
                 if not check_mode and not _is_stored(params, item):
                     made.append(path)
-                    _flatten(params, found, others, each["disk"], path)
+                    _flatten(params, each, path)
             items.append(item)
         return store(items, use)
     finally:
         for path in made:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+            remove_file(path)
 
 
 def _is_stored(params: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
@@ -319,16 +314,16 @@ def _is_stored(params: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
     return there is not None and there.attributes.get(ORIGIN) == item["attributes"][ORIGIN] and bool(there.sha256)
 
 
-def _flatten(params: Mapping[str, Any], found: Found, others: BackupsFound, disk_id: int, path: str) -> None:
-    chain = backup_search.chain_of(found, others, disk_id)
-    backup_search.check(found, others, params["key"] or "", [disk_id])
-    make_directory(os.path.dirname(path), 0o711)
-    what = f"backup {found.backup.id} of {found.backup.name}: disk {disk_id}"
-    restored_disks.require_room([(path, restored_disks.room_for(chain[0], 0))], what)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-    restored_disks.make(found, chain, path, chain[0].format, params["key"] or "", what=what)
-    settle(path)
+def _flatten(params: Mapping[str, Any], wanted: Mapping[str, Any], path: str) -> None:
+    key = params["key"] or ""
+    place = backup_search.open_place(params["directory"], wanted["catalog"], params["root"])
+    with place.machine(wanted["vm_id"], wanted["catalog"], key) as held:
+        found = restored_disks.disk_of(held, held.get(wanted["backup"]), wanted["disk"])
+        make_directory(os.path.dirname(path), 0o711)
+        remove_file(path)
+        restored_disks.require_room([(path, found)], key, found.what)
+        restored_disks.make(found, path, found.disk.format, key)
+        settle(path)
 
 
 # -- as a new machine --------------------------------------------------------------------------------------------------
@@ -338,18 +333,20 @@ def _as_machine(params: Mapping[str, Any]) -> Result:
     name = check_name("VM", params["new_name"])
     if params["disks"] is not None:
         raise InvalidValue("nebula_machine_restore_disks", "a new machine has all disks of the backup", "Leave it out")
-    with contextlib.closing(open_engine(params, check_mode=True)) as engine, engine.session():
-        found, others = _chosen(params, engine.catalog())
-        backup = found.backup
+    with (
+        contextlib.closing(open_engine(params, check_mode=True)) as engine,
+        engine.session(),
+        _chosen(params, engine.catalog()) as (held, backup),
+    ):
         asked = f"backup {backup.id} of {backup.name} as machine {name}"
         images = []
         for number, disk in enumerate(sorted(backup.disks, key=lambda disk: disk.disk_id)):
             image = f"{name}-disk-{disk.disk_id}"
-            images.append(_image(params, engine, found, others, disk.disk_id, image, "" if number else "OS", False))
+            images.append(_image(params, engine, held, backup, disk.disk_id, image, "" if number else "OS", False))
         if not images:
             raise Unsupported(asked, "it holds no disk", "Take another one")
         of_images = {each["disk"]: each["item"]["name"] for each in images}
-        template, warnings = _template(params, engine, found, of_images, asked)
+        template, warnings = _template(params, engine, held, backup, of_images, asked)
         _require_free(engine, name, backup, asked)
         hosts = {host.name for host in engine.hosts.pool()}
     item: dict[str, Any] = {"name": name, "template": name, "state": params["new_state"]}
@@ -372,14 +369,14 @@ def _as_machine(params: Mapping[str, Any]) -> Result:
     return Result(payload=payload)
 
 
-def _origin(backup: MachineBackup) -> str:
-    return f"{backup.vm_id}-{backup.catalog} {backup.id}"
-
-
 def _template(
-    params: Mapping[str, Any], engine: Engine, found: Found, images: Mapping[int, str], asked: str
+    params: Mapping[str, Any],
+    engine: Engine,
+    held: MachineDirectory,
+    backup: MachineBackup,
+    images: Mapping[int, str],
+    asked: str,
 ) -> tuple[Template, list[str]]:
-    backup = found.backup
     template = template_of(backup)
     needed = [secret for secret in backup.secrets if is_wanted(secret)]
     key = params["key"] or ""
@@ -387,10 +384,10 @@ def _template(
         given = parse_json(params["secrets"], "secrets") if params["secrets"] else {}
         if not isinstance(given, Mapping):
             raise InvalidValue("nebula_machine_restore_secrets", "it is no dict", "Give {NAME: value}")
-        own = backup_secrets.read(found, key, asked)
+        own = _secrets_of(held, backup, asked) if key else {}
         item = parse_json(params["item"], "item") if params["item"] else None
-        told = {str(name).upper(): str(value) for name, value in given.items()}
-        secrets = backup_secrets.complete(needed, told, [own, backup_secrets.of_item(item)], asked)
+        stated = {str(name).upper(): str(value) for name, value in given.items()}
+        secrets = complete(needed, stated, [own, of_item(item)], asked)
         template = join(template, secrets)
     known = {network.name for network in engine.networks.pool()}
     pool = {image.name for image in engine.images.pool()}
@@ -410,6 +407,14 @@ def _template(
     if made.left_out:
         warnings.append(f"{asked}: what does not come from a backup was left out: {', '.join(made.left_out)}")
     return made.template, warnings
+
+
+def _secrets_of(held: MachineDirectory, backup: MachineBackup, asked: str) -> dict[str, str]:
+    file = backup.secrets_file
+    if file is None:
+        return {}
+    backup_files.refuse_altered_file(held.path(file.name), file.size, file.sha256, f"{asked}: secrets")
+    return backup_secrets.read_secrets(held.directory, file.name, held.key, f"{asked}: secrets")
 
 
 def _require_free(engine: Engine, name: str, backup: MachineBackup, asked: str) -> None:

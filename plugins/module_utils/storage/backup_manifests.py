@@ -18,7 +18,7 @@ from typing import Any
 
 from ..dataclass import replace
 from ..errors import CatalogError, ImageRefused, InvalidValue, NebulaError
-from ..host.files import explained, read_limited
+from ..host.files import read_limited
 from ..model.dataclass_json import from_plain, json_value, to_plain
 from ..model.disk import DISK_FORMATS, TAR
 from ..model.machine_backup import (
@@ -76,9 +76,7 @@ def read(path: str, vm_id: int, catalog: str) -> MachineBackup:
                 f"manifest {path}", f"its format is {str(data.get('format'))[:20]}", "Use the version that wrote it"
             )
         manifest = from_plain(MachineBackup, data)
-        found = next(_faults(manifest), "")
-        if not found and (manifest.vm_id, manifest.catalog) != (vm_id, catalog):
-            found = "it is of another machine than its directory"
+        found = fault(manifest, vm_id, catalog)
         if not found and os.path.basename(path) != manifest.id + MANIFEST:
             found = "it is called otherwise than its backup"
     except (ValueError, InvalidValue) as error:
@@ -97,6 +95,14 @@ def files_of(manifest: MachineBackup) -> list[StoredFile]:
     """Return all files of a backup beside its manifest."""
     more = [manifest.secrets_file] if manifest.secrets_file else []
     return [*(disk.file for disk in manifest.disks), *manifest.files.values(), *more]
+
+
+def fault(manifest: MachineBackup, vm_id: int, catalog: str) -> str:
+    """Return what is wrong with a manifest of this machine by itself; "" if nothing is."""
+    found = next(_faults(manifest), "")
+    if not found and (manifest.vm_id, manifest.catalog) != (vm_id, catalog):
+        found = "it is of another machine than its directory"
+    return found
 
 
 def _faults(manifest: MachineBackup) -> Iterator[str]:

@@ -6,79 +6,60 @@ the catalog says, and upon the image on which the machine's disk rests."""
 
 from __future__ import annotations
 
+import json
 import os
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
-from ..dataclass import replace
-from ..errors import ImageRefused, NebulaError
-from ..host.files import adopt, explained
-from ..host.sandbox import NEW, READ, WRITE
+from ..dataclass import dataclass, replace
+from ..errors import InvalidValue
+from ..host.files import adopt, read_limited, remove_file
+from ..host.sandbox import READ, WRITE
 from ..model.disk import DiskFiles
-from ..model.machine_backup import BackedUpDisk
-from . import backup_files, backup_search, disk_creation, disk_saving, qcow2_header, qemu_img
+from ..model.machine_backup import LUKS, BackedUpDisk, MachineBackup
+from . import backup_files, disk_creation, qcow2_header, qemu_img
 from .backup_files import ChainFile
-from .backup_search import Found
-from .datastore_layout import hypervisor_group, require_space
+from .backup_place import MachineDirectory
+from .datastore_layout import free_space, hypervisor_group, require_space
+from .qemu_img import MIB
 
-MIB = 1024 * 1024
-# Of a qcow2 file that qemu-img makes, its tables.
+# Of a qcow2 file that qemu-img makes, its tables take less than 2**-12 of the disk's size.
 _TABLES = 12
 
 
-def room_for(disk: BackedUpDisk, size: int) -> int:
-    """Return the bytes that a disk takes at most."""
-    whole = max(disk.size, size)
-    return whole + (whole >> _TABLES) + MIB
+@dataclass(frozen=True)
+class DiskOfBackup:
+    """Holds a disk of a backup with all that it is made of, the newest file first."""
+
+    backup: MachineBackup
+    disk: BackedUpDisk
+    chain: Sequence[ChainFile]
+
+    @property
+    def what(self) -> str:
+        """Return how errors call it."""
+        return f"backup {self.backup.id} of {self.backup.name}: disk {self.disk.disk_id}"
 
 
-def make(
-    found: Found, chain: Sequence[BackedUpDisk], path: str, format: str, key: str, size: int = 0, what: str = ""
-) -> None:
+def disk_of(held: MachineDirectory, backup: MachineBackup, disk_id: int) -> DiskOfBackup:
+    """Return a disk of a backup. Raise InvalidValue for what is encrypted where there is no key."""
+    disk = next((each for each in backup.disks if each.disk_id == disk_id), None)
+    chain = held.chain(backup, disk_id)
+    found = DiskOfBackup(backup, disk if disk is not None else backup.disks[0], chain)
+    if not held.key and any(each.stored == LUKS for each in chain):
+        remedy = "Give the key that it was made with: nebula_machine_backup_key"
+        raise InvalidValue(found.what, "it is encrypted", remedy)
+    return found
+
+
+def make(found: DiskOfBackup, path: str, format: str, key: str, size: int = 0) -> None:
     """Make a disk that stands alone at `path`, of a format, of at least `size` bytes. Meanwhile all that it is made of
     is compared with its checksums. After an error there is no file."""
-    what = what or f"backup {found.backup.id} of {found.backup.name}: disk {chain[0].disk_id}"
-    parts = [ChainFile(found.path(part.file.name), part.stored) for part in chain]
-    given_up = threading.Event()
+    backup_files.restore_disk(found.chain, path, format, key, found.disk.size, found.what)
     try:
-        with ThreadPoolExecutor(1, thread_name_prefix="checksum") as pool:
-            checks = [pool.submit(backup_search.compare, found, part.file, what, given_up.is_set) for part in chain]
-            try:
-                _convert(parts, path, format, key, chain[0].size, what)
-            except BaseException as error:
-                # An altered file is the reason for what a program made of it.
-                first = next((each.exception() for each in checks), None) if isinstance(error, NebulaError) else None
-                given_up.set()
-                if first is not None:
-                    raise first from error
-                raise
-            for check in checks:
-                check.result()
-        there = disk_creation.virtual_size(path, format)
-        if there != chain[0].size:
-            raise ImageRefused(what, f"it has {there} bytes, and had {chain[0].size}", "Take another backup")
         disk_creation.resize(path, format, size)
     except BaseException:
-        _remove(path)
+        remove_file(path)
         raise
-
-
-def _convert(chain: Sequence[ChainFile], path: str, format: str, key: str, size: int, what: str) -> None:
-    """Write what a disk's files hold together to a file that stands alone."""
-    files = {os.path.realpath(part.path): READ for part in chain}
-    files[path] = NEW
-    words = ("convert", "-q", "-W", "-m", "8", "-O", format)
-    node = backup_files.text_of(backup_files.chain_node(chain))
-    keys = {backup_files.KEY: key}
-    done = qemu_img.run_program(qemu_img.PROGRAM, *words, node, path, files=files, keys=keys, size=size, check=False)
-    backup_files.require_success(done, what)
-
-
-def _remove(path: str) -> None:
-    with explained(path):
-        if os.path.lexists(path):
-            os.unlink(path)
 
 
 def rest_upon(path: str, files: DiskFiles, what: str) -> None:
@@ -86,9 +67,10 @@ def rest_upon(path: str, files: DiskFiles, what: str) -> None:
     if not files.backing:
         return
     base, format = files.backing[0]
-    qcow2_header.refuse_unexpected(DiskFiles(path, "qcow2"), what)
+    alone = DiskFiles(path, "qcow2")
+    qcow2_header.refuse_unexpected(alone, what)
     # Not -u: what is empty in the new disk, and not in the image, has to be written.
-    words = ("rebase", "-q", "-F", format, "-b", base, qemu_img.block_node(DiskFiles(path, "qcow2")))
+    words = ("rebase", "-q", "-F", format, "-b", base, qemu_img.block_node(alone))
     used = {os.path.realpath(base): READ, os.path.realpath(path): WRITE}
     size = disk_creation.virtual_size(path, "qcow2")
     done = qemu_img.run_program(qemu_img.PROGRAM, *words, files=used, size=size, check=False)
@@ -104,15 +86,38 @@ def give_to_hypervisor(path: str, before: str) -> None:
         adopt(path, status.st_mode & 0o777, status.st_uid, status.st_gid)
 
 
-def require_room(paths: Sequence[tuple[str, int]], what: str) -> None:
-    """Raise NoSpace unless new files fit beside the old ones. paths: with the bytes that each takes at most."""
-    needed: dict[str, int] = {}
-    for path, size in paths:
-        place = os.path.dirname(path)
-        needed[place] = needed.get(place, 0) + size
-    for place, size in needed.items():
-        require_space(place, size, what)
+def require_room(disks: Sequence[tuple[str, DiskOfBackup]], key: str, what: str) -> None:
+    """Raise NoSpace unless new disks fit beside the old ones. disks: with the path at which each is to be made."""
+    by_place: dict[str, list[DiskOfBackup]] = {}
+    for path, disk in disks:
+        by_place.setdefault(os.path.dirname(path), []).append(disk)
+    for place, several in by_place.items():
+        needed = sum(each.disk.size + (each.disk.size >> _TABLES) + MIB for each in several)
+        # Where even all of it fits, nobody needs to know how much it is.
+        if needed > free_space(place):
+            needed = min(needed, sum(_measured(each, key) for each in several))
+        require_space(place, needed, what)
 
 
-def snapshots_of(files: DiskFiles) -> list[str]:
-    return disk_saving.snapshot_tags(files) if files.format == "qcow2" else []
+def _measured(found: DiskOfBackup, key: str) -> int:
+    """Return the bytes that a disk takes at most."""
+    node = backup_files.text_of(backup_files.chain_node(found.chain))
+    done = qemu_img.run_program(
+        qemu_img.PROGRAM,
+        *("measure", "--output=json", "-O", "qcow2", node),
+        files=backup_files.files_of(found.chain),
+        keys={backup_files.KEY: key},
+        size=found.disk.size,
+        check=False,
+    )
+    backup_files.require_success(done, found.what)
+    return int(json.loads(done.stdout)["required"]) + MIB
+
+
+def content_of(held: MachineDirectory, backup: MachineBackup, what: str, most: int) -> bytes:
+    """Return what else of a machine's is in its backup, which is small and as it was when the backup was made."""
+    file = backup.files[what]
+    path = held.path(file.name)
+    asked = f"backup {backup.id} of {backup.name}: {what}"
+    backup_files.refuse_altered_file(path, file.size, file.sha256, asked)
+    return read_limited(path, most, follow=False)

@@ -16,7 +16,6 @@ from ...errors import (
     Conflict,
     ForeignObject,
     InUse,
-    InvalidValue,
     NotFound,
     StalePlan,
     TimedOut,
@@ -26,14 +25,15 @@ from ...errors import (
 from ...host.files import explained, lock, read_limited
 from ...model.disk import DIRECTORY, SHARED_DIRECTORY, TAR, Disk, DiskFiles
 from ...model.installation_marks import MARK
-from ...model.machine_backup import BackedUpDisk
+from ...model.machine_backup import BackedUpDisk, MachineBackup
 from ...model.machine_restore import MachineRestored, MachineToRestore
 from ...model.transfer import OWN_PREFIX, name_of
 from ...model.vm import Vm
 from ...storage import backup_search, disk_creation, disk_swap, machine_disks, restored_disks, transfer_methods
-from ...storage.backup_search import Found
+from ...storage.backup_place import MachineDirectory
 from ...storage.datastore_layout import vm_directory
 from ...storage.node_image_files import CACHE
+from ...storage.restored_disks import DiskOfBackup
 from ..base import Driver, Mark, StateElsewhere
 from ..machine_record import CHECKPOINT, Record, read_record, write_record
 from ..moves import node_moves
@@ -49,12 +49,12 @@ NVRAM, TPM = "nvram", "tpm"
 @dataclass(frozen=True)
 class NewDisk:
     """Describes a disk that is to be restored.
-    chain: what holds it, the backup's own file first.
+    of_backup: what holds it.
     size: bytes that it has to have at least."""
 
     disk: Disk
     files: DiskFiles
-    chain: Sequence[BackedUpDisk]
+    of_backup: DiskOfBackup
     size: int
 
 
@@ -64,23 +64,22 @@ def restore(request: MachineToRestore, driver: Driver, root: str, check_mode: bo
     vm = request.vm
     asked = f"virtual machine {vm.name}: restoring its disks"
     directory = vm_directory(root, vm.vm_id)
-    with _held(directory, asked):
+    place = backup_search.open_place(request.directory, request.catalog, root)
+    with _held(directory, asked), place.machine(vm.vm_id, request.catalog, request.key) as held:
         mark = Mark(request.catalog, vm.vm_id, vm.uuid, request.generation)
         record = _require_ours(request, directory, asked)
         if not check_mode:
             settle(vm, directory, driver)
         _require_off(request, root, directory, driver, mark, asked)
-        found, others = _backup(request)
-        new, warnings = _new_disks(request, root, directory, record, found, others, asked)
-        files, state = _further_files(request, found, driver, directory, warnings)
+        backup = backup_search.chosen(held, request.backup)
+        new, warnings = _new_disks(request, root, directory, record, held, backup, asked)
+        files, state = _further_files(request, held, backup, driver, directory, warnings)
         _require_no_snapshots(new, asked)
-        restored_disks.require_room(
-            [(each.files.path, restored_disks.room_for(each.chain[0], each.size)) for each in new], asked
-        )
+        restored_disks.require_room([(each.files.path, each.of_backup) for each in new], request.key, asked)
         done = MachineRestored(
             vm.vm_id,
             vm.name,
-            found.backup.id,
+            backup.id,
             tuple(each.disk.disk_id for each in new),
             tuple(sorted([*([NVRAM] if files else []), *([TPM] if state is not None else [])])),
             tuple(warnings),
@@ -91,7 +90,7 @@ def restore(request: MachineToRestore, driver: Driver, root: str, check_mode: bo
         paths = (*(each.files.path for each in new), *files)
         with disk_swap.swapping(directory, paths, state is not None, _state_putter(vm, driver)) as places:
             for each in new:
-                _make(found, each, places[each.files.path], request.key, asked)
+                _make(each, places[each.files.path], request.key, asked)
             for path, content in files.items():
                 _write(places[path], content, path)
             if state is not None:
@@ -166,14 +165,6 @@ def _require_off(request: MachineToRestore, root: str, directory: str, driver: D
         raise InUse(asked, "a system is being installed on it", "Wait for the installation to end")
 
 
-def _backup(request: MachineToRestore) -> tuple[Found, backup_search.BackupsFound]:
-    if os.path.basename(request.backups_of) != request.backups_of:
-        raise InvalidValue(f"backups of {request.backups_of!r}", "that is no name of a directory", "Run again")
-    backup_search.all_of(request.directory)
-    others = backup_search.of_machine(os.path.join(request.directory, request.backups_of))
-    return backup_search.chosen(others, request.backup), others
-
-
 # -- what is to be done ----------------------------------------------------------------------------------------------
 
 
@@ -182,23 +173,22 @@ def _new_disks(
     root: str,
     directory: str,
     record: Record,
-    found: Found,
-    others: backup_search.BackupsFound,
+    held_backups: MachineDirectory,
+    backup: MachineBackup,
     asked: str,
 ) -> tuple[list[NewDisk], list[str]]:
     """Return the disks that are to be restored, and warnings. Raise an error where machine and backup do not fit."""
-    vm, backup = request.vm, found.backup
+    vm = request.vm
     files = machine_disks.locate(vm, directory, lambda disk: _source(root, record, disk))
     there = {disk.disk_id: disk for disk in vm.disks if _has_content(disk)}
     held = {disk.disk_id: disk for disk in backup.disks}
     wanted = _wanted(request, there, held, asked)
-    backup_search.check(found, others, request.key, wanted)
     new, warnings = [], []
     for disk_id in wanted:
         disk, of_backup = there[disk_id], held[disk_id]
         what = f"virtual machine {vm.name}: disk {disk_id}"
         _require_disk(disk, files[disk_id], of_backup, what)
-        chain = backup_search.chain_of(found, others, disk_id)
+        whole = restored_disks.disk_of(held_backups, backup, disk_id)
         now = disk.size * MIB
         if os.path.lexists(files[disk_id].path):
             now = max(now, disk_creation.virtual_size(files[disk_id].path, files[disk_id].format))
@@ -216,7 +206,7 @@ def _new_disks(
             )
         if of_backup.image and disk.image != of_backup.image:
             warnings.append(f"{what} was of image {of_backup.image}, and is of {disk.image or 'none'} by now")
-        new.append(NewDisk(disk, files[disk_id], chain, now))
+        new.append(NewDisk(disk, files[disk_id], whole, now))
     return new, warnings
 
 
@@ -292,7 +282,12 @@ def _require_no_snapshots(new: Sequence[NewDisk], asked: str) -> None:
 
 
 def _further_files(
-    request: MachineToRestore, found: Found, driver: Driver, directory: str, warnings: list[str]
+    request: MachineToRestore,
+    held: MachineDirectory,
+    backup: MachineBackup,
+    driver: Driver,
+    directory: str,
+    warnings: list[str],
 ) -> tuple[dict[str, bytes], bytes | None]:
     """Return what else of the machine's is in the backup: files by their paths, and the state that is kept elsewhere.
     A single disk is restored alone."""
@@ -300,16 +295,16 @@ def _further_files(
     state: bytes | None = None
     if request.disks is not None:
         return files, state
-    backup, vm = found.backup, request.vm
+    vm = request.vm
     own = driver.state_files(vm)
     if NVRAM in backup.files and own:
         name, most = next(iter(own.items()))
-        files[os.path.join(directory, name)] = backup_search.read_file(found, backup.files[NVRAM], most, NVRAM)
+        files[os.path.join(directory, name)] = restored_disks.content_of(held, backup, NVRAM, most)
     elif NVRAM in backup.files or own:
         warnings.append(f"virtual machine {vm.name}: its variables of UEFI stay as they are: {_only(bool(own))}")
     elsewhere = driver.state_elsewhere(vm)
     if TPM in backup.files and elsewhere is not None:
-        state = backup_search.read_file(found, backup.files[TPM], elsewhere.most, TPM)
+        state = restored_disks.content_of(held, backup, TPM, elsewhere.most)
     elif TPM in backup.files or elsewhere is not None:
         warnings.append(
             f"virtual machine {vm.name}: the state of its TPM stays as it is: {_only(elsewhere is not None)}"
@@ -324,10 +319,9 @@ def _only(machine: bool) -> str:
 # -- doing it --------------------------------------------------------------------------------------------------------
 
 
-def _make(found: Found, new: NewDisk, path: str, key: str, asked: str) -> None:
-    what = f"{asked}: disk {new.disk.disk_id}"
-    restored_disks.make(found, new.chain, path, new.files.format, key, new.size, what)
-    restored_disks.rest_upon(path, new.files, what)
+def _make(new: NewDisk, path: str, key: str, asked: str) -> None:
+    restored_disks.make(new.of_backup, path, new.files.format, key, new.size)
+    restored_disks.rest_upon(path, new.files, f"{asked}: disk {new.disk.disk_id}")
     restored_disks.give_to_hypervisor(path, new.files.path)
 
 
