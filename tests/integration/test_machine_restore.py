@@ -62,14 +62,8 @@ def machine(node: Node, vm_id: int = 7) -> Vm:
 def request(
     node: Node, vm: Vm, place: MadeBackups, backup: MachineBackup | None = None, **more: Any
 ) -> MachineToRestore:
-    made = MachineToRestore(
-        node.catalog,
-        vm,
-        node.number,
-        str(place.directory),
-        f"{vm.vm_id}-{node.catalog}",
-        backup.id if backup else "latest",
-    )
+    wanted = backup.id if backup else "latest"
+    made = MachineToRestore(node.catalog, vm, node.number, str(place.directory), wanted)
     return replace(made, **more)
 
 
@@ -186,7 +180,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_touched() -> None:
         # A file that is another by now, although as large, in the backup or below it.
         for path in (files / backup.disks[1].file.name, files / second.disks[0].file.name):
             with altered(path):
-                refused(ChecksumMismatch, "is not what it was")
+                refused(ChecksumMismatch, "SHA-256")
         # A part that is missing.
         (files / backup.disks[0].file.name).rename(files / "elsewhere")
         refused(CatalogError, "it is not there")

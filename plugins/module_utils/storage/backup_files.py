@@ -261,7 +261,8 @@ def _copy_written(source: NbdSource, new: str, stored: str, compress: bool, key:
         words += ["--object", f"throttle-group,id=rate,x-bps-total={rate}"]
         below = {"driver": "throttle", "throttle-group": "rate", "file": below}
     node = {**file_node(new, stored), "backing": below}
-    if compress:
+    if compress and source.size % CLUSTER == 0:
+        # It takes whole clusters only; a disk that has a part of one is not compressed this time.
         node = {"driver": "compress", "file": node}
     done = qemu_img.run_program(
         IO_PROGRAM,
@@ -426,12 +427,11 @@ def _convert(
 
 def require_size(chain: Sequence[ChainFile], key: str, size: int, what: str) -> None:
     """Raise ImageRefused unless the files, opened together, are a disk of that size."""
-    node = text_of(chain_node(chain))
-    done = qemu_img.run_program(
-        PROGRAM, "info", "--output=json", node, files=files_of(chain), keys={KEY: key}, check=False
-    )
+    # Unlike info, it opens what is below; of a raw copy it counts the holes too.
+    words = ("measure", "--output=json", "-O", "raw", text_of(chain_node(chain)))
+    done = qemu_img.run_program(PROGRAM, *words, files=files_of(chain), keys={KEY: key}, check=False)
     require_success(done, what)
-    found = json.loads(done.stdout).get("virtual-size")
+    found = json.loads(done.stdout).get("required")
     if found != size:
         raise ImageRefused(what, f"its file has a disk of {found} bytes, and by its manifest of {size}", _ALTERED)
 
