@@ -136,8 +136,12 @@ SUITES = {
             *(f"{UTILS}/model/instantiate/{name}" for name in ("numa_nodes.py", "shared_directories.py")),
             *(f"{UTILS}/hypervisors/libvirt/{name}" for name in ("domain_hardware.py", "domain_numa.py")),
             f"{UTILS}/storage/given_directories.py",
+            f"{UTILS}/hypervisors/carry_out/disk_restores.py",
+            *(f"{UTILS}/storage/{name}.py" for name in ("backup_search", "disk_swap", "restored_disks")),
+            *("roles/machine_restore", f"{UTILS}/reconcile/machine_restores.py"),
         ),
         files=(
+            *("test_machine_restore", "test_restored_machines"),
             *("test_kvm_broken_off", "test_kvm_changes", "test_kvm_living", "test_kvm_hardware"),
             "test_shared_directories",
         ),

@@ -9,18 +9,18 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import ENGINE, PROGRESS
+from ..arguments import ENGINE
 from ..deps import respawn_if_missing
 from ..hypervisors.registry import DRIVERS
 from ..model import defaults
 from ..sync import Result
 
 if TYPE_CHECKING:
-    from ..engines.shipped import datastores, hosts, images, networks, templates, vms
+    from ..engines.shipped import datastores, hosts, images, networks, templates, vm_decisions, vms
     from ..hypervisors import shipped_with_plans
 
     # Of the engine it uses these; its drivers look at machines whose disks are restored.
-    SHIPPED = (datastores, hosts, images, networks, templates, vms, shipped_with_plans)
+    SHIPPED = (datastores, hosts, images, networks, templates, vm_decisions, vms, shipped_with_plans)
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": {
@@ -48,7 +48,6 @@ ARGUMENTS: dict[str, Any] = {
         "safe_dirs": {"type": "list", "elements": "path", "default": []},
         "hypervisor": {"type": "str", "choices": sorted(DRIVERS), "default": defaults.HYPERVISOR},
         **ENGINE,
-        **PROGRESS,
     },
     "required_if": [
         ("state", "present", ["request"]),
@@ -87,7 +86,7 @@ def _store(
 
     given = {
         **{name: option.get("default") for name, option in image.ARGUMENTS["argument_spec"].items()},
-        **{name: params[name] for name in ("root", "engine", "_progress_file")},
+        **{name: params[name] for name in ("root", "engine")},
         "images": json.dumps(items),
         "_upload": json.dumps({"use": use}),
         "safe_dirs": [*params["safe_dirs"], params["directory"]],
