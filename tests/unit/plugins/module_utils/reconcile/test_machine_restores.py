@@ -37,6 +37,7 @@ WEB = """CPU = 0.5 MEMORY = 128 DISK = [ IMAGE = "demo" ] CONTEXT = [ PASSWORD =
 class Frontend:
     def __init__(self, root: Path, places: MadeBackups) -> None:
         self.root, self.places = root, places
+        root.mkdir()
         opened = EmbeddedEngine(str(root), create=True)
         with opened.session():
             opened.hosts.allocate(Host(None, "node1", state=HostState.MONITORED, memory=4096, cpu=8.0))
