@@ -141,7 +141,7 @@ SUITES = {
             *("roles/machine_restore", f"{UTILS}/reconcile/machine_restores.py"),
         ),
         files=(
-            *("test_machine_restore", "test_restored_machines"),
+            *("test_machine_restore", "test_restored_machines", "test_role_machine_restore"),
             *("test_kvm_broken_off", "test_kvm_changes", "test_kvm_living", "test_kvm_hardware"),
             "test_shared_directories",
         ),
