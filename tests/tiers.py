@@ -20,7 +20,7 @@ INTEGRATION = "tests/integration"
 
 # They take seconds each.
 QUICK = (
-    "test_backup_passages",
+    *("test_backup_passages", "test_backup_place"),
     *("test_boot", "test_context_files", "test_context_iso", "test_context_sh", "test_datastores", "test_download"),
     *("test_encrypted_disks", "test_formats", "test_guest_context", "test_hostile_archives", "test_hostile_images"),
     *("test_images", "test_injection", "test_kvm_deployment_files", "test_kvm_ended", "test_nebula_context_iso"),
@@ -139,13 +139,16 @@ SUITES = {
             f"{UTILS}/hypervisors/carry_out/disk_restores.py",
             *(f"{UTILS}/storage/{name}.py" for name in ("backup_search", "disk_swap", "restored_disks")),
             *("roles/machine_restore", f"{UTILS}/reconcile/machine_restores.py"),
+            *(f"{UTILS}/storage/backup_{name}.py" for name in ("files", "place", "manifests", "merging", "by_hand")),
+            *(f"{UTILS}/storage/backup_{name}.py" for name in ("secrets", "verification")),
+            f"{UTILS}/model/backup_retention.py",
         ),
         files=(
             *("test_machine_restore", "test_restored_machines", "test_role_machine_restore"),
             *("test_kvm_broken_off", "test_kvm_changes", "test_kvm_living", "test_kvm_hardware"),
-            "test_shared_directories",
+            *("test_shared_directories", "test_stored_chains"),
         ),
-        minutes=7,
+        minutes=14,
     ),
     "disks": Suite(
         subjects=(
@@ -209,6 +212,24 @@ SUITES = {
         ),
         scenarios=("fleet",),
         minutes=40,
+    ),
+    "backups": Suite(
+        subjects=(
+            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("backup_job", "backup_checkpoints", "disk_jobs")),
+            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("consistent_moment", "qemu_monitor")),
+            *(f"{UTILS}/hypervisors/carry_out/{name}.py" for name in ("machine_backups", "machine_reading")),
+            *(f"{UTILS}/storage/{name}.py" for name in ("disk_exports", "disk_bitmaps")),
+            *(f"{UTILS}/hypervisors/backups", f"{UTILS}/hypervisors/moves/passage.py", "roles/machine_backup"),
+            *(
+                "playbooks/backup_machines.yml",
+                "plugins/filter/backed_up.py",
+                "plugins/modules/nebula_machine_backup.py",
+            ),
+            *(f"{UTILS}/reconcile/backup_choice.py", f"{UTILS}/reconcile/nodes/node_backups.py"),
+            *(f"{UTILS}/model/{name}.py" for name in ("given_backup", "machine_backup", "template_secrets")),
+        ),
+        files=("test_backup_chains", "test_machine_backups", "test_role_machine_backup"),
+        minutes=12,
     ),
     "install": Suite(
         subjects=(

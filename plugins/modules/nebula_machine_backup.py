@@ -131,7 +131,7 @@ options:
     description:
       - With O(state=pruned), how many backups of each machine are kept. C(last) of the newest ones, C(daily),
         C(weekly) and C(monthly) of days, weeks and months that have one, the newest one of each. A backup that one of
-        them keeps stays. Without any of them all stay.
+        them keeps stays. Without any of them all stay. With O(state=chosen) they are only checked.
     type: dict
   hypervisor:
     description: The host's hypervisor.

@@ -22,6 +22,8 @@ OFF, FROZEN, CRASH_CONSISTENT, STOOD_STILL = "off", "frozen", "crash-consistent"
 QCOW2, LUKS, TAR = "qcow2", "luks", "tar"
 # Where the directory of backups is.
 FRONTEND, NODE = "frontend", "node"
+# That directory in a datastore.
+IN_DATASTORE = "machine_backups"
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,8 @@ _BLOCK = 1 * MIB
 _DISCARDED = 1024 * MIB
 _NO_TICK = "accurate CPU usage"
 _WRONG_KEY = ("Invalid password", "Cannot unlock")
+# In the place of a bitmap's name: nothing was written since the backup before.
+NOTHING = "-"
 _ALTERED = "It was altered or damaged: use another backup"
 # Bytes that even an empty disk takes: tables of qcow2, head of LUKS.
 SMALLEST = 4 * MIB
@@ -77,13 +79,15 @@ class ChainFile:
     """Describes one file of those that together hold a disk.
     stored: QCOW2 or LUKS.
     size, sha256: as its manifest has them; "" where they are not compared.
-    below: what its manifest says it rests on."""
+    below: what its manifest says it rests on.
+    disk_size: bytes of the disk."""
 
     path: str
     stored: str
     size: int = 0
     sha256: str = ""
     below: str = ""
+    disk_size: int = 0
 
 
 def text_of(node: Mapping[str, Any]) -> str:
@@ -138,6 +142,10 @@ def store_disk(
         raise ValueError("what rests on another file is what a bitmap lists, and nothing else")
     directory = os.path.realpath(directory)
     what = what or f"disk {name}"
+    if not os.path.exists(source.path):
+        raise StorageFailed(
+            f"{what}: reading it", f"its export at {source.path} is not there", "The machine may have ended: run again"
+        )
     with new_file(directory, name, what) as new:
         _make_empty(new, size, compress, key, what)
         stored = LUKS if key else QCOW2
@@ -287,6 +295,8 @@ def _reads(extents: Sequence[tuple[int, int]]) -> Iterator[str]:
 
 def written_extents(source: NbdSource, what: str) -> Iterator[tuple[int, int]]:
     """Yield beginning and length of what was written since the backup before."""
+    if source.bitmap == NOTHING:
+        return
     node = text_of(source.node(with_bitmap=True))
     for first in range(0, source.size, _WINDOW):
         window = ["-s", str(first), "-l", str(min(_WINDOW, source.size - first))]
@@ -368,7 +378,10 @@ def refuse_headers(chain: Sequence[ChainFile], what: str) -> None:
         with explained(each.path), closing_fd(_opened(each.path)):
             pass
         if each.stored == QCOW2:
-            qcow2_header.refuse_other_below(each.path, each.below, what)
+            found = qcow2_header.refuse_other_below(each.path, each.below, what)
+            # The oldest of several that were being merged has grown already.
+            if each.sha256 and found != each.disk_size:
+                raise _other_size(each.path, found, each.disk_size, what)
 
 
 def files_of(chain: Sequence[ChainFile]) -> dict[str, str]:
@@ -433,7 +446,12 @@ def require_size(chain: Sequence[ChainFile], key: str, size: int, what: str) -> 
     require_success(done, what)
     found = json.loads(done.stdout).get("required")
     if found != size:
-        raise ImageRefused(what, f"its file has a disk of {found} bytes, and by its manifest of {size}", _ALTERED)
+        raise _other_size(chain[0].path, found, size, what)
+
+
+def _other_size(path: str, found: int, size: int, what: str) -> ImageRefused:
+    text = f"{path}: it holds a disk of {found} bytes, and by its manifest one of {size}"
+    return ImageRefused(what, text, _ALTERED)
 
 
 def refuse_altered(chain: Sequence[ChainFile], what: str) -> None:

@@ -28,7 +28,7 @@ from ...model.given_backup import GivenBackup, GivenDisk
 from ...model.installation_marks import MARK
 from ...model.machine_backup import OFF, BackupRequest, MachineToBackUp
 from ...model.move import OVER
-from ...model.transfer import name_of
+from ...model.transfer import OWN_PREFIX, name_of
 from ...model.vm import Vm
 from ...storage import disk_bitmaps, disk_exports, machine_disks, node_image_files
 from ...storage.backup_files import NbdSource
@@ -247,7 +247,7 @@ def _source(disk: Disk, root: str) -> str:
     if not disk.source or disk.type == SHARED_DIRECTORY or os.path.exists(disk.source):
         return disk.source
     name = name_of(disk.image_uuid, disk.generation)
-    for each in (name, node_image_files.OWN_PREFIX + name):
+    for each in (name, OWN_PREFIX + name):
         path = os.path.join(root, node_image_files.CACHE, each)
         if os.path.exists(path):
             return path

@@ -19,10 +19,11 @@ from ..engines.base import Engine
 from ..engines.ports import VmRecord
 from ..engines.registry import open_engine
 from ..errors import InvalidValue, NotFound
+from ..model import backup_retention
 from ..model.dataclass_json import to_plain
 from ..model.datastore import DatastoreType
 from ..model.installation_marks import MARK
-from ..model.machine_backup import FRONTEND, BackupPassage, BackupRequest, MachineToBackUp
+from ..model.machine_backup import FRONTEND, IN_DATASTORE, BackupPassage, BackupRequest, MachineToBackUp
 from ..model.meeting import leads_to_itself, read_places
 from ..model.object_names import nearest_word
 from ..model.plan import Observed
@@ -34,8 +35,6 @@ from .host_identity import without_second_names
 from .named_machines import named
 from .vms.nodes_answers import polls_of, refused_answers
 
-# The directory of backups in a datastore.
-IN_DATASTORE = "machine_backups"
 # In which states a machine's disks are what its guest has written, and nothing else is to be told of it.
 _AT_REST = ("RUNNING", "POWEROFF")
 # Both hosts of a passage act in one task.
@@ -104,6 +103,8 @@ class _Run:
 def choose(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Return what each host is asked for, and which machines are not backed up. Nothing is written to the catalog."""
     _refuse_numbers(params)
+    # Else it would be refused only when backups are made already.
+    backup_retention.checked(params["keep"] or {}, "nebula_machine_backup_keep")
     polls = polls_of(parse_json(params["observed"], "observed") if params["observed"] else [])
     refused = refused_answers(polls)
     with contextlib.closing(open_engine(params, check_mode=True)) as engine, engine.session():

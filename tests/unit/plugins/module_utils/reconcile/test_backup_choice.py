@@ -20,7 +20,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.image impor
 from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import BackupRequest
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.machine_backups import choose
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.backup_choice import choose
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
@@ -119,6 +119,7 @@ def test_machines_are_those_that_are_asked_for(root, engine, given, names):
         ({"of_hosts": ["node3"]}, NotFound, "nebula_machine_backup_host node3: .* Did you mean 'node"),
         ({"directory": "backups"}, InvalidValue, "nebula_machine_backup_directory 'backups': the path is not absolute"),
         ({"rate": -1}, InvalidValue, "nebula_machine_backup_rate -1: it is below 0"),
+        ({"keep": {"lst": 3}}, InvalidValue, "nebula_machine_backup_keep: lst: there is no such rule"),
         ({"at_once": 0}, InvalidValue, "nebula_machine_backup_at_once 0: no machine"),
         ({"datastore": "files"}, InvalidValue, "datastore files: it is a datastore of type FILE"),
         ({"datastore": "fast"}, NotFound, "fast"),
