@@ -26,7 +26,7 @@ from ..model.datastore import DatastoreType
 from ..model.disk import TAR
 from ..model.image import Image
 from ..model.installation_marks import MARK
-from ..model.machine_backup import FRONTEND, QCOW2, MachineBackup
+from ..model.machine_backup import FRONTEND, IN_DATASTORE, QCOW2, MachineBackup
 from ..model.machine_backup import TAR as STORED_TAR
 from ..model.machine_restore import MachineToRestore
 from ..model.object_names import check_name
@@ -40,7 +40,6 @@ from ..storage.backup_place import MachineDirectory, Place
 from ..storage.backup_search import KnownMachine
 from ..storage.datastore_layout import MIB, image_directory
 from ..sync import Result
-from .machine_backups import IN_DATASTORE
 
 # The attribute of images and templates that says of which backup they are.
 ORIGIN = "RESTORED_FROM"
