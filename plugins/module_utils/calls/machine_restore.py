@@ -16,11 +16,11 @@ from ..model import defaults
 from ..sync import Result
 
 if TYPE_CHECKING:
-    from ..engines.shipped import datastores, hosts, images, networks, templates, vm_decisions, vms
+    from ..engines.shipped import datastores, hosts, images, networks, templates, vms
     from ..hypervisors import shipped_with_plans
 
     # Of the engine it uses these; its drivers look at machines whose disks are restored.
-    SHIPPED = (datastores, hosts, images, networks, templates, vm_decisions, vms, shipped_with_plans)
+    SHIPPED = (datastores, hosts, images, networks, templates, vms, shipped_with_plans)
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": {
