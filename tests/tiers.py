@@ -138,15 +138,19 @@ SUITES = {
             *(f"{UTILS}/{name}.py" for name in ("storage/given_directories", "model/system_snapshots")),
             f"{UTILS}/hypervisors/libvirt/running_snapshots.py",
             f"{UTILS}/hypervisors/carry_out/system_snapshot_tasks.py",
+            f"{UTILS}/hypervisors/carry_out/disk_restores.py",
+            *(f"{UTILS}/storage/{name}.py" for name in ("backup_search", "disk_swap", "restored_disks")),
+            *("roles/machine_restore", f"{UTILS}/reconcile/machine_restores.py"),
             *(f"{UTILS}/storage/backup_{name}.py" for name in ("files", "place", "manifests", "merging", "by_hand")),
             *(f"{UTILS}/storage/backup_{name}.py" for name in ("secrets", "verification")),
             f"{UTILS}/model/backup_retention.py",
         ),
         files=(
+            *("test_machine_restore", "test_restored_machines", "test_role_machine_restore"),
             *("test_kvm_broken_off", "test_kvm_changes", "test_kvm_living", "test_kvm_hardware"),
             *("test_shared_directories", "test_stored_chains", "test_system_snapshots"),
         ),
-        minutes=12,
+        minutes=15,
     ),
     "disks": Suite(
         subjects=(

@@ -71,6 +71,9 @@ class MemoryState(StateElsewhere):
     def settle(self) -> None:
         pass
 
+    def forget(self) -> None:
+        self._path.unlink(missing_ok=True)
+
 
 @dataclass
 class MovingDriver(MemoryDriver):

@@ -110,7 +110,10 @@ BY_MODULE = {
         "module_utils/storage/image_files.py",
         "module_utils/storage/final_names.py",
         "module_utils/storage/disk_saving.py",
+        "module_utils/storage/disk_swap.py",
+        "module_utils/storage/restored_disks.py",
         "module_utils/storage/sparse_file.py",
+        "module_utils/reconcile/machine_restores.py",
     ),
     MACHINE: (
         "module_utils/host/console/console_log.py",
@@ -128,6 +131,7 @@ BY_MODULE = {
         "module_utils/hypervisors/directory_modes.py",
         "module_utils/hypervisors/node_inventory.py",
         "module_utils/hypervisors/libvirt/kvm.py",
+        "module_utils/hypervisors/carry_out/disk_restores.py",
         "module_utils/hypervisors/machine_record.py",
         "module_utils/storage/machine_disks.py",
     ),

@@ -26,7 +26,18 @@ nebula_nodes: {hosts: {node1: , node2: }}
 # The others are about no site, or take their hosts from the inventory.
 PLAYBOOKS = {
     **dict.fromkeys(
-        ("audit", "image_check", "machine", "maintenance", "restore", "status", "teardown", "topology"), "node1, node2"
+        (
+            "audit",
+            "image_check",
+            "machine",
+            "maintenance",
+            "restore",
+            "restore_machines",
+            "status",
+            "teardown",
+            "topology",
+        ),
+        "node1, node2",
     ),
     **dict.fromkeys(("backup", "forget_host"), "front"),
     **dict.fromkeys(("backup_machines", "install_os", "ovn", "site"), "front, node1, node2"),

@@ -283,6 +283,10 @@ class StateElsewhere(abc.ABC):
     def settle(self) -> None:
         """Have the kernel write it to the disk, whoever wrote it."""
 
+    @abc.abstractmethod
+    def forget(self) -> None:
+        """Remove it, so that it can be made anew. The machine is off."""
+
 
 class Secrets(abc.ABC):
     """Keeps the secrets of one owner's encrypted disks with the hypervisor of this node, by UUID."""

@@ -14,6 +14,7 @@ from ...dataclass import replace
 from ...errors import ForeignObject, StalePlan, TimedOut
 from ...host import node_file
 from ...host.files import adopt, lock, remove_file
+from ...storage import disk_swap
 from ..base import OPEN
 from ..machine_record import holds_unmarked, is_left_behind, read_record, write_record
 from .job import Job
@@ -131,6 +132,11 @@ def _take_record(job: Job) -> None:
         )
     job.record = found
     job.owned = True
+    if disk_swap.is_unfinished(job.directory):
+        # What few machines need takes its time to import.
+        from . import disk_restores
+
+        disk_restores.settle(job.vm, job.directory, job.common.driver)
     # Those of containers were open to other users of the host in a version before; what runs has its mounts, and goes
     # on. A directory that a killed run has just made is closed to whoever runs machines, too.
     if job.common.driver.access(job.vm.vm_id)[0] != OPEN or stat.S_IMODE(os.stat(job.directory).st_mode) == _MADE:

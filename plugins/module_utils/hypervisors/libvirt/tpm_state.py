@@ -96,6 +96,9 @@ class TpmState(StateElsewhere):
             if fd is not None:
                 os.fsync(fd)
 
+    def forget(self) -> None:
+        remove(self._uuid, self._states)
+
 
 def is_there(uuid: str, states: str = STATES) -> bool:
     """Return whether this host has the state of a TPM of that machine, of whatever version."""

@@ -1,0 +1,45 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Describes what a host is asked to restore of a machine in its place, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Optional
+
+from ..dataclass import dataclass
+from .vm import Vm
+
+
+@dataclass(frozen=True)
+class MachineToRestore:
+    """Describes a machine whose disks are to be again what a backup holds of them.
+    catalog, vm: whose it is, and what the catalog has of it.
+    generation: the decision that the catalog has of it; its host refuses another one.
+    directory: where the backups lie, on the host. backup: as backup_search.chosen() takes it.
+    disks: ids of those that are to be restored; None for all.
+    key: the user's, "" for none."""
+
+    catalog: str
+    vm: Vm
+    generation: int
+    directory: str
+    backup: str
+    disks: Optional[tuple[int, ...]] = None
+    key: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class MachineRestored:
+    """Describes what became of it.
+    disks: ids of those that hold by now what the backup does.
+    files: what else was restored: nvram, tpm.
+    warnings: what is another than it was in the backup, a sentence each."""
+
+    vm_id: int
+    name: str
+    backup: str
+    disks: tuple[int, ...] = ()
+    files: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,426 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Decides how machines are restored from backups: in their places, as images, or as new machines. Whatever stands
+against it is found before anything is touched."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ..arguments import parse_json
+from ..dataclass import replace
+from ..engines.base import Engine, named
+from ..engines.ports import VmRecord
+from ..engines.registry import open_engine
+from ..errors import Conflict, InUse, InvalidValue, NotFound, Unsupported, WrongState
+from ..host.files import make_directory, remove_file, settle
+from ..model.dataclass_json import to_plain
+from ..model.datastore import DatastoreType
+from ..model.disk import TAR
+from ..model.image import Image
+from ..model.installation_marks import MARK
+from ..model.machine_backup import FRONTEND, IN_DATASTORE, QCOW2, MachineBackup
+from ..model.machine_backup import TAR as STORED_TAR
+from ..model.machine_restore import MachineToRestore
+from ..model.object_names import check_name
+from ..model.restored_template import RestoredTemplate, is_wanted, restored, template_of
+from ..model.stated_secrets import complete, of_item
+from ..model.template import Template
+from ..model.template_secrets import join
+from ..model.vm import Vm
+from ..storage import backup_files, backup_search, backup_secrets, restored_disks, uploads
+from ..storage.backup_place import MachineDirectory, Place
+from ..storage.backup_search import KnownMachine
+from ..storage.datastore_layout import MIB, image_directory
+from ..sync import Result
+
+# The attribute of images and templates that says of which backup they are.
+ORIGIN = "RESTORED_FROM"
+
+
+def listed(params: Mapping[str, Any]) -> Result:
+    """Return the backups in a directory, the newest of each machine first. name: of one machine, "" for all."""
+    place = backup_search.open_place(_directory(params), "", params["root"])
+    name = params["name"] or ""
+    shown = [each for each in backup_search.machines(place) if not name or name in (each.name, each.place)]
+    rows = [_row(each, backup) for each in shown for backup in reversed(each.backups)]
+    return Result(
+        payload={"backups": rows}, warnings=[f"backup: {error}" for each in shown for error in each.unreadable]
+    )
+
+
+def _row(machine: KnownMachine, backup: MachineBackup) -> dict[str, Any]:
+    files = [disk.file.size for disk in backup.disks] + [file.size for file in backup.files.values()]
+    return {
+        "machine": backup.name,
+        "vm_id": backup.vm_id,
+        "id": backup.id,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(backup.time)),
+        "kind": backup.kind,
+        "size": -(-sum(files) // MIB),
+        "disks": ", ".join(f"{disk.disk_id}: {-(-disk.size // MIB)}" for disk in backup.disks),
+        "consistency": backup.consistency,
+        "rests_on": backup.parent,
+        "encrypted": backup.encrypted,
+        "host": backup.host,
+        "place": machine.place,
+    }
+
+
+def planned(params: Mapping[str, Any]) -> Result:
+    """Return what is to be done: what the machine's host is asked for, or lists for roles image, template and vm."""
+    _refuse_two_ways(params)
+    params = {**params, "directory": _directory(params)}
+    if params["backups_datastore"]:
+        params["at"] = FRONTEND
+    way = _as_machine if params["new_name"] else _as_image if params["image"] else _in_place
+    result = way(params)
+    result.payload["directory"] = params["directory"]
+    return result
+
+
+def _directory(params: Mapping[str, Any]) -> str:
+    """Return where the backups are."""
+    name = params["backups_datastore"]
+    if not name:
+        return str(params["directory"])
+    with contextlib.closing(open_engine(params, check_mode=True)) as engine, engine.session():
+        datastore = engine.datastores.info(name)
+    if datastore.type is not DatastoreType.IMAGE or datastore.id is None:
+        raise InvalidValue(
+            f"nebula_machine_backup_datastore {name}",
+            f"it is a datastore of type {datastore.type.name}",
+            "Name one of type IMAGE",
+        )
+    return os.path.join(image_directory(params["root"], datastore.id), IN_DATASTORE)
+
+
+def _refuse_two_ways(params: Mapping[str, Any]) -> None:
+    if params["new_name"] and params["image"]:
+        raise InvalidValue(
+            "nebula_machine_restore_as and nebula_machine_restore_image",
+            "a machine is restored in one way at a time",
+            "Give one of them",
+        )
+    if not params["name"]:
+        raise InvalidValue("the machine to be restored", "it is not said which", "Give its name: -e vm=web-0")
+
+
+# -- in place ----------------------------------------------------------------------------------------------------------
+
+
+def _in_place(params: Mapping[str, Any]) -> Result:
+    name = params["name"]
+    asked = f"virtual machine {name}: restoring its disks"
+    with contextlib.closing(open_engine(params, check_mode=True)) as engine, engine.session():
+        record = next(iter(engine.vms.pool(names=[name])), None)
+        if record is None or record.id is None:
+            raise NotFound(
+                asked,
+                "the catalog has no machine of that name",
+                "Restore it as a new one: nebula_machine_restore_as, the name that it is to have",
+            )
+        vm = engine.vms.described([record.id])[record.id]
+        _require_at_rest(engine, record, vm, asked)
+        catalog = engine.catalog()
+    if params["at"] == FRONTEND and params["frontend"] and record.host != params["frontend"]:
+        raise Unsupported(
+            asked,
+            f"the backups are on the front-end {params['frontend']}, and the machine is on host {record.host}",
+            "Restore it as an image or as a new machine (nebula_machine_restore_image, nebula_machine_restore_as), or "
+            f"bring the directory to {record.host} and set nebula_machine_restore_at: node",
+        )
+    request = MachineToRestore(
+        catalog,
+        _bare(vm),
+        record.generation,
+        params["directory"],
+        params["backup"],
+        None if params["disks"] is None else tuple(params["disks"]),
+        params["key"] or "",
+    )
+    if params["at"] == FRONTEND:
+        # What the host is going to find is looked at now, before anything else is done.
+        place = backup_search.open_place(params["directory"], catalog, params["root"])
+        if (record.id, catalog) not in place.machines():
+            raise _of_others(place, name)
+        with place.machine(record.id, catalog, params["key"] or "") as held:
+            backup_search.chosen(held, params["backup"])
+    payload = {"request": json.dumps(to_plain(request)), "host": record.host, "way": "place"}
+    return Result(payload=payload)
+
+
+def _of_others(place: Place, name: str) -> NotFound:
+    """Return the error for a machine of which there are no backups."""
+    others = [each.place for each in backup_search.machines(place) if each.name == name]
+    asked = f"backups of machine {name} in {place.directory}"
+    if not others:
+        return NotFound(asked, "there are none of it", "See -e nebula_machine_restore=list")
+    return NotFound(
+        asked,
+        f"there are none of this machine; of others that were called so: {', '.join(others)}",
+        "What another machine had is restored as an image or as a new machine (nebula_machine_restore_image, "
+        "nebula_machine_restore_as), with one of these names as vm",
+    )
+
+
+def _require_at_rest(engine: Engine, record: VmRecord, vm: Vm, asked: str) -> None:
+    if record.moving:
+        raise InUse(asked, f"it moves to host {record.moving}", "Let the move end: run playbook nebula.provision.site")
+    installing = {image.name for image in engine.images.pool() if image.unfinished}
+    if vm.attributes.get(MARK, "") in installing:
+        raise InUse(asked, f"image {vm.attributes[MARK]} is being installed in it", "Wait for the installation to end")
+    if record.runs_elsewhere:
+        raise InUse(asked, record.runs_elsewhere)
+    if record.state == "SUSPENDED":
+        raise WrongState(
+            asked,
+            "it is SUSPENDED, and what is in its memory belongs to the disks that it has",
+            "Start it and power it off first",
+        )
+    if record.state == "RUNNING" or record.wanted == "RUNNING":
+        raise WrongState(
+            asked,
+            f"it is {record.state}, and is to run",
+            f"Power it off first: playbook nebula.provision.machine with -e vm={record.name} -e do=stop",
+        )
+    if record.state != "POWEROFF" or not record.settled or record.recreates:
+        raise WrongState(
+            asked,
+            f"it is {record.state}" + ("" if record.settled else ", and what was decided about it is not done yet"),
+            "Run playbook nebula.provision.site first",
+        )
+
+
+def _bare(vm: Vm) -> Vm:
+    """Return what a host has to know of the machine: neither its context, nor its console's password."""
+    graphics = replace(vm.graphics, password="") if vm.graphics is not None else None
+    context = replace(vm.context, variables={}) if vm.context is not None else None
+    disks = tuple(replace(disk, inject=()) for disk in vm.disks)
+    return replace(vm, graphics=graphics, context=context, disks=disks)
+
+
+# -- as images ---------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _chosen(params: Mapping[str, Any], catalog: str) -> Iterator[tuple[MachineDirectory, MachineBackup]]:
+    """Yield the backup that is meant, in the directory that holds it."""
+    if params["at"] != FRONTEND:
+        raise Unsupported(
+            "restoring as an image or a new machine",
+            "images are on the front-end, and the backups on another host",
+            "Bring the directory to the front-end, or mount it there",
+        )
+    place = backup_search.open_place(params["directory"], catalog, params["root"])
+    machine = backup_search.machine_of(place, params["name"])
+    with place.machine(machine.vm_id, machine.catalog, params["key"] or "") as held:
+        yield held, backup_search.chosen(held, params["backup"])
+
+
+def _as_image(params: Mapping[str, Any]) -> Result:
+    name = check_name("image", params["image"])
+    with (
+        contextlib.closing(open_engine(params, check_mode=True)) as engine,
+        engine.session(),
+        _chosen(params, engine.catalog()) as (held, backup),
+    ):
+        own = [disk.disk_id for disk in backup.disks]
+        ids = params["disks"] if params["disks"] is not None else own
+        if len(ids) != 1:
+            raise InvalidValue(
+                f"image {name} of backup {backup.id}",
+                f"one disk becomes one image, and these are disks {', '.join(map(str, ids)) or 'none'}",
+                "Name one of them: nebula_machine_restore_disks: [0]",
+            )
+        kind = params["image_type"] or ("OS" if ids[0] == min(own, default=0) else "")
+        images = [_image(params, engine, held, backup, ids[0], name, kind, bool(params["persistent"]))]
+    return Result(payload={"way": "image", "images": images, "backup": backup.id, "host": ""})
+
+
+def _image(
+    params: Mapping[str, Any],
+    engine: Engine,
+    held: MachineDirectory,
+    backup: MachineBackup,
+    disk_id: int,
+    name: str,
+    kind: str,
+    persistent: bool,
+) -> dict[str, Any]:
+    """Return what is to be an image: the item of a list of images, with the disk that it is of."""
+    found = restored_disks.disk_of(held, backup, disk_id)
+    origin = f"{_origin(backup)} {disk_id}"
+    there: Image | None = named(engine.images.info, name)
+    if there is not None and there.attributes.get(ORIGIN) != origin:
+        raise Conflict(f"image {name} of {found.what}", "the catalog has an image of that name", "Give another name")
+    disk = found.disk
+    item: dict[str, Any] = {"name": name, "attributes": {ORIGIN: origin}, "type": kind or "DATABLOCK"}
+    if params["datastore"]:
+        item["datastore"] = params["datastore"]
+    if disk.stored == STORED_TAR:
+        item.update(format=TAR, type="OS")
+    else:
+        item.update(format=disk.format, persistent=persistent)
+    if len(found.chain) == 1 and (disk.stored == STORED_TAR or (disk.stored == QCOW2 and disk.format == QCOW2)):
+        # It can be stored as it is.
+        item.update(path=found.chain[0].path, remote_src=True, checksum=f"sha256:{disk.file.sha256}")
+    place = {"vm_id": backup.vm_id, "catalog": backup.catalog, "backup": backup.id}
+    return {"item": item, "disk": disk_id, **place}
+
+
+def _origin(backup: MachineBackup) -> str:
+    return f"{backup.vm_id}-{backup.catalog} {backup.id}"
+
+
+def imported(
+    params: Mapping[str, Any],
+    store: Callable[[Sequence[Mapping[str, Any]], Mapping[str, str]], Result],
+    check_mode: bool,
+) -> Result:
+    """Make disks of a backup that stand alone, where images are stored, and have them stored as images.
+    store: does that, of items of a list of images and, by name, of uploads that stand for their paths."""
+    items, use, made = [], {}, []
+    try:
+        for each in parse_json(params["images"] or "[]", "images"):
+            item = dict(each["item"])
+            if "path" not in item:
+                parts = [each["vm_id"], each["catalog"], each["backup"], each["disk"], item["name"]]
+                identity = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+                item["path"] = path = uploads.path_of(image_directory(params["root"]), identity)
+                use[item["name"]] = identity
+                if not check_mode and not _is_stored(params, item):
+                    made.append(path)
+                    _flatten(params, each, path)
+            items.append(item)
+        return store(items, use)
+    finally:
+        for path in made:
+            remove_file(path)
+
+
+def _is_stored(params: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
+    """Return whether an earlier run has stored the image."""
+    with contextlib.closing(open_engine(params, check_mode=True)) as engine, engine.session():
+        there = named(engine.images.info, item["name"])
+    return there is not None and there.attributes.get(ORIGIN) == item["attributes"][ORIGIN] and bool(there.sha256)
+
+
+def _flatten(params: Mapping[str, Any], wanted: Mapping[str, Any], path: str) -> None:
+    key = params["key"] or ""
+    place = backup_search.open_place(params["directory"], wanted["catalog"], params["root"])
+    with place.machine(wanted["vm_id"], wanted["catalog"], key) as held:
+        found = restored_disks.disk_of(held, held.get(wanted["backup"]), wanted["disk"])
+        make_directory(os.path.dirname(path), 0o711)
+        remove_file(path)
+        restored_disks.require_room([(path, found)], key, found.what)
+        restored_disks.make(found, path, found.disk.format, key)
+        settle(path)
+
+
+# -- as a new machine --------------------------------------------------------------------------------------------------
+
+
+def _as_machine(params: Mapping[str, Any]) -> Result:
+    name = check_name("VM", params["new_name"])
+    if params["disks"] is not None:
+        raise InvalidValue("nebula_machine_restore_disks", "a new machine has all disks of the backup", "Leave it out")
+    with (
+        contextlib.closing(open_engine(params, check_mode=True)) as engine,
+        engine.session(),
+        _chosen(params, engine.catalog()) as (held, backup),
+    ):
+        asked = f"backup {backup.id} of {backup.name} as machine {name}"
+        images = []
+        for number, disk in enumerate(sorted(backup.disks, key=lambda disk: disk.disk_id)):
+            image = f"{name}-disk-{disk.disk_id}"
+            images.append(_image(params, engine, held, backup, disk.disk_id, image, "" if number else "OS", False))
+        if not images:
+            raise Unsupported(asked, "it holds no disk", "Take another one")
+        of_images = {each["disk"]: each["item"]["name"] for each in images}
+        template, warnings = _template(params, engine, held, backup, of_images, asked)
+        _require_free(engine, name, backup, asked)
+        hosts = {host.name for host in engine.hosts.pool()}
+    item: dict[str, Any] = {"name": name, "template": name, "state": params["new_state"]}
+    if params["new_host"]:
+        if params["new_host"] not in hosts:
+            raise NotFound(
+                f"{asked}: host {params['new_host']}", "the catalog has none", f"Has {', '.join(sorted(hosts))}"
+            )
+        item["host"] = params["new_host"]
+    mapping = {**template.to_mapping(), ORIGIN: _origin(backup)}
+    payload = {
+        "way": "machine",
+        "images": images,
+        "templates": [{"name": name, "template": mapping}],
+        "vms": [item],
+        "backup": backup.id,
+        "host": "",
+        "notes": warnings,
+    }
+    return Result(payload=payload)
+
+
+def _template(
+    params: Mapping[str, Any],
+    engine: Engine,
+    held: MachineDirectory,
+    backup: MachineBackup,
+    images: Mapping[int, str],
+    asked: str,
+) -> tuple[Template, list[str]]:
+    template = template_of(backup)
+    needed = [secret for secret in backup.secrets if is_wanted(secret)]
+    key = params["key"] or ""
+    if needed:
+        given = parse_json(params["secrets"], "secrets") if params["secrets"] else {}
+        if not isinstance(given, Mapping):
+            raise InvalidValue("nebula_machine_restore_secrets", "it is no dict", "Give {NAME: value}")
+        own = _secrets_of(held, backup, asked) if key else {}
+        item = parse_json(params["item"], "item") if params["item"] else None
+        stated = {str(name).upper(): str(value) for name, value in given.items()}
+        secrets = complete(needed, stated, [own, of_item(item)], asked)
+        template = join(template, secrets)
+    known = {network.name for network in engine.networks.pool()}
+    pool = {image.name for image in engine.images.pool()}
+    disks = [(disk, images[disk.disk_id]) for disk in sorted(backup.disks, key=lambda disk: disk.disk_id)]
+    mapping = {str(old): str(new) for old, new in (params["networks"] or {}).items()}
+    made: RestoredTemplate = restored(template, disks, backup.name, mapping, known.__contains__, pool.__contains__)
+    if made.missing:
+        shown = ", ".join(each or "(by its id)" for each in made.missing)
+        raise NotFound(
+            asked,
+            f"its NICs are in networks that are not here: {shown}; there are {', '.join(sorted(known)) or 'none'}",
+            "Say which networks of here stand for them: nebula_machine_restore_networks: {"
+            + ", ".join(f"{each or 'NAME'}: …" for each in made.missing)
+            + "}. Nothing was changed",
+        )
+    warnings = []
+    if made.left_out:
+        warnings.append(f"{asked}: what does not come from a backup was left out: {', '.join(made.left_out)}")
+    return made.template, warnings
+
+
+def _secrets_of(held: MachineDirectory, backup: MachineBackup, asked: str) -> dict[str, str]:
+    file = backup.secrets_file
+    if file is None:
+        return {}
+    backup_files.refuse_altered_file(held.path(file.name), file.size, file.sha256, f"{asked}: secrets")
+    return backup_secrets.read_secrets(held.directory, file.name, held.key, f"{asked}: secrets")
+
+
+def _require_free(engine: Engine, name: str, backup: MachineBackup, asked: str) -> None:
+    """Raise Conflict where the catalog has a machine or a template of that name that this very restore has not made."""
+    template = named(engine.templates.info, name)
+    is_ours = template is not None and template.template.get(ORIGIN) == _origin(backup)
+    if template is not None and not is_ours:
+        raise Conflict(asked, "the catalog has a template of that name", "Give another name")
+    if engine.vms.pool(names=[name]) and not is_ours:
+        raise Conflict(asked, "the catalog has a machine of that name", "Give another name")

@@ -1,0 +1,117 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Finds which backup is meant, by a machine's name, and by a backup's id or a time; whoever made the directory."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+from collections.abc import Iterator, Sequence
+
+from ..dataclass import dataclass
+from ..errors import Ambiguous, NebulaError, NotFound
+from ..model.machine_backup import MachineBackup
+from .backup_manifests import ID
+from .backup_place import MachineDirectory, Place
+
+LATEST = "latest"
+_TIME = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)(?:[T ](\d\d):?(\d\d)(?::?(\d\d))?Z?)?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class KnownMachine:
+    """Describes a machine of which there are backups, the oldest first.
+    unreadable: why further ones can't be used."""
+
+    vm_id: int
+    catalog: str
+    backups: Sequence[MachineBackup]
+    unreadable: Sequence[NebulaError]
+
+    @property
+    def place(self) -> str:
+        """Return the name of its directory, by which it is known where several machines had one name."""
+        return f"{self.vm_id}-{self.catalog}"
+
+    @property
+    def name(self) -> str:
+        return self.backups[-1].name if self.backups else ""
+
+
+def open_place(directory: str, catalog: str, root: str) -> Place:
+    """Return a directory of backups that is only read."""
+    return Place.open(directory, catalog, for_writing=False, root=root, in_datastore=True)
+
+
+def machines(place: Place) -> Iterator[KnownMachine]:
+    """Yield all machines of which there are backups. One of whose directory nothing can be read has none."""
+    for vm_id, catalog in place.machines():
+        try:
+            with place.machine(vm_id, catalog) as held:
+                yield KnownMachine(vm_id, catalog, held.backups(), tuple(held.unreadable))
+        except NebulaError as error:
+            yield KnownMachine(vm_id, catalog, (), (error,))
+
+
+def machine_of(place: Place, name: str) -> KnownMachine:
+    """Return the machine that was called so; by the name of its directory where several were. Those of the place's own
+    catalog go before others."""
+    known = list(machines(place))
+    same = [each for each in known if each.place == name] or [each for each in known if each.name == name]
+    own = [each for each in same if each.catalog == place.catalog] or same
+    asked = f"backups of machine {name} in {place.directory}"
+    if len(own) > 1:
+        names = ", ".join(each.place for each in own)
+        raise Ambiguous(
+            asked, f"several machines were called so: {names}", "Give one of these in the place of its name"
+        )
+    if own:
+        return own[0]
+    names = ", ".join(sorted({each.name for each in known if each.name})[:20])
+    raise NotFound(
+        asked, f"there are none of it; there are of {names}" if names else "there are none", "See which ones there are"
+    )
+
+
+def chosen(held: MachineDirectory, wanted: str) -> MachineBackup:
+    """Return the backup that is meant. wanted: its id, LATEST, or a time: then the last one that was made until then.
+    Raise the error of one that can't be used: none is taken in its place."""
+    if re.fullmatch(ID, wanted):
+        return held.get(wanted)
+    moment = None if wanted in ("", LATEST) else _moment(wanted)
+    asked = f"backup {wanted[:80]} of machine {held.vm_id}"
+    if moment is None and wanted not in ("", LATEST):
+        raise NotFound(
+            asked,
+            "it is neither the id of a backup nor a time",
+            "Give an id, latest, or a time as 2026-11-30T04:00:00Z",
+        )
+    until = [each for each in held.backups() if moment is None or each.time <= moment]
+    for error in held.unreadable:
+        id = re.search(ID, os.path.basename(error.asked.split("file ")[0]))
+        is_later = id is None or not until or id[0][:16] >= until[-1].id[:16]
+        if is_later and (moment is None or id is None or id[0][:16] <= _text_of(moment)):
+            raise error
+    if not until:
+        raise NotFound(asked, f"there is none in {held.directory}", "See which ones there are")
+    return until[-1]
+
+
+def _text_of(moment: int) -> str:
+    return datetime.datetime.fromtimestamp(moment, datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+
+
+def _moment(text: str) -> int | None:
+    """Return the last second that is meant; None for what is no time."""
+    parts = _TIME.fullmatch(text)
+    if parts is None:
+        return None
+    year, month, day, hour, minute, second = (int(each) if each is not None else None for each in parts.groups())
+    last = (23 if hour is None else hour, 59 if minute is None else minute, 59 if second is None else second)
+    try:
+        when = datetime.datetime(year or 0, month or 0, day or 0, *last, tzinfo=datetime.timezone.utc)
+    except ValueError:
+        return None
+    return int(when.timestamp())

@@ -1,0 +1,123 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes a disk anew of a backup, beside the one that it is to replace: in the machine's format, at least as large as
+the catalog says, and upon the image on which the machine's disk rests."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+
+from ..dataclass import dataclass, replace
+from ..errors import InvalidValue
+from ..host.files import adopt, read_limited, remove_file
+from ..host.sandbox import READ, WRITE
+from ..model.disk import DiskFiles
+from ..model.machine_backup import LUKS, BackedUpDisk, MachineBackup
+from . import backup_files, disk_creation, qcow2_header, qemu_img
+from .backup_files import ChainFile
+from .backup_place import MachineDirectory
+from .datastore_layout import free_space, hypervisor_group, require_space
+from .qemu_img import MIB
+
+# Of a qcow2 file that qemu-img makes, its tables take less than 2**-12 of the disk's size.
+_TABLES = 12
+
+
+@dataclass(frozen=True)
+class DiskOfBackup:
+    """Holds a disk of a backup with all that it is made of, the newest file first."""
+
+    backup: MachineBackup
+    disk: BackedUpDisk
+    chain: Sequence[ChainFile]
+
+    @property
+    def what(self) -> str:
+        """Return how errors call it."""
+        return f"backup {self.backup.id} of {self.backup.name}: disk {self.disk.disk_id}"
+
+
+def disk_of(held: MachineDirectory, backup: MachineBackup, disk_id: int) -> DiskOfBackup:
+    """Return a disk of a backup. Raise InvalidValue for what is encrypted where there is no key."""
+    disk = next((each for each in backup.disks if each.disk_id == disk_id), None)
+    chain = held.chain(backup, disk_id)
+    found = DiskOfBackup(backup, disk if disk is not None else backup.disks[0], chain)
+    if not held.key and any(each.stored == LUKS for each in chain):
+        remedy = "Give the key that it was made with: nebula_machine_backup_key"
+        raise InvalidValue(found.what, "it is encrypted", remedy)
+    return found
+
+
+def make(found: DiskOfBackup, path: str, format: str, key: str, size: int = 0) -> None:
+    """Make a disk that stands alone at `path`, of a format, of at least `size` bytes. Meanwhile all that it is made of
+    is compared with its checksums. After an error there is no file."""
+    backup_files.restore_disk(found.chain, path, format, key, found.disk.size, found.what)
+    try:
+        disk_creation.resize(path, format, size)
+    except BaseException:
+        remove_file(path)
+        raise
+
+
+def rest_upon(path: str, files: DiskFiles, what: str) -> None:
+    """Have a new disk rest on the image on which the machine's disk does; what a machine sees stays as it is."""
+    if not files.backing:
+        return
+    base, format = files.backing[0]
+    alone = DiskFiles(path, "qcow2")
+    qcow2_header.refuse_unexpected(alone, what)
+    # Not -u: what is empty in the new disk, and not in the image, has to be written.
+    words = ("rebase", "-q", "-F", format, "-b", base, qemu_img.block_node(alone))
+    used = {os.path.realpath(base): READ, os.path.realpath(path): WRITE}
+    size = disk_creation.virtual_size(path, "qcow2")
+    done = qemu_img.run_program(qemu_img.PROGRAM, *words, files=used, size=size, check=False)
+    backup_files.require_success(done, what)
+    qcow2_header.refuse_unexpected(replace(files, path=path), what)
+
+
+def give_to_hypervisor(path: str, before: str) -> None:
+    """Give a new file the owner and mode that a machine's own has. before: the one that it replaces."""
+    adopt(path, 0o660, -1, hypervisor_group())
+    if os.path.lexists(before):
+        status = os.lstat(before)
+        adopt(path, status.st_mode & 0o777, status.st_uid, status.st_gid)
+
+
+def require_room(disks: Sequence[tuple[str, DiskOfBackup]], key: str, what: str) -> None:
+    """Raise NoSpace unless new disks fit beside the old ones. disks: with the path at which each is to be made."""
+    by_place: dict[str, list[DiskOfBackup]] = {}
+    for path, disk in disks:
+        by_place.setdefault(os.path.dirname(path), []).append(disk)
+    for place, several in by_place.items():
+        needed = sum(each.disk.size + (each.disk.size >> _TABLES) + MIB for each in several)
+        # Where even all of it fits, nobody needs to know how much it is.
+        if needed > free_space(place):
+            needed = min(needed, sum(_measured(each, key) for each in several))
+        require_space(place, needed, what)
+
+
+def _measured(found: DiskOfBackup, key: str) -> int:
+    """Return the bytes that a disk takes at most."""
+    node = backup_files.text_of(backup_files.chain_node(found.chain))
+    done = qemu_img.run_program(
+        qemu_img.PROGRAM,
+        *("measure", "--output=json", "-O", "qcow2", node),
+        files=backup_files.files_of(found.chain),
+        keys={backup_files.KEY: key},
+        size=found.disk.size,
+        check=False,
+    )
+    backup_files.require_success(done, found.what)
+    return int(json.loads(done.stdout)["required"]) + MIB
+
+
+def content_of(held: MachineDirectory, backup: MachineBackup, what: str, most: int) -> bytes:
+    """Return what else of a machine's is in its backup, which is small and as it was when the backup was made."""
+    file = backup.files[what]
+    path = held.path(file.name)
+    asked = f"backup {backup.id} of {backup.name}: {what}"
+    backup_files.refuse_altered_file(path, file.size, file.sha256, asked)
+    return read_limited(path, most, follow=False)

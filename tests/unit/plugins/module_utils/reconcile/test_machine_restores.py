@@ -1,0 +1,117 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is decided of a restore on the front-end, with a real catalog; the whole of it is tried in worlds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_backups import MadeBackups
+
+from ansible_collections.nebula.provision.plugins.module_utils.calls import machine_restore as call
+from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.engine import EmbeddedEngine
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    Conflict,
+    InvalidValue,
+    NebulaError,
+    NotFound,
+    Unsupported,
+    WrongState,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
+from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.machine_restores import listed, planned
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
+
+OTHER = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
+WEB = """CPU = 0.5 MEMORY = 128 DISK = [ IMAGE = "demo" ] CONTEXT = [ PASSWORD = "hidden" ]"""
+
+
+class Frontend:
+    def __init__(self, root: Path, places: MadeBackups) -> None:
+        self.root, self.places = root, places
+        root.mkdir()
+        opened = EmbeddedEngine(str(root), create=True)
+        with opened.session():
+            opened.hosts.allocate(Host(None, "node1", state=HostState.MONITORED, memory=4096, cpu=8.0))
+            opened.images.allocate(
+                Image(None, "demo", dev_prefix="vd", state=ImageState.READY, size=16, format="qcow2")
+            )
+            opened.templates.allocate("web", parse(WEB))
+            self.catalog = opened.catalog()
+            items = [{"name": "off", "template": "web", "state": "poweroff"}, {"name": "on", "template": "web"}]
+            outcomes, _warnings = reconcile(opened, items)
+            assert not [outcome.error for outcome in outcomes if outcome.error]
+        with opened.session():
+            for host, plan in opened.vms.plans().items():
+                opened.vms.record(host, [VmOutcome(p.vm.vm_id, p.generation, p.wanted, True) for p in plan.vms])
+            self.ids = {record.name: record.id for record in opened.vms.pool()}
+        opened.close()
+
+    def plan(self, name: str = "off", **given: Any) -> dict[str, Any]:
+        params = {option: spec.get("default") for option, spec in call.ARGUMENTS["argument_spec"].items()}
+        params.update(root=str(self.root), name=name, directory=str(self.places.directory), state="planned", **given)
+        return planned(params).payload
+
+
+@pytest.fixture
+def frontend(tmp_path: Path) -> Frontend:
+    return Frontend(tmp_path / "root", MadeBackups(tmp_path / "backups"))
+
+
+def test_in_its_place_it_is_off_and_on_this_host(frontend: Frontend) -> None:
+    with pytest.raises(NotFound, match="there are none of it"):
+        frontend.plan()
+    frontend.places.full(frontend.ids["off"], frontend.catalog, {0: b"x" * 65536}, name="off")
+    payload = frontend.plan(frontend="node1", disks=[0], key="secret")
+    assert (payload["way"], payload["host"]) == ("place", "node1")
+    wanted = json.loads(payload["request"])
+    assert wanted["disks"] == [0] and wanted["key"] == "secret" and wanted["vm"]["name"] == "off"
+    assert "hidden" not in payload["request"]
+    with pytest.raises(WrongState, match="-e do=stop"):
+        frontend.plan("on")
+    with pytest.raises(NotFound, match="nebula_machine_restore_as"):
+        frontend.plan("gone")
+    with pytest.raises(Unsupported, match="machine is on host node1"):
+        frontend.plan(frontend="front")
+    # A node looks at its own directory itself.
+    assert frontend.plan(at="node", frontend="front")["host"] == "node1"
+    frontend.places.full(99, OTHER, {0: b"x" * 65536}, name="on")
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "text"),
+    [
+        ({"image": "a", "new_name": "b"}, InvalidValue, "in one way at a time"),
+        ({"name": ""}, InvalidValue, "it is not said which"),
+        ({"new_name": "new", "disks": [0]}, InvalidValue, "has all disks"),
+        ({"new_name": "on"}, Conflict, "has a machine of that name"),
+        ({"new_name": "web"}, Conflict, "has a template of that name"),
+        ({"new_name": "new", "new_host": "node9"}, NotFound, "host node9"),
+        ({"new_name": "new", "at": "node"}, Unsupported, "backups on another host"),
+        ({"image": "demo"}, Conflict, "has an image of that name"),
+        ({"image": "new", "disks": [4]}, NotFound, "disk 4"),
+        ({"backup": "20250101T000000Z-000000", "image": "new"}, NotFound, "there is none"),
+    ],
+)
+def test_what_stands_against_it(frontend: Frontend, given: dict[str, Any], kind: type[NebulaError], text: str) -> None:
+    template = {"CPU": "1", "MEMORY": "64", "DISK": {"IMAGE": "x"}}
+    frontend.places.full(5, OTHER, {0: b"x" * 65536}, name="theirs", template=template)
+    with pytest.raises(kind, match=text):
+        frontend.plan(**{"name": "theirs", **given})
+
+
+def test_backups_of_a_machine_are_listed(frontend: Frontend) -> None:
+    first = frontend.places.full(5, OTHER, {0: b"x" * 65536}, name="theirs")
+    frontend.places.full(6, OTHER, {0: b"x" * 65536}, name="other")
+    params = {"directory": str(frontend.places.directory), "backups_datastore": None, "root": str(frontend.root)}
+    assert len(listed({**params, "name": None}).payload["backups"]) == 2
+    (row,) = listed({**params, "name": "theirs"}).payload["backups"]
+    assert (row["machine"], row["id"], row["kind"], row["disks"]) == ("theirs", first.id, "full", "0: 1")

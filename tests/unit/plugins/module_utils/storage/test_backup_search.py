@@ -1,0 +1,66 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which backup is meant, by name, id and time; none that can't be used is passed over in silence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from made_backups import MadeBackups
+
+from ansible_collections.nebula.provision.plugins.module_utils.errors import Ambiguous, NebulaError, NotFound
+from ansible_collections.nebula.provision.plugins.module_utils.storage import backup_search
+
+ONE, OTHER = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10", "1b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
+DISK = {0: b"x" * 65536}
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> MadeBackups:
+    return MadeBackups(tmp_path / "backups")
+
+
+def test_a_machine_is_found_by_its_name(made: MadeBackups) -> None:
+    made.full(7, ONE, DISK)
+    place = backup_search.open_place(str(made.directory), "", "/nowhere")
+    assert backup_search.machine_of(place, "web-7").vm_id == 7
+    made.full(7, OTHER, DISK)
+    with pytest.raises(Ambiguous, match=f"7-{ONE}, 7-{OTHER}"):
+        backup_search.machine_of(place, "web-7")
+    assert backup_search.machine_of(place, f"7-{OTHER}").catalog == OTHER
+    own = backup_search.open_place(str(made.directory), ONE, "/nowhere")
+    assert backup_search.machine_of(own, "web-7").catalog == ONE
+    with pytest.raises(NotFound, match="there are of web-7"):
+        backup_search.machine_of(place, "web-8")
+
+
+def test_a_backup_is_found_by_id_and_time(made: MadeBackups) -> None:
+    first = made.full(7, ONE, DISK, time=1795993400, id="20261129T230320Z-000001")
+    second = made.full(7, ONE, DISK, time=1796000000, id="20261130T005320Z-000002")
+    place = backup_search.open_place(str(made.directory), ONE, "/nowhere")
+    with place.machine(7) as held:
+        for wanted, backup in (
+            (first.id, first),
+            ("latest", second),
+            ("2026-11-29", first),
+            ("2026-11-30T00:53:19Z", first),
+            ("20261130T005320Z", second),
+        ):
+            assert backup_search.chosen(held, wanted).id == backup.id, wanted
+        for wanted in ("2026-11-28", "tomorrow", "2026-13-45", "20261130T005320Z-ffffff", "../x"):
+            with pytest.raises(NotFound):
+                backup_search.chosen(held, wanted)
+
+
+def test_a_newer_one_that_is_damaged_is_not_passed_over(made: MadeBackups) -> None:
+    first = made.full(7, ONE, DISK)
+    second = made.full(7, ONE, DISK)
+    (made.place(second) / second.disks[0].file.name).unlink()
+    place = backup_search.open_place(str(made.directory), ONE, "/nowhere")
+    with place.machine(7) as held:
+        with pytest.raises(NebulaError, match="it is not there"):
+            backup_search.chosen(held, "latest")
+        assert backup_search.chosen(held, first.id).id == first.id
+    assert [len(each.unreadable) for each in backup_search.machines(place)] == [1]
