@@ -10,6 +10,7 @@ files belong to ids that nobody has; and the root of a machine, whose files belo
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -47,6 +48,8 @@ _LONGEST = 4 * 3600.0
 _ATTEMPTS = 5
 # The end of the name of a tree that is not whole yet.
 _NEW = ".unpacking"
+# The same of a whole tree that is to be in the place of a root, and of what was there before.
+RESTORED = ".restored"
 # In the directory of a base: its tree, what it was unpacked to, and which machines show it.
 _ROOT, _MARK, _USERS = "root", "base.json", "users"
 _SHOWN = "shown"
@@ -305,7 +308,7 @@ def is_there(directory: str) -> bool:
 
 def root_of(name: str) -> str:
     """Return the name of the root that a name in its directory belongs to: the root itself, or what is beside it."""
-    return name.removesuffix(root_overlay.LAYERS).removesuffix(_NEW)
+    return name.removesuffix(root_overlay.LAYERS).removesuffix(_NEW).removesuffix(RESTORED)
 
 
 def mount_again(directory: str) -> bool:
@@ -321,8 +324,8 @@ def remove(directory: str) -> bool:
         with contextlib.suppress(ForeignObject, InvalidValue):
             shown = root_overlay.read(directory)
         there = root_overlay.remove(directory)
-        there = untrusted_trees.remove(directory + _NEW) or there
-        there = untrusted_trees.remove(directory) or there
+        for tree in (directory + _NEW, directory + RESTORED + _NEW, directory + RESTORED, directory):
+            there = untrusted_trees.remove(tree) or there
         if shown is not None:
             files.remove_file(_user(os.path.dirname(shown.base), directory))
     return there
@@ -396,6 +399,57 @@ def _pack(
     }
     view = confined_process.View([ids], root=directory, reads=[directory])
     return Saved(**confined_process.run(root_saving.save, arguments, view, asked, timeout=timeout, target=fd))
+
+
+def put_in_place(directory: str) -> None:
+    """Have the tree beside a root, with RESTORED at its end, be the machine's root from now on, whatever that was. It
+    is the one or the other at each moment. Raise InUse if the root is used."""
+    new, layers = directory + RESTORED, directory + root_overlay.LAYERS
+    with _locked(directory, WAIT), files.explained(directory):
+        shown = None if root_overlay.is_unfinished(directory) else root_overlay.read(directory)
+        root_overlay.unmount(directory)
+        if os.path.lexists(directory):
+            _exchange(new, directory)
+        else:
+            os.rename(new, directory)
+        files.sync_directory(os.path.dirname(directory))
+        if os.path.lexists(layers):
+            # As long as they have their name, they are mounted over whatever is there.
+            untrusted_trees.remove(new)
+            os.rename(layers, new)
+            files.sync_directory(os.path.dirname(directory))
+        if shown is not None:
+            files.remove_file(_user(os.path.dirname(shown.base), directory))
+        untrusted_trees.remove(new)
+
+
+def _exchange(new: str, directory: str) -> None:
+    try:
+        kernel_calls.exchange(new, directory)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # A file system that can't: for a moment there is none.
+        untrusted_trees.remove(new + _NEW)
+        os.rename(directory, new + _NEW)
+        os.rename(new, directory)
+        os.rename(new + _NEW, new)
+
+
+def remove_restored(directory: str) -> bool:
+    """Remove what a killed run has left that was to put a tree in the place of a root. Return whether there was
+    anything."""
+    new = directory + RESTORED
+    with _locked(directory, WAIT), files.explained(directory):
+        there = untrusted_trees.remove(new + _NEW)
+        there = untrusted_trees.remove(new) or there
+        shows = os.path.lexists(directory + root_overlay.LAYERS) and not root_overlay.is_unfinished(directory)
+        if shows and not root_overlay.is_mounted(directory) and os.path.isdir(directory) and not _is_empty(directory):
+            # It had changed places already, and what is mounted there hides it.
+            os.mkdir(new, 0o755)
+            _exchange(new, directory)
+            there = untrusted_trees.remove(new) or there
+        return there
 
 
 def require_room(directory: str, size: int, what: str) -> None:
