@@ -27,7 +27,6 @@ _SET_FLAG, _SET_STRING, _CREATE = 0, 1, 6
 _CLONE_TREE, _CLOSE_ON_EXEC, _EMPTY_PATH, _FROM_EMPTY_PATH = 0x1, 0o2000000, 0x1000, 0x4
 _ID_MAPPED = 0x100000
 _HERE = -100
-_EXCHANGE = 0x2
 # Since Linux 5.6. No mount is crossed, no link followed, and nothing above the directory is reached.
 _OPENAT2, _NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 437, 0x1, 0x2, 0x4, 0x8
 _TRIES = 100
@@ -86,16 +85,6 @@ def open_beneath(directory: int, path: str, flags: int) -> int:
         if found >= 0 or ctypes.get_errno() != errno.EAGAIN or attempt == _TRIES - 1:
             break
     return _check(found, path)
-
-
-def exchange(one: str, other: str) -> None:
-    """Have two names of a file system lead to what the other has led to, at one moment. Some file systems can't, which
-    is an OSError with EINVAL."""
-    try:
-        call = _libc.renameat2
-    except AttributeError:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), one) from None
-    _check(call(_HERE, os.fsencode(one), _HERE, os.fsencode(other), ctypes.c_uint(_EXCHANGE)), one)
 
 
 def sync_file_system(fd: int) -> None:

@@ -30,7 +30,7 @@ PATIENCE = 120.0
 # What the program may take of memory, and of a processor, by which a header that asks for too much ends.
 MEMORY, CPU = 1024 * MIB, qemu_img.LONG_CPU
 # QEMU measures the processor's speed by a clock that may stand still meanwhile.
-_TRIES, _NO_TIME = 5, "CPU usage"
+_TRIES, _NO_TIME = 20, "CPU usage"
 _GREETING, _OPTION, _ANSWER = b"NBDMAGICIHAVEOPT", 0x49484156454F5054, 0x3E889045565A9
 _REQUEST, _REPLY = 0x25609513, 0x67446698
 _GO, _ACKNOWLEDGED, _INFORMATION, _EXPORT = 7, 1, 3, 0
@@ -69,7 +69,7 @@ def read(path: str, key: str, what: str) -> Generator[bytes, None, None]:
 
 def _create(path: str, size: int, key: str, what: str) -> int:
     """Make an empty container. Return where in it what it holds begins."""
-    options = ("-q", "-f", "luks", "-o", "key-secret=key,iter-time=1000", path, str(size))
+    options = ("-q", "-f", "luks", "-o", "key-secret=key,iter-time=200", path, str(size))
     for left in range(_TRIES, 0, -1):
         done = qemu_img.run_trusted("create", *options, key=key)
         if done.returncode == 0:

@@ -63,7 +63,7 @@ def store_root(
     """Store a root as the file `name` in the directory `place`: whole and on the disk, or not at all. A file of that
     name is replaced.
     size: bytes that the root takes, about. what: the words that errors begin with. key: "" for no encryption.
-    rate: MiB a second at most, 0 for all there is."""
+    rate: bytes a second at most, 0 for all there is."""
     new = os.path.join(place, f".{name}.tmp")
     files.remove_file(new)
     if compress:
@@ -195,14 +195,14 @@ def _packed(source: int, what: str) -> Generator[bytes, None, None]:
 
 
 def _limited(blocks: Iterable[bytes], rate: int) -> Iterator[bytes]:
-    """Yield the blocks, no faster than so many MiB a second."""
+    """Yield the blocks, no faster than so many bytes a second."""
     began, passed = time.monotonic(), 0
     for block in blocks:
         yield block
         passed += len(block)
         if rate:
             # A pause that is wanted, and nothing to wait for.
-            time.sleep(max(0.0, began + passed / (rate * MIB) - time.monotonic()))
+            time.sleep(max(0.0, began + passed / rate - time.monotonic()))
 
 
 def _filled(blocks: Iterable[bytes], packed: bool) -> Iterator[bytes]:

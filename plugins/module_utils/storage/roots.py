@@ -10,7 +10,6 @@ files belong to ids that nobody has; and the root of a machine, whose files belo
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -49,7 +48,7 @@ _ATTEMPTS = 5
 # The end of the name of a tree that is not whole yet.
 _NEW = ".unpacking"
 # The same of a whole tree that is to be in the place of a root, and of what was there before.
-RESTORED = ".restored"
+RESTORED, _REPLACED, _REPLACED_LAYERS = ".restored", ".replaced", ".replaced-layers"
 # In the directory of a base: its tree, what it was unpacked to, and which machines show it.
 _ROOT, _MARK, _USERS = "root", "base.json", "users"
 _SHOWN = "shown"
@@ -308,7 +307,9 @@ def is_there(directory: str) -> bool:
 
 def root_of(name: str) -> str:
     """Return the name of the root that a name in its directory belongs to: the root itself, or what is beside it."""
-    return name.removesuffix(root_overlay.LAYERS).removesuffix(_NEW).removesuffix(RESTORED)
+    for end in (root_overlay.LAYERS, _NEW, RESTORED, _REPLACED, _REPLACED_LAYERS):
+        name = name.removesuffix(end)
+    return name
 
 
 def mount_again(directory: str) -> bool:
@@ -324,7 +325,7 @@ def remove(directory: str) -> bool:
         with contextlib.suppress(ForeignObject, InvalidValue):
             shown = root_overlay.read(directory)
         there = root_overlay.remove(directory)
-        for tree in (directory + _NEW, directory + RESTORED + _NEW, directory + RESTORED, directory):
+        for tree in (*_beside(directory), directory):
             there = untrusted_trees.remove(tree) or there
         if shown is not None:
             files.remove_file(_user(os.path.dirname(shown.base), directory))
@@ -402,54 +403,52 @@ def _pack(
 
 
 def put_in_place(directory: str) -> None:
-    """Have the tree beside a root, with RESTORED at its end, be the machine's root from now on, whatever that was. It
-    is the one or the other at each moment. Raise InUse if the root is used."""
+    """Have the tree beside a root, with RESTORED at its end, be the machine's root from now on. What was there stays
+    beside it until remove_replaced() or put_back(). Where a run was killed in the middle, this goes on with it: for a
+    moment there is no root. The machine is off. Raise InUse if its root is used."""
     new, layers = directory + RESTORED, directory + root_overlay.LAYERS
     with _locked(directory, WAIT), files.explained(directory):
-        shown = None if root_overlay.is_unfinished(directory) else root_overlay.read(directory)
+        if not os.path.lexists(new):
+            return
         root_overlay.unmount(directory)
-        if os.path.lexists(directory):
-            _exchange(new, directory)
-        else:
-            os.rename(new, directory)
+        if not any(os.path.lexists(directory + end) for end in (_REPLACED, _REPLACED_LAYERS)):
+            if os.path.lexists(layers):
+                os.rename(layers, directory + _REPLACED_LAYERS)
+            elif os.path.lexists(directory) and not _is_empty(directory):
+                os.rename(directory, directory + _REPLACED)
+        # An empty directory makes room for it.
+        os.rename(new, directory)
         files.sync_directory(os.path.dirname(directory))
-        if os.path.lexists(layers):
-            # As long as they have their name, they are mounted over whatever is there.
-            untrusted_trees.remove(new)
-            os.rename(layers, new)
-            files.sync_directory(os.path.dirname(directory))
-        if shown is not None:
-            files.remove_file(_user(os.path.dirname(shown.base), directory))
+
+
+def put_back(directory: str) -> None:
+    """Have the machine's root be what it was before put_in_place(), as far as that came. The machine is off."""
+    new = directory + RESTORED
+    with _locked(directory, WAIT), files.explained(directory):
+        for before, place in ((_REPLACED, directory), (_REPLACED_LAYERS, directory + root_overlay.LAYERS)):
+            if os.path.lexists(directory + before):
+                if not os.path.lexists(new):
+                    os.rename(directory, new)
+                if place != directory:
+                    files.make_directory(directory, 0o755)
+                os.rename(directory + before, place)
+        files.sync_directory(os.path.dirname(directory))
         untrusted_trees.remove(new)
 
 
-def _exchange(new: str, directory: str) -> None:
-    try:
-        kernel_calls.exchange(new, directory)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        # A file system that can't: for a moment there is none.
-        untrusted_trees.remove(new + _NEW)
-        os.rename(directory, new + _NEW)
-        os.rename(new, directory)
-        os.rename(new + _NEW, new)
-
-
-def remove_restored(directory: str) -> bool:
-    """Remove what a killed run has left that was to put a tree in the place of a root. Return whether there was
-    anything."""
-    new = directory + RESTORED
+def remove_replaced(directory: str) -> bool:
+    """Remove what is beside a root that put_in_place() has used, or was to use. Return whether there was anything."""
+    layers = directory + _REPLACED_LAYERS
     with _locked(directory, WAIT), files.explained(directory):
-        there = untrusted_trees.remove(new + _NEW)
-        there = untrusted_trees.remove(new) or there
-        shows = os.path.lexists(directory + root_overlay.LAYERS) and not root_overlay.is_unfinished(directory)
-        if shows and not root_overlay.is_mounted(directory) and os.path.isdir(directory) and not _is_empty(directory):
-            # It had changed places already, and what is mounted there hides it.
-            os.mkdir(new, 0o755)
-            _exchange(new, directory)
-            there = untrusted_trees.remove(new) or there
-        return there
+        if os.path.lexists(layers):
+            with contextlib.suppress(ForeignObject, InvalidValue):
+                files.remove_file(_user(os.path.dirname(root_overlay.read_layers(layers).base), directory))
+        removed = [untrusted_trees.remove(tree) for tree in _beside(directory)]
+        return any(removed)
+
+
+def _beside(directory: str) -> list[str]:
+    return [directory + end for end in (_NEW, RESTORED + _NEW, RESTORED, _REPLACED, _REPLACED_LAYERS)]
 
 
 def require_room(directory: str, size: int, what: str) -> None:
