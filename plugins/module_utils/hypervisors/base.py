@@ -15,7 +15,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, BinaryIO, ClassVar
 
 from ..dataclass import dataclass
-from ..errors import Conflict, ForeignObject, NebulaError, Unsupported
+from ..errors import Conflict, ForeignObject, NebulaError, NotFound, Unsupported
 from ..host import node_file
 from ..host.hypervisor_daemons import Service
 from ..host.node_file import Changes, NodeFile, Remember
@@ -25,6 +25,8 @@ from ..model.disk import Disk, DiskFiles
 from ..model.host import HostHardware, Overhead
 from ..model.plan import ObservedVm
 from ..model.vm import Vm
+from . import standing_still
+from .standing_still import Pausing
 
 if TYPE_CHECKING:
     # Of TLS, which most modules never speak.
@@ -283,6 +285,8 @@ class Driver(abc.ABC):
     grows_running_disks: bool = False
     # name_run() and run_name() work; elsewhere nothing tells whether somebody else has started a machine anew.
     names_runs: ClassVar[bool] = False
+    # What nothing but the hypervisor could read while a machine runs, can be read while the machine stands still.
+    stands_still: ClassVar[bool] = False
     # A suspended machine stands still and keeps its memory on its host, with which it ends: nothing of it is saved.
     suspends_in_memory: bool = False
     programs: tuple[str, ...] = ()
@@ -575,6 +579,22 @@ class Driver(abc.ABC):
     def snapshot_disk(self, mark: Mark, disk: Disk, tag: str, consistency: str) -> None:
         """Keep what a disk of the running machine holds now, within its file, unless it has this snapshot."""
         raise self.lacks("make a snapshot of a running machine's disk")
+
+    def pausing(self, mark: Mark) -> Pausing | None:
+        """Return how the machine stands still while its disks are read; None for one that does not run."""
+        raise self.lacks("have a machine stand still")
+
+    def settle_standing_still(self, mark: Mark, directory: str) -> None:
+        """Have a machine go on that stands still for a killed run of ours. directory: of the machine, whose lock is
+        held."""
+        if not self.stands_still or not standing_still.is_left(directory):
+            return
+        try:
+            pausing = self.pausing(mark)
+        except (NotFound, ForeignObject, Conflict):
+            # It is not here any more.
+            pausing = None
+        standing_still.settle(pausing, directory, f"letting {label_of(mark)} go on")
 
     def delete_disk_snapshot(self, mark: Mark, disk: Disk, tag: str) -> None:
         raise self.lacks("delete a snapshot of a running machine's disk")

@@ -15,6 +15,7 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
+from typing import Any
 
 from ..errors import ChecksumMismatch, CommandFailed, ImageRefused, InvalidValue, StorageFailed, TimedOut
 from ..host import command, files, sandbox
@@ -38,8 +39,9 @@ _FIXED_NO_ZEROES = 3
 _READ, _WRITE, _END, _FLUSH = 0, 1, 2, 3
 _LONGEST_ANSWER = 4096
 _KEY_WRONG = ("Invalid password", "No keys", "Unable to unlock", "cannot unlock")
-# Where sockets are given to a program, which is the first process of its namespace in the sandbox.
-_SCRIPT = 'exec 3<&"$1"; export LISTEN_FDS=1 LISTEN_PID="${2:-$$}"; shift 2; exec "$@"'
+# The program finds a socket that it is given as its third stream, and takes it for its own by its number, which in the
+# sandbox is 1. It comes as the output: not all shells have numbers beyond 9.
+_SCRIPT = 'exec 3<&1 >/dev/null; export LISTEN_FDS=1 LISTEN_PID="${1:-$$}"; shift; exec "$@"'
 
 
 def write(path: str, blocks: Iterable[bytes], key: str, most: int, what: str) -> int:
@@ -94,10 +96,9 @@ def _connected(path: str, key: str, use: str, what: str) -> Iterator[_Device]:
         listening.listen(1)
         connection = socket.socket(socket.AF_UNIX)
         with contextlib.closing(connection), sandbox.words_around(PROGRAM, {path: use}, memory=MEMORY, cpu=CPU) as own:
-            number = listening.fileno()
-            before = ["sh", "-c", _SCRIPT, "nbd", str(number), "1" if own else "", *own]
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-            with command.start(words, before=before, pass_fds=(number,), **pipes) as process:
+            before = ["sh", "-c", _SCRIPT, "nbd", "1" if own else "", *own]
+            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": listening, "stderr": subprocess.PIPE}
+            with command.start(words, before=before, **pipes) as process:
                 # While it has the only other end, it can't be waited for once it has ended.
                 connection.connect(f"{place}/nbd")
                 listening.close()
@@ -203,10 +204,9 @@ class _Device:
             wanted, _length = asked[0]
             while wanted not in came:
                 handle = self._reply()
-                length = dict(asked).get(handle)
-                if length is None:
+                if handle not in dict(asked):
                     raise ConnectionError("it answers what nobody has asked")
-                came[handle] = self._take(length)
+                came[handle] = self._take(dict(asked)[handle])
             asked.pop(0)
             yield came.pop(wanted)
 

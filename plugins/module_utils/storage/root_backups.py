@@ -17,6 +17,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any
 
 from ..dataclass import dataclass
 from ..errors import ChecksumMismatch, CommandFailed, NebulaError
@@ -70,8 +71,8 @@ def store_root(
         command.find(_PACK[0])
     try:
         with _packing(pack, what) as packing:
-            blocks = _packed(packing.source, what) if compress else _read_pipe(packing.source)
-            blocks = packing.checked(_limited(blocks, rate))
+            coming = _packed(packing.source, what) if compress else _read_pipe(packing.source)
+            blocks = packing.checked(_limited(coming, rate))
             if key:
                 # How large the archive becomes nobody knows; no more of the container is on the disk than is in it.
                 luks_stream.write(new, _filled(blocks, compress), key, _TIMES * size + _MOST_BESIDE, what)
@@ -182,7 +183,7 @@ def _read_pipe(fd: int) -> Generator[bytes, None, None]:
 
 def _packed(source: int, what: str) -> Generator[bytes, None, None]:
     """Yield what comes from the pipe, packed."""
-    pipes = {"stdin": source, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes: dict[str, Any] = {"stdin": source, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with command.start(_PACK, **pipes) as process:
         sink = process.stdout
         while sink is not None and (block := sink.read(MIB)):

@@ -20,7 +20,7 @@ from tempfile import TemporaryFile
 from typing import Any, Optional
 
 from ..dataclass import dataclass
-from ..errors import Conflict, ForeignObject, InvalidValue, NotFound, TimedOut
+from ..errors import Conflict, ForeignObject, InvalidValue, NotFound, TimedOut, Unsupported
 from ..host import confined_process, files, kernel_calls, untrusted_trees
 from ..model.container_user_ids import BASES, IdRange, id_range
 from . import (
@@ -355,6 +355,34 @@ def save(directory: str, target: str, ids: IdRange, what: str = "") -> Saved:
             return _pack(directory, fd, ids, asked, datastore_layout.RESERVE, _LONGEST)
 
 
+def shows_image(directory: str) -> bool:
+    """Return whether a machine's root shows its image, and has only what it changed in a place of its own."""
+    return os.path.lexists(directory + root_overlay.LAYERS)
+
+
+def share(directory: str, new: str, ids: IdRange, what: str) -> bool:
+    """Make a tree `new` of the root of a machine that stands still, which shares the content of its files, so that it
+    takes a moment. Return False, and leave nothing, where that can't be. what: the words that errors begin with."""
+    if shows_image(directory):
+        # What is seen there belongs to no file system that could share it.
+        return False
+    try:
+        with files.explained(new):
+            os.mkdir(new, 0o700)
+            os.chown(new, ids.start, ids.start)
+        view = confined_process.View([ids], below=[("source", directory), ("target", new)], reads=[directory])
+        arguments = {"what": what, "reserve": datastore_layout.RESERVE, "depth": Limits().depth, "first": 0}
+        arguments["shares"] = True
+        confined_process.run(root_copying.copy, arguments, view, what, timeout=_LONGEST)
+    except Unsupported:
+        untrusted_trees.remove(new)
+        return False
+    except BaseException:
+        untrusted_trees.remove(new)
+        raise
+    return True
+
+
 def pack(directory: str, fd: int, ids: IdRange, what: str, timeout: float, devices: bool = False) -> Saved:
     """Write the root of a machine that is stopped to a pipe, as save() does to a file.
     what: the words that errors begin with. timeout: seconds, after which it is given up. devices: with its device
@@ -492,7 +520,7 @@ def _try_overlay(trial: str) -> str:
             os.chown(tree, BASES.start, BASES.start)
         files.write_atomically(probe, b"x" * 4096, sync=False)
         why = root_overlay.make(tree, os.path.join(trial, _SHOWN), id_range(0))
-        return "" if not why or _can_share(probe, trial) else why
+        return "" if not why or can_share(probe, trial) else why
     finally:
         _end_trial(trial)
 
@@ -505,7 +533,7 @@ def _end_trial(trial: str) -> None:
 
 def _copy(base: str, directory: str, ids: IdRange, what: str) -> str:
     new = directory + _NEW
-    if not _can_share(os.path.join(os.path.dirname(base), _MARK), os.path.dirname(directory)):
+    if not can_share(os.path.join(os.path.dirname(base), _MARK), os.path.dirname(directory)):
         require_room(directory, untrusted_trees.bytes_on_disk(base), what)
     try:
         with files.explained(new):
@@ -524,7 +552,7 @@ def _copy(base: str, directory: str, ids: IdRange, what: str) -> str:
     return REFLINK if done["shared"] else COPY
 
 
-def _can_share(path: str, directory: str) -> bool:
+def can_share(path: str, directory: str) -> bool:
     """Return whether files of the directory can share the content of the file."""
     with files.explained(directory), TemporaryFile(dir=directory) as file, files.opened(path, os.O_RDONLY) as fd:
         return files.clone(fd, file.fileno())

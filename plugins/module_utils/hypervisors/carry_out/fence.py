@@ -129,6 +129,7 @@ def _take_record(job: Job) -> None:
         )
     job.record = found
     job.owned = True
+    job.common.driver.settle_standing_still(job.mark, job.directory)
     # Those of containers were open to other users of the host in a version before; what runs has its mounts, and goes
     # on. A directory that a killed run has just made is closed to whoever runs machines, too.
     if job.common.driver.access(job.vm.vm_id)[0] != OPEN or stat.S_IMODE(os.stat(job.directory).st_mode) == _MADE:

@@ -14,9 +14,8 @@ from xml.etree import ElementTree as ET
 
 from ...dataclass import replace
 from ...errors import NebulaError
-from ...host import hypervisor_daemons
+from ...host import files, hypervisor_daemons, kernel_calls
 from ...host.console import console_log
-from ...host.files import sync_directory
 from ...host.node_file import Changes, NodeFile, Remember
 from ...model.audit import Domain
 from ...model.container_user_ids import id_range
@@ -29,6 +28,7 @@ from ...storage.datastore_layout import disk_path
 from ..base import Adjusted, Adjustment, Deployment, Driver, Mark, Site, Survey, id_in_name, label_of, nic_in_name
 from ..libvirt.domain_xml import MARK_PATH, attribute_of
 from ..libvirt.domains import PRESS_AGAIN, STEP, LibvirtDomains, runs_of
+from ..standing_still import Pausing
 from . import (
     confinement,
     console_logger,
@@ -71,6 +71,7 @@ class LxcDriver(LibvirtDomains, Driver):
     has_directories = True
     shares_datastores = False
     suspends_in_memory = True
+    stands_still = True
     remedies = REMEDIES
     keep = ""
     forget = ""
@@ -285,6 +286,17 @@ class LxcDriver(LibvirtDomains, Driver):
         with self._explained(f"thawing {label_of(mark)}"):
             domain.resume()
 
+    def pausing(self, mark: Mark) -> Pausing | None:
+        domain = self._found(mark)
+        return self._pausing(domain, mark, lambda: self._freeze(domain, mark))
+
+    def _freeze(self, domain: Any, mark: Mark) -> None:
+        self.suspend(mark, "")
+        # What the container has written to file systems of its own is in files of this host only then.
+        for point in filter(mounted_disks.is_mounted, mounted_disks.points(domain.UUIDString())):
+            with files.explained(point), files.opened(point, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as fd:
+                kernel_calls.sync_file_system(fd)
+
     def _state_name(self, state: int) -> str:
         return "SUSPENDED" if state == self._libvirt.VIR_DOMAIN_PAUSED else super()._state_name(state)
 
@@ -312,7 +324,7 @@ class LxcDriver(LibvirtDomains, Driver):
         for place in (hooks.DEFINED, hooks.DEFINED / "autostart"):
             # libvirt makes each with the first that is in there.
             with contextlib.suppress(FileNotFoundError):
-                sync_directory(str(place))
+                files.sync_directory(str(place))
 
     def let_go(self, mark: Mark) -> None:
         domain = self._find(mark)

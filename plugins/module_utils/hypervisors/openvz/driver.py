@@ -51,6 +51,7 @@ from ..base import (
     label_of,
     refuse_other,
 )
+from ..standing_still import Pausing
 from . import container_config, moving_marks, openvz_declaration, venet_firewall, vzctl
 from .container_config import Container, ctid_of, vm_id_of
 
@@ -92,6 +93,7 @@ class OpenvzDriver(Driver):
     programs = (vzctl.PROGRAM,)
     shares_datastores = False
     holds_departing_roots = True
+    stands_still = True
 
     def __init__(self) -> None:
         vzctl.require()
@@ -552,6 +554,14 @@ class OpenvzDriver(Driver):
     def checkpoint_complete(self, checkpoint: str) -> bool:
         # vzctl gives a dump its name when it is whole.
         return os.path.isfile(checkpoint) and os.path.getsize(checkpoint) > 0
+
+    def pausing(self, mark: Mark) -> Pausing | None:
+        ctid, asked = ctid_of(mark.vm_id), f"having {label_of(mark)} stand still"
+        self._found(mark)
+        if self._state_of(ctid) != "RUNNING":
+            return None
+        pausing: Pausing = _migration().pausing(ctid, asked)
+        return pausing
 
     # -- moves ----------------------------------------------------------------------------------------------------
     def own_roots(self, vm: Vm, directory: str) -> Mapping[int, str]:

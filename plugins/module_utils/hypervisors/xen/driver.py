@@ -28,6 +28,7 @@ from ...errors import (
     NotFound,
     TimedOut,
 )
+from ...host import command
 from ...host.command import run
 from ...host.files import explained as files_explained
 from ...host.files import (
@@ -58,6 +59,7 @@ from ..base import (
     label_of,
     refuse_other,
 )
+from ..standing_still import Pausing, run_of
 from . import config, switch_ports, xl_logs, xl_migration
 from .dom0 import CONSOLES, GUEST, XenNode
 from .xl import NAMELESS, ListedDomain, lock_holder
@@ -71,6 +73,12 @@ SAVE_SECONDS = 1800
 # A guest that reboots is no domain for two seconds: its tool ends one and makes another.
 PASSING_SECONDS = 120.0
 ASK_AGAIN = 10.0
+# The fifth column is the state: the third sign of it says that a domain is paused.
+_GO_ON = """
+set -f; tool=$1 id=$2
+set -- $("$tool" list "$id" | tail -n 1)
+case $5 in ??p*) exec "$tool" unpause "$id" ;; esac
+"""
 _NAME = re.compile(r"one-(0|[1-9]\d{0,17})\.cfg")
 _MARK = re.compile(
     re.escape(config.MARK)
@@ -103,6 +111,7 @@ class XenDriver(XenNode, Driver):
     name = "xen"
     capabilities = frozenset(("shutdown", "reboot", "reset", "suspend", "resume", "adjust", "depart"))
     programs = ("xl|xm",)
+    stands_still = True
 
     def close(self) -> None:
         pass
@@ -517,6 +526,30 @@ class XenDriver(XenNode, Driver):
         asked = f"resuming {label_of(mark)}"
         self._tool.wait_for_lock(asked)
         self._tool.ask(asked, "restore", str(definition.path), checkpoint, timeout=SAVE_SECONDS)
+
+    def pausing(self, mark: Mark) -> Pausing | None:
+        asked, domain = f"having {label_of(mark)} stand still", self._running_or_none(mark)
+        if domain is None or self._state_of(domain) == "POWEROFF":
+            return None
+        number = str(domain.domid)
+
+        def is_still() -> bool:
+            now = self._tool.named(domain_name(mark.vm_id))
+            return now is not None and now.domid == domain.domid and "p" in now.flags
+
+        def pause() -> None:
+            self._tool.ask(asked, "pause", number)
+            self._let_requests_end()
+
+        def go_on() -> bool:
+            if not is_still():
+                return False
+            self._tool.ask(asked, "unpause", number)
+            return True
+
+        # With another state than this one, there is nothing to be done.
+        words = ["sh", "-c", _GO_ON, "go-on", command.find(self._tool.name), number]
+        return Pausing(run_of(number), words, pause, go_on, is_still)
 
     # -- to another host ------------------------------------------------------------------------------------------
     def offer(self, mark: Mark) -> str:

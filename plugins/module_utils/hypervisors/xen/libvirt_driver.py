@@ -22,6 +22,7 @@ from ...model.vm import Vm
 from ..base import Adjusted, Adjustment, Deployment, Driver, Mark, Site, Survey, domain_name, id_in_name, label_of
 from ..libvirt.domain_xml import MARK_PATH, attribute_of
 from ..libvirt.domains import PASSING_SECONDS, PRESS_AGAIN, STEP, LibvirtDomains, message_of
+from ..standing_still import Pausing
 from . import config, switch_ports, xl, xl_logs
 from . import xen_domain_xml as xen_xml
 from .dom0 import XenNode
@@ -49,6 +50,7 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
     services = hypervisor_daemons.LIBVIRT
     remedies = REMEDIES
     names_runs = False
+    stands_still = True
 
     def __init__(self) -> None:
         XenNode.__init__(self)
@@ -250,6 +252,16 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
         with self._explained(asked):
             self._connection().restoreFlags(checkpoint, None, 0)
         self._weigh_as_defined(self._found(mark))
+
+    def pausing(self, mark: Mark) -> Pausing | None:
+        domain = self._found(mark)
+
+        def pause() -> None:
+            with self._explained(f"having {label_of(mark)} stand still"):
+                domain.suspend()
+            self._let_requests_end()
+
+        return self._pausing(domain, mark, pause)
 
     def is_saved(self, file: BinaryIO) -> bool:
         return xl.is_complete(file, SAVED)

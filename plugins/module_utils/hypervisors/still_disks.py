@@ -1,0 +1,107 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Shows the disks of a running machine as they are at one moment, to be read at leisure: copies that share their
+content with them, where the file system has that, so that the machine stands still for that moment only; else the
+disks themselves, and the machine stands still until they are read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import field
+
+from ..dataclass import dataclass, replace
+from ..host import files, untrusted_trees
+from ..model.container_user_ids import IdRange
+from ..model.disk import DiskFiles
+from ..storage import roots
+from . import standing_still
+from .standing_still import Pausing
+
+# In the machine's directory.
+COPIES = ".standing-still.copies"
+
+
+@dataclass(frozen=True)
+class Disks:
+    """Holds what is to be read of a machine, by disk id.
+    files: disks. roots: the directories of containers' roots, and ids: whom what is in them belongs to; None where
+    nobody but the hypervisor knows that."""
+
+    files: Mapping[int, DiskFiles] = field(default_factory=dict)
+    roots: Mapping[int, str] = field(default_factory=dict)
+    ids: IdRange | None = None
+
+
+@dataclass(frozen=True)
+class StillDisks:
+    """Holds where it can be read. copied: the machine goes on already."""
+
+    files: Mapping[int, DiskFiles]
+    roots: Mapping[int, str]
+    copied: bool
+
+
+def remove_copies(directory: str) -> bool:
+    """Remove what a killed run has left. Return whether there was anything. directory: of the machine."""
+    return untrusted_trees.remove(os.path.join(directory, COPIES))
+
+
+@contextlib.contextmanager
+def reading(pausing: Pausing, directory: str, disks: Disks, asked: str) -> Iterator[StillDisks]:
+    """Yield where the disks can be read for a block of code. Raise InUse, at its end, if the machine did not stand
+    still as long as it had to.
+    directory: of the machine, whose lock is held. asked: the words that errors begin with."""
+    remove_copies(directory)
+    if _may_be_shared(directory, disks):
+        place = os.path.join(directory, COPIES)
+        try:
+            files.make_directory(place, 0o700)
+            with standing_still.held(pausing, directory, asked):
+                copies = _copies(place, disks, asked)
+            if copies is not None:
+                yield copies
+                return
+        finally:
+            remove_copies(directory)
+    with standing_still.held(pausing, directory, asked):
+        yield StillDisks(disks.files, disks.roots, False)
+
+
+def _may_be_shared(directory: str, disks: Disks) -> bool:
+    """Return whether it is worth to try: the machine stands still for it."""
+    paths = [*(each.path for each in disks.files.values()), *disks.roots.values()]
+    probe = os.path.join(directory, ".standing-still.tmp")
+    if disks.roots and (disks.ids is None or any(roots.shows_image(path) for path in disks.roots.values())):
+        return False
+    with files.explained(directory):
+        device = os.stat(directory).st_dev
+        if any(os.stat(path).st_dev != device for path in paths) or any(each.block for each in disks.files.values()):
+            return False
+        files.write_atomically(probe, b"x" * 4096, sync=False)
+        try:
+            return roots.can_share(probe, directory)
+        finally:
+            files.remove_file(probe)
+
+
+def _copies(place: str, disks: Disks, asked: str) -> StillDisks | None:
+    """Return copies of the disks, None where one of them can't be shared."""
+    found: dict[int, DiskFiles] = {}
+    for disk_id, disk in disks.files.items():
+        path = os.path.join(place, f"disk.{disk_id}")
+        with (
+            files.explained(disk.path),
+            files.opened(disk.path, os.O_RDONLY | os.O_NOFOLLOW) as source,
+            files.opened(path, files.NEW_FILE) as target,
+        ):
+            if not files.clone(source, target):
+                return None
+        found[disk_id] = replace(disk, path=path)
+    trees = {disk_id: os.path.join(place, f"root.{disk_id}") for disk_id in disks.roots}
+    for disk_id, root in disks.roots.items():
+        if disks.ids is None or not roots.share(root, trees[disk_id], disks.ids, f"{asked}: disk {disk_id}"):
+            return None
+    return StillDisks(found, trees, True)
