@@ -227,26 +227,25 @@ def on_btrfs(size: int = 512 << 20) -> Iterator[Path]:
 
 @in_world
 def test_it_stands_still_for_a_moment_where_files_share_their_content() -> None:
-    with on_btrfs() as place:
-        with mock.patch.dict(os.environ, NEBULA_WORLD=str(place)), a_container_node() as node:
-            vm, backups = node.vm(62), Path(node.root, "place")
-            backups.mkdir(0o700)
-            root = counting(node, vm)
-            # What was restored has all of its files.
-            assert node.one(vm, "POWEROFF", hard=True).error is None
-            restore(node, vm, backups, store(node, vm, backups, 1))
-            assert node.one(vm).error is None
-            pausing = node.driver.pausing(mark_of(node, vm))
-            disks = Disks(roots={0: str(root)}, ids=id_range(vm.vm_id))
-            with still_disks.reading(pausing, str(node.directory(vm)), disks, "a backup") as still:
-                assert (still.copied, state(node, vm)) == (True, "RUNNING")
-                copy = Path(still.roots[0])
-                texts = {name: (copy / "etc" / name).read_text() for name in ("first", "second")}
-                assert is_one_moment(texts)
-                stored = store(node, vm, backups, 2, still.roots[0])
-                assert {name: (copy / "etc" / name).read_text() for name in texts} == texts
-            assert not (node.directory(vm) / still_disks.COPIES).exists()
-            assert node.one(vm, "POWEROFF", hard=True).error is None
-            restore(node, vm, backups, stored)
-            assert {name: (root / "etc" / name).read_text() for name in texts} == texts
-            assert node.one(vm, "DONE", hard=True).error is None
+    with on_btrfs() as place, mock.patch.dict(os.environ, NEBULA_WORLD=str(place)), a_container_node() as node:
+        vm, backups = node.vm(62), Path(node.root, "place")
+        backups.mkdir(0o700)
+        root = counting(node, vm)
+        # What was restored has all of its files.
+        assert node.one(vm, "POWEROFF", hard=True).error is None
+        restore(node, vm, backups, store(node, vm, backups, 1))
+        assert node.one(vm).error is None
+        pausing = node.driver.pausing(mark_of(node, vm))
+        disks = Disks(roots={0: str(root)}, ids=id_range(vm.vm_id))
+        with still_disks.reading(pausing, str(node.directory(vm)), disks, "a backup") as still:
+            assert (still.copied, state(node, vm)) == (True, "RUNNING")
+            copy = Path(still.roots[0])
+            texts = {name: (copy / "etc" / name).read_text() for name in ("first", "second")}
+            assert is_one_moment(texts)
+            stored = store(node, vm, backups, 2, still.roots[0])
+            assert {name: (copy / "etc" / name).read_text() for name in texts} == texts
+        assert not (node.directory(vm) / still_disks.COPIES).exists()
+        assert node.one(vm, "POWEROFF", hard=True).error is None
+        restore(node, vm, backups, stored)
+        assert {name: (root / "etc" / name).read_text() for name in texts} == texts
+        assert node.one(vm, "DONE", hard=True).error is None
