@@ -20,6 +20,7 @@ INTEGRATION = "tests/integration"
 
 # They take seconds each.
 QUICK = (
+    "test_backup_passages",
     *("test_boot", "test_context_files", "test_context_iso", "test_context_sh", "test_datastores", "test_download"),
     *("test_encrypted_disks", "test_formats", "test_guest_context", "test_hostile_archives", "test_hostile_images"),
     *("test_images", "test_injection", "test_kvm_deployment_files", "test_kvm_ended", "test_nebula_context_iso"),

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..model.router import Router
     from ..model.security_group import SecurityGroup
     from ..model.template import StoredTemplate, Template
-    from ..model.vm import Growth
+    from ..model.vm import Growth, Vm
 
 Ref = Union[str, int]
 
@@ -393,6 +393,10 @@ class VmsPort(abc.ABC):
     def names(self) -> dict[int, str]:
         """Return the names of all machines that are not DONE, by id."""
         return {record.id: record.name for record in self.pool() if record.id is not None}
+
+    def described(self, ids: Iterable[int]) -> dict[int, Vm]:
+        """Return by id what machines that are not DONE are to be, as plans say it. Of engines with "plans"."""
+        raise Unsupported("machines as plans describe them", "this engine has no plans")
 
     @abc.abstractmethod
     def instantiate(self, requests: Sequence[VmRequest], hosts: Sequence[str] | None = None) -> list[VmRecord]:

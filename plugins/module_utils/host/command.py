@@ -42,6 +42,7 @@ PACKAGES = {
     "mmd": "mtools",
     "nft": "nftables",
     "qemu-img": "qemu-utils",
+    "qemu-io": "qemu-utils",
     "qemu-nbd": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
     "resize2fs": "e2fsprogs",
@@ -108,6 +109,7 @@ def run(
     cwd: str | None = None,
     before: Sequence[str] = (),
     most: int = OUTPUT_LIMIT,
+    descriptors: Sequence[int] = (),
 ) -> Completed:
     """Run a program to its end, and return how it ended.
     argv: the program and its arguments. Errors, and ps, show them to everyone on the host: secrets go through
@@ -117,7 +119,8 @@ def run(
     memory: bytes of address space.
     cpu: seconds of processor time.
     check: raise CommandFailed (NoSpace where that was the cause) unless it ends with 0.
-    most: bytes that it may print, then it is ended (CommandFailed)."""
+    most: bytes that it may print, then it is ended (CommandFailed).
+    descriptors: open files of this process that it has as well, by the same numbers."""
     data = input.encode() if isinstance(input, str) else input
     began = time.monotonic()
     with start(
@@ -130,6 +133,7 @@ def run(
         stdin=subprocess.DEVNULL if data is None else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        pass_fds=descriptors,
     ) as process:
         out, err = _converse(process, data, argv, began, timeout, most)
         try:

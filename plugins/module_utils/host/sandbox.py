@@ -99,18 +99,28 @@ def run(
     cpu: int | None = None,
     input: str | None = None,
     check: bool = True,
+    most: int = command.OUTPUT_LIMIT,
+    descriptors: Sequence[int] = (),
+    end_with_us: bool = False,
 ) -> command.Completed:
     """Run a program to its end, as command.run() does.
     files: whole paths without links, with what is done with each. Nothing else of their directories is there for
     the program.
-    input: the program finds it as /dev/stdin."""
+    input: the program finds it as /dev/stdin, and descriptors below /proc/self/fd.
+    end_with_us: it ends with this process, however this process ends."""
+    first = command.words_to_end_with_us() if end_with_us else []
     with _new_files(files):
         if why_unavailable():
             unsandboxed_programs.note(argv[0], why_unavailable())
-            return command.run(argv, timeout=timeout, memory=memory, cpu=cpu, input=input, check=check)
+            return command.run(
+                argv, before=first, timeout=timeout, memory=memory, cpu=cpu, input=input, check=check, most=most,
+                descriptors=descriptors,
+            )  # fmt: skip
         with _owned_by_user(files, input is not None) as user:
-            before = _words_before(argv[0], files, user, memory, cpu, input is not None)
-            return command.run(argv, before=before, timeout=timeout, input=input, check=check)
+            before = [*first, *_words_before(argv[0], files, user, memory, cpu, input is not None)]
+            return command.run(
+                argv, before=before, timeout=timeout, input=input, check=check, most=most, descriptors=descriptors
+            )
 
 
 @contextlib.contextmanager

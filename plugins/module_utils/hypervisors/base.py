@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import os
 import re
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import field
 from typing import TYPE_CHECKING, BinaryIO, ClassVar
@@ -29,6 +29,8 @@ from . import standing_still
 from .standing_still import Pausing
 
 if TYPE_CHECKING:
+    from ..storage.backup_files import NbdSource
+
     # Of TLS, which most modules never speak.
     from .moves.passage import Caller, Channel
 
@@ -194,6 +196,58 @@ class Departure:
     send_roots: Callable[[], None] = lambda: None
 
 
+@dataclass(frozen=True)
+class BackUp:
+    """Says how the disks of a running machine are shown to who backs them up.
+    checkpoint: the name by which the hypervisor is to know what is written from now on.
+    since: that of the backup before, "" for a full one.
+    prefix: with which the names of all checkpoints of this place begin; those that are neither of the two are left of
+    killed runs.
+    consistency: AGENT, CRASH or "", as model/plan.py has them.
+    directory: of the machine, where what its guest writes over meanwhile is kept aside.
+    datastores: where images are made of its disks."""
+
+    checkpoint: str
+    since: str
+    prefix: str
+    consistency: str
+    directory: str
+    datastores: str
+
+
+class RunningBackup(abc.ABC):
+    """Shows the disks of a running machine as they were at one moment."""
+
+    @property
+    @abc.abstractmethod
+    def sources(self) -> Mapping[int, NbdSource]:
+        """Return where the disks can be read, by disk id."""
+
+    @property
+    @abc.abstractmethod
+    def incremental(self) -> bool:
+        """Return whether it is known what was written since the backup before."""
+
+    @property
+    @abc.abstractmethod
+    def reason(self) -> str:
+        """Return why that is not known where it was asked for, or will not be the next time; a sentence's end."""
+
+    @property
+    @abc.abstractmethod
+    def consistency(self) -> str:
+        """Return FROZEN or CRASH_CONSISTENT, as model/machine_backup.py has them."""
+
+    @property
+    @abc.abstractmethod
+    def checkpoint(self) -> str:
+        """Return the name of the checkpoint that was made; "" for none."""
+
+    @abc.abstractmethod
+    def keep(self) -> None:
+        """Have the new checkpoint stay at the end, instead of the older ones: the backup is whole."""
+
+
 class Receiver(abc.ABC):
     """Takes in one running machine that comes from another host, until it is closed."""
 
@@ -267,7 +321,7 @@ class Driver(abc.ABC):
 
     OPTIONAL = frozenset((
         "shutdown", "reboot", "reset", "suspend", "resume", "copy_disk", "snapshot_disk", "delete_disk_snapshot",
-        "adjust", "ask_agent", "depart",
+        "adjust", "ask_agent", "depart", "back_up",
     ))  # fmt: skip
     name: str = ""
     capabilities: frozenset[str] = frozenset()
@@ -598,6 +652,23 @@ class Driver(abc.ABC):
 
     def delete_disk_snapshot(self, mark: Mark, disk: Disk, tag: str) -> None:
         raise self.lacks("delete a snapshot of a running machine's disk")
+
+    def back_up(
+        self, mark: Mark, disks: Sequence[tuple[Disk, DiskFiles]], order: BackUp
+    ) -> AbstractContextManager[RunningBackup]:
+        """Show disks of the running machine, all as they are at one moment, for a block of code. What a killed run left
+        of an earlier backup is removed first. Raise InUse while somebody else backs the machine up."""
+        raise self.lacks("back up a running machine")
+
+    def end_left_backup(self, mark: Mark, datastores: str) -> None:  # noqa: B027 (most leave none)
+        """End what a killed run left of a backup, which stands against changes of the machine. The caller holds the
+        lock of the machine's directory."""
+
+    def forget_checkpoints(  # noqa: B027 (most keep none)
+        self, mark: Mark, files: Mapping[int, DiskFiles], prefix: str = ""
+    ) -> None:
+        """Forget the checkpoints of backups that begin so, all of ours for "": the next backup is a full one.
+        files: of the disks, where the machine is off."""
 
     def ask_agent(self, mark: Mark) -> AgentAnswer:
         """Return what the agent in the running machine says. Raise HypervisorError, with why, if none answers."""

@@ -110,3 +110,8 @@ CPU_OVERCOMMIT = 1.0
 ROOT = "/var/lib/nebula"
 BACKUPS = "/var/backups/nebula"
 KEPT_BACKUPS = 10
+# Ours. Backups of machines, beside those of the catalog; how many are made at a time; which of them are kept: a week of
+# single runs, two weeks by day, two months by week, a year by month.
+MACHINE_BACKUPS = "/var/backups/nebula-machines"
+BACKUPS_AT_ONCE = 2
+KEPT_MACHINE_BACKUPS = {"last": 7, "daily": 14, "weekly": 8, "monthly": 12}

@@ -10,6 +10,7 @@ from dataclasses import field
 from typing import Any, Optional
 
 from ..dataclass import dataclass
+from . import defaults
 from .vm import Vm
 
 FORMAT = 1
@@ -118,6 +119,27 @@ class MachineToBackUp:
 
 
 @dataclass(frozen=True)
+class BackupPassage:
+    """Says how a host and the front-end meet, where the front-end writes what it reads of the host's machines.
+    token: names this run between the two.
+    gives: it is the host with the machines, and waits for the front-end to come; else it is the front-end.
+    peer: the other one's name.
+    address, port: where the host is met. address: "" at the host, which listens on all of its own.
+    certificate: the other one's; own_certificate, key: by which this one is known, all as PEM.
+    meeting: seconds in which the other one has to be there, while nothing else is under way."""
+
+    token: str
+    gives: bool
+    peer: str
+    address: str = ""
+    port: int = defaults.MOVE_PORT
+    certificate: str = ""
+    own_certificate: str = ""
+    key: str = field(default="", repr=False)
+    meeting: int = defaults.MEETING_SECONDS
+
+
+@dataclass(frozen=True)
 class BackupRequest:
     """Describes a run of backups on one host.
     directory: where they lie. at: FRONTEND or NODE.
@@ -126,7 +148,8 @@ class BackupRequest:
     compress: by zstd. key: the user's, "" for no encryption.
     rate: MiB a second that each machine's data takes at most, 0 for all there is.
     at_once: how many machines.
-    stand_still: machines of hypervisors that can't be read while they run may stand still for it."""
+    stand_still: machines of hypervisors that can't be read while they run may stand still for it.
+    passage: how the front-end gets at machines of another host; None where directory and machines are on one."""
 
     catalog: str
     directory: str
@@ -139,3 +162,4 @@ class BackupRequest:
     rate: int = 0
     at_once: int = 2
     stand_still: bool = False
+    passage: Optional[BackupPassage] = None

@@ -13,7 +13,7 @@ import struct
 from typing import BinaryIO
 
 from ..errors import ImageRefused
-from ..host.files import explained, reader
+from ..host.files import closing_fd, explained, reader
 from ..model.disk import DiskFiles
 
 MAGIC = b"QFI\xfb"
@@ -26,6 +26,7 @@ _LONGEST_HEADER = 64 * 1024
 # Dirty, corrupt, a data file, another compression, extended entries of its tables: QEMU knows no others.
 KNOWN_FEATURES = 0b11111
 _LONGEST_NAME = 1023
+_UNTRUSTED = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _TAMPERED = "It was tampered with: make the machine anew, or bring the disk back from a backup"
 
 
@@ -75,6 +76,19 @@ def refuse_data_file(path: str, format: str, what: str) -> None:
             header = Header(file)
         header.has_backing = False
         _refuse(header, path, "", what, encrypted=True)
+
+
+def refuse_other_below(path: str, below: str, what: str) -> None:
+    """Raise ImageRefused where a file of a backup says otherwise than its manifest: that it rests on another file than
+    the one beside it that is called `below`, or on any if that is "", or what refuse_data_file() refuses."""
+    with explained(path), closing_fd(os.open(path, _UNTRUSTED)) as fd, reader(os.dup(fd)) as file:
+        header = Header(file)
+    has_backing, header.has_backing = header.has_backing, False
+    _refuse(header, path, "", what, encrypted=False)
+    if has_backing != bool(below) or header.backing != below:
+        found = f"it says that it rests on {header.backing!r}" if has_backing else "it says that it rests on nothing"
+        meant = f"on {below}" if below else "on nothing"
+        raise ImageRefused(what, f"{path}: {found}, and by its manifest it rests {meant}", _TAMPERED)
 
 
 def refuse_unexpected(files: DiskFiles, what: str = "", encrypted: bool = False) -> None:

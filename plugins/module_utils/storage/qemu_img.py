@@ -9,9 +9,10 @@ files and no network."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..host import command, sandbox
@@ -21,6 +22,7 @@ from . import qcow2_header
 
 MIB = 1024 * 1024
 PROGRAM = "qemu-img"
+IO_PROGRAM = "qemu-io"
 # A small image can make qemu-img take all memory and time (a header that claims a huge table).
 MEMORY = 2048 * MIB
 CPU = 600
@@ -28,6 +30,8 @@ TIMEOUT = 60.0
 LONG_TIMEOUT = 3600.0
 # Compression and encryption of a large disk take more than what a header should be able to cost.
 LONG_CPU = 4 * 3600
+# Bytes a second: what reads all of a disk, and is slower, has come to a stop.
+SLOWEST = 2 * MIB
 # Where programs that were given a key find it: arguments and files are seen by others.
 KEY = ("--object", "secret,id=key,file=/dev/stdin")
 LUKS = "encrypt.format=luks,encrypt.key-secret=key"
@@ -114,6 +118,54 @@ def run_on_node(
     return sandbox.run(
         words, files, timeout=LONG_TIMEOUT if long else TIMEOUT, memory=MEMORY, cpu=LONG_CPU if long else CPU
     )
+
+
+def run_program(
+    program: str,
+    *words: str,
+    files: Mapping[str, str],
+    keys: Mapping[str, str] | None = None,
+    input: str | None = None,
+    size: int = 0,
+    most: int = command.OUTPUT_LIMIT,
+    check: bool = True,
+) -> command.Completed:
+    """Run qemu-img or qemu-io with nodes (`json:`) that name each file, its format, and all that lies below it. What it
+    makes is whole only when it has ended; it ends with this process, however that ends.
+    files: whole paths without links, with what is done with each, as sandbox.run() takes them
+    keys: by what nodes call them
+    input: commands for qemu-io
+    size: bytes that it reads and writes, from which follows how long it may take
+    most: bytes that it may print"""
+    verb, rest = ([], words) if program == IO_PROGRAM else ([words[0]], words[1:])
+    with contextlib.ExitStack() as held:
+        descriptors = {name: held.enter_context(_in_memory(key)) for name, key in (keys or {}).items() if key}
+        for name, fd in descriptors.items():
+            verb += ["--object", f"secret,id={name},file=/proc/self/fd/{fd}"]
+        return sandbox.run(
+            [program, *verb, *rest],
+            files,
+            timeout=LONG_TIMEOUT + size / SLOWEST,
+            memory=MEMORY,
+            cpu=LONG_CPU + size // SLOWEST,
+            # Only what has an input has /proc, where it finds the keys.
+            input="" if descriptors and input is None else input,
+            check=check,
+            most=most,
+            descriptors=tuple(descriptors.values()),
+            end_with_us=True,
+        )
+
+
+@contextlib.contextmanager
+def _in_memory(key: str) -> Iterator[int]:
+    """Yield an open file that holds the key, and has no name."""
+    fd = os.memfd_create("key", os.MFD_CLOEXEC)
+    try:
+        os.write(fd, key.encode())
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def create_over(disk: DiskFiles, path: str, what: str) -> None:

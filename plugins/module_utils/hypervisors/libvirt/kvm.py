@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,7 +23,7 @@ from ...host import hypervisor_daemons, kvm_device, kvm_probe, memory_encryption
 from ...host.command import find
 from ...host.files import remove_file, sync_directory
 from ...host.node_file import Changes, NodeFile, Remember
-from ...model.disk import Disk
+from ...model.disk import Disk, DiskFiles
 from ...model.host import HostHardware, Overhead
 from ...model.network_drivers import OVN, OVSWITCH
 from ...model.plan import ObservedVm
@@ -33,11 +34,13 @@ from ..base import (
     Adjusted,
     Adjustment,
     AgentAnswer,
+    BackUp,
     Departure,
     Deployment,
     Driver,
     Mark,
     Receiver,
+    RunningBackup,
     Secrets,
     Site,
     StateElsewhere,
@@ -47,6 +50,7 @@ from ..base import (
     label_of,
 )
 from . import (
+    disk_jobs,
     domain_hardware,
     domain_xml,
     guest_agent,
@@ -660,6 +664,43 @@ class KvmDriver(LibvirtDomains, Driver):
 
     def _running_disks(self, mark: Mark, disk: Disk) -> RunningDisks:
         return RunningDisks(self._libvirt, self._uri, self._found(mark), f"disk {disk.disk_id} of {label_of(mark)}")
+
+    # -- backups --------------------------------------------------------------------------------------------------
+    @contextlib.contextmanager
+    def back_up(
+        self, mark: Mark, disks: Sequence[tuple[Disk, DiskFiles]], order: BackUp
+    ) -> Iterator[RunningBackup]:
+        from .backup_job import BackupJob
+        from .migration import user_of_qemu
+
+        asked = f"backing up {label_of(mark)}"
+        domain = self._found(mark)
+        with self._explained(asked):
+            owner = user_of_qemu(self._connection().getCapabilities())
+        with BackupJob(self._libvirt, self._uri, domain, disks, order, owner, asked).running() as job:
+            yield job
+
+    def end_left_backup(self, mark: Mark, datastores: str) -> None:
+        place = os.path.join(disk_jobs.SOCKETS, domain_name(mark.vm_id))
+        if not os.path.lexists(place):
+            return
+        asked = f"the backup of {label_of(mark)} that a killed run has left"
+        domain = self._find(mark)
+        if domain is not None and domain.isActive():
+            disk_jobs.end_left(self._libvirt, domain, asked, datastores)
+        shutil.rmtree(place, ignore_errors=True)
+
+    def forget_checkpoints(self, mark: Mark, files: Mapping[int, DiskFiles], prefix: str = "") -> None:
+        from . import backup_checkpoints
+
+        asked = f"forgetting the checkpoints of {label_of(mark)}"
+        domain = self._find(mark)
+        if domain is None:
+            return
+        with self._explained(asked):
+            known = backup_checkpoints.names(self._libvirt, domain)
+            doomed = [name for name in known if backup_checkpoints.OURS.fullmatch(name) and name.startswith(prefix)]
+            backup_checkpoints.forget(self._libvirt, domain, doomed, files, asked)
 
     def is_saved(self, file: BinaryIO) -> bool:
         return file.read(len(SAVED)) == SAVED

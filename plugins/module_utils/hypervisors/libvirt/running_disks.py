@@ -6,23 +6,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from ...deps import require
-from ...errors import HypervisorError, InUse, NebulaError, NotFound, TimedOut, Unsupported
+from ...errors import HypervisorError, NebulaError, NotFound, TimedOut
 from ...model.disk import Disk
-from ...model.plan import AGENT, CRASH
-from ...storage.final_names import NEW
-from . import quiesce
+from . import disk_jobs, qemu_monitor
+from .consistent_moment import ConsistentMoment
 
 STEP = 0.1
-# How often it is begun anew where somebody else thaws the guest, and after how many seconds.
-TRIES, PAUSE = 4, 2.0
 # A disk of any size is copied within a day, or something hangs.
 LONGEST_COPY = 86_400.0
 
@@ -34,14 +29,14 @@ class RunningDisks:
 
     def __init__(self, libvirt: Any, uri: str, domain: Any, asked: str) -> None:
         self._libvirt = libvirt
-        self._uri = uri
         self._domain = domain
         self._asked = asked
+        self._moment = ConsistentMoment(libvirt, uri, domain, asked)
 
     # -- a copy -------------------------------------------------------------------------------------------------------
     def copy(self, disk: Disk, path: str, format: str, consistency: str) -> None:
         """Write what the disk holds at one moment to the file `path`, which is an empty disk of its size."""
-        self._abort_left_copy(path)
+        disk_jobs.end_left(self._libvirt, self._domain, self._asked, os.path.dirname(os.path.dirname(path)))
 
         def begin() -> None:
             with self._explained():
@@ -49,7 +44,7 @@ class RunningDisks:
                     self._backup(disk, path, format), None, self._libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL
                 )
 
-        self._act_consistently(consistency, begin, self._abort)
+        self._moment.act(consistency, begin, self._abort)
         try:
             # QEMU keeps what the guest writes over from now on.
             self._wait()
@@ -78,36 +73,8 @@ class RunningDisks:
             if each.get("device") == "disk" and (target := each.find("target")) is not None
         ]
 
-    def _abort_left_copy(self, path: str) -> None:
-        """Abort a copy of ours that a killed run left behind. Raise InUse for a backup of somebody else."""
-        lv = self._libvirt
-        try:
-            text = self._domain.backupGetXMLDesc(0)
-        except lv.libvirtError as error:
-            if error.get_error_code() == lv.VIR_ERR_NO_DOMAIN_BACKUP:
-                return
-            raise HypervisorError(self._asked, str(error)) from error
-        files = [each.get("file", "") for each in ET.fromstring(text).iterfind("./disks/disk/target")]
-        if not files or not all(self._is_ours(file, path) for file in files):
-            raise InUse(
-                self._asked, f"the machine is being backed up to {', '.join(files)}", "Wait for that, then run again"
-            )
-        self._abort()
-
-    def _is_ours(self, file: str, path: str) -> bool:
-        """Return whether the file is an image that was being made in one of the datastores, as `path` is."""
-        datastores, file = os.path.dirname(os.path.dirname(path)), os.path.normpath(file)
-        return file == path or (file.endswith(NEW) and os.path.dirname(os.path.dirname(file)) == datastores)
-
     def _abort(self) -> None:
-        lv = self._libvirt
-        with contextlib.suppress(lv.libvirtError):
-            # It may have come to its end meanwhile.
-            self._domain.abortJob()
-        self._wait_while(lambda: self._job() is not None)
-        with contextlib.suppress(lv.libvirtError):
-            # The result of that job must not be read as the next one's.
-            self._domain.jobStats(lv.VIR_DOMAIN_JOB_STATS_COMPLETED)
+        disk_jobs.end(self._libvirt, self._domain, self._asked)
 
     def _wait(self) -> None:
         lv = self._libvirt
@@ -135,7 +102,7 @@ class RunningDisks:
         node = self._node(disk)
         if tag in self._tags(node):
             return False
-        self._act_consistently(
+        self._moment.act(
             consistency,
             lambda: self._monitor("blockdev-snapshot-internal-sync", device=node, name=tag),
             lambda: self._monitor("blockdev-snapshot-delete-internal-sync", device=node, name=tag),
@@ -168,12 +135,7 @@ class RunningDisks:
         raise NotFound(f"{self._asked}: {node}", "QEMU has no such disk", "Run again")
 
     def _monitor(self, command: str, **arguments: Any) -> Any:
-        text = json.dumps({"execute": command, "arguments": arguments})
-        with self._explained():
-            answer = json.loads(require("libvirt_qemu").qemuMonitorCommand(self._domain, text, 0))
-        if "error" in answer:
-            raise HypervisorError(f"{self._asked}: {command}", str(answer["error"].get("desc", answer["error"])))
-        return answer.get("return")
+        return qemu_monitor.ask(self._libvirt, self._domain, self._asked, command, **arguments)
 
     # -- a drive ------------------------------------------------------------------------------------------------------
     def open_tray(self, target: str) -> None:
@@ -182,40 +144,9 @@ class RunningDisks:
         self._monitor("blockdev-open-tray", id=self._part_of_disk(target, "alias").get("name"), force=True)
 
     # -- the moment ---------------------------------------------------------------------------------------------------
-    def _act_consistently(self, consistency: str, act: Callable[[], None], undo: Callable[[], None]) -> None:
-        """Act while the guest is as consistent as is wanted, and try again where somebody else thaws it. undo: undoes
-        what was done at a moment that can't be trusted."""
-        for left in range(TRIES, 0, -1):
-            done = False
-            try:
-                with self._consistent_moment(consistency):
-                    act()
-                    done = True
-                return
-            except NebulaError as error:
-                if done:
-                    undo()
-                if not isinstance(error, quiesce.ThawedTooEarly):
-                    raise
-                if left == 1:
-                    raise HypervisorError(error.asked, error.found, error.remedy) from error
-                time.sleep(PAUSE)
-
     def check_agent(self, consistency: str) -> None:
         """Raise Unsupported where an agent is needed, and none answers."""
-        if consistency == AGENT:
-            quiesce.ping(self._libvirt, self._domain, self._asked)
-
-    @contextlib.contextmanager
-    def _consistent_moment(self, consistency: str) -> Iterator[None]:
-        with contextlib.ExitStack() as held:
-            if consistency != CRASH:
-                try:
-                    held.enter_context(quiesce.freeze(self._libvirt, self._uri, self._domain, self._asked))
-                except Unsupported:
-                    if consistency == AGENT:
-                        raise
-            yield
+        self._moment.check_agent(consistency)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

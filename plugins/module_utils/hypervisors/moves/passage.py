@@ -1,8 +1,9 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Connects the two hosts of a move by TLS. The target opens a door for one plan, and each host takes part under a
-certificate of that plan alone, which the other one's plan names: nobody else gets any further than that."""
+"""Connects two hosts by TLS: those of a move, and a host with the front-end that backs its machines up. One of them
+opens a door for one run, and each takes part under a certificate of that run alone, which the other one was given with
+its plan: nobody else gets any further than that."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
+from ...dataclass import dataclass
 from ...errors import HypervisorError, NebulaError, OtherHostFailed, TimedOut
 from ...model.dataclass_json import json_value
 
@@ -45,6 +47,35 @@ _MEETING_STEP = 0.05
 _TRIES = 5
 # OpenSSL's X509_V_FLAG_NO_CHECK_TIME: the certificate is one plan's, and the hosts' clocks may differ.
 _NO_CHECK_TIME = 0x200000
+
+
+@dataclass(frozen=True)
+class Words:
+    """Says how errors call what the two hosts do.
+    caller: who comes to the door, with what it did not do. called: whose door it is, as one that was not met.
+    coming: how errors begin of who has come.
+    remedy: where they do not meet."""
+
+    caller: str
+    called: str
+    coming: str
+    remedy: str
+
+
+OF_MOVES = Words(
+    "the host that the machine comes from did not come",
+    "the host that it moves to was not met",
+    "a machine that comes from another host",
+    "Both hosts of a move work in the same task: see what the other one says, and that nebula_move_address and "
+    "nebula_move_port of the target are reached from the other host. Then run again",
+)
+OF_BACKUPS = Words(
+    "the front-end did not come",
+    "the host of the machine was not met",
+    "a machine that the front-end backs up",
+    "Front-end and host work in the same task: see what the other one says, and that nebula_move_address and "
+    "nebula_move_port of the host are reached from the front-end. Then run again",
+)
 
 Inspect = Callable[[bytes], bytes]
 """What of a block goes on; raises NebulaError for what must not."""
@@ -73,9 +104,18 @@ class Channel:
         self._buffer = bytearray()
         self._limit: float | None = None
 
+    def call(self, asked: str) -> None:
+        """Have errors begin so from now on."""
+        self._asked = asked
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self.stream.close()
+
+    def end(self) -> None:
+        """End the connection for both: who waits for it in another thread learns so."""
+        with contextlib.suppress(OSError):
+            self.stream.shutdown(socket.SHUT_RDWR)
 
     def broken(self, why: object) -> OtherHostFailed:
         return OtherHostFailed(
@@ -284,7 +324,7 @@ def _sent(stream: Stream, waiting: bytearray) -> bool:
 
 
 class Identity:
-    """Is how this host is known to those with which it moves machines. certificate, key: PEM."""
+    """Is how this host is known to the other one. certificate, key: PEM."""
 
     def __init__(self, certificate: str, key: str) -> None:
         self._certificate = certificate
@@ -322,13 +362,15 @@ def is_certified_as(stream: ssl.SSLSocket, certificate: str) -> bool:
 
 
 class Meeting:
-    """Is where the target waits for the connections of one move.
-    certificate: of the source.
+    """Is where the host of a door waits for the connections of one move, or of one backup.
+    certificate: of who comes.
+    words: of errors.
     tunnels: what is done with connections of the channels besides TALK, each in a thread of its own, once it is
     known. A connection that comes before is closed."""
 
-    def __init__(self, certificate: str) -> None:
+    def __init__(self, certificate: str, words: Words = OF_MOVES) -> None:
         self.certificate = certificate
+        self.words = words
         self.tunnels: Mapping[str, Callable[[Channel], None]] = {}
         self._changed = threading.Condition()
         self._talk: Channel | None = None
@@ -351,26 +393,21 @@ class Meeting:
             self._talk.close()
 
     def has_come(self, seconds: float) -> bool:
-        """Return whether the source has come, so many seconds later at the latest."""
+        """Return whether the other host has come, so many seconds later at the latest."""
         with self._changed:
             return self._changed.wait_for(lambda: self._has_come, seconds)
 
     def wait(self, seconds: float, asked: str) -> Channel:
-        """Return the connection by which the source speaks. Raise OtherHostFailed if it does not come."""
+        """Return the connection by which the other host speaks. Raise OtherHostFailed if it does not come."""
         with self._changed:
             self._changed.wait_for(lambda: self._talk is not None, seconds)
             if self._talk is None:
-                raise not_met(asked, "the host that the machine comes from did not come", seconds)
+                raise not_met(asked, self.words.caller, seconds, self.words)
             return self._talk
 
 
-def not_met(asked: str, found: str, seconds: float) -> OtherHostFailed:
-    return OtherHostFailed(
-        asked,
-        f"{found} within {seconds:g} s",
-        "Both hosts of a move work in the same task: see what the other one says, and that nebula_move_address and "
-        "nebula_move_port of the target are reached from the other host. Then run again",
-    )
+def not_met(asked: str, found: str, seconds: float, words: Words = OF_MOVES) -> OtherHostFailed:
+    return OtherHostFailed(asked, f"{found} within {seconds:g} s", words.remedy)
 
 
 class _End:
@@ -411,7 +448,8 @@ class _End:
 
 
 class Door:
-    """Is where other hosts come to with machines, while a plan is carried out. port: on all addresses of this host."""
+    """Is where other hosts come to, while a plan or a run of backups is carried out. port: on all addresses of this
+    host. meetings: by their tokens; some may come and go meanwhile, of those certificates that there were before."""
 
     def __init__(self, port: int, identity: Identity, meetings: Mapping[str, Meeting], seconds: float) -> None:
         self._meetings = meetings
@@ -451,13 +489,14 @@ class Door:
             connection.settimeout(HANDSHAKE_SECONDS)
             _notice_its_end(connection)
             stream = self._context.wrap_socket(connection, server_side=True)
-            channel = Channel(stream, "a machine that comes from another host")
+            channel = Channel(stream, OF_MOVES.coming)
             hello = channel.receive(HANDSHAKE_SECONDS)
             meeting = self._meetings.get(str(hello.get("token")))
             name = str(hello.get("channel"))
             if meeting is None or name not in CHANNELS or not is_certified_as(stream, meeting.certificate):
                 meeting = None
                 return
+            channel.call(meeting.words.coming)
             channel.send(welcome=True)
         except (NebulaError, OSError, ValueError):
             meeting = None
@@ -490,7 +529,7 @@ def _listen(port: int, seconds: float) -> socket.socket:
             listener.close()
             if error.errno != errno.EADDRINUSE or time.monotonic() > limit:
                 raise HypervisorError(
-                    f"port {port}, to which machines come from other hosts",
+                    f"port {port}, to which other hosts come with machines, and the front-end for backups",
                     f"this host can't listen there: {error.strerror}",
                     "Set nebula_move_port of this host to a free one",
                 ) from error
@@ -508,15 +547,26 @@ def _socket() -> socket.socket:
 
 
 class Caller:
-    """Connects to the door of a machine's target.
-    address, port: of the door. certificate: of the target."""
+    """Connects to the door of another host: of a machine's target, or of the host that it is backed up on.
+    address, port: of the door. certificate: of that host.
+    asked: how errors begin. words: of errors."""
 
-    def __init__(self, identity: Identity, token: str, address: str, port: int, certificate: str, asked: str) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        token: str,
+        address: str,
+        port: int,
+        certificate: str,
+        asked: str,
+        words: Words = OF_MOVES,
+    ) -> None:
         self._context = identity.context(False, [certificate])
         self._certificate = certificate
         self._token = token
         self._place = (address, port)
         self._asked = asked
+        self._words = words
 
     def connect(self, name: str) -> Channel:
         """Return a new connection. Raise OSError or HypervisorError if the door does not open."""
@@ -550,8 +600,8 @@ class Caller:
             except (OSError, NebulaError) as error:
                 if time.monotonic() > limit:
                     host, port = self._place
-                    found = f"the host that it moves to was not met at {host}, port {port} ({error}),"
-                    raise not_met(self._asked, found, seconds) from error
+                    found = f"{self._words.called} at {host}, port {port} ({error}),"
+                    raise not_met(self._asked, found, seconds, self._words) from error
             time.sleep(_MEETING_STEP)
 
 

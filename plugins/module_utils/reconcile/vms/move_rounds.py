@@ -63,7 +63,7 @@ class Terms:
     def is_met(self, host: str) -> bool:
         """Return whether other hosts are told where to meet this one."""
         place = self.places.get(host)
-        return place is not None and not _leads_to_itself(place.address)
+        return place is not None and not leads_to_itself(place.address)
 
 
 @dataclass(frozen=True)
@@ -417,7 +417,8 @@ def _copied(engine: Engine, record: VmRecord, way: str, datastore: str = "") -> 
     return sum(disk.size for disk in disks if disk.own) + (record.memory if way == LIVE else 0)
 
 
-def _leads_to_itself(address: str) -> bool:
+def leads_to_itself(address: str) -> bool:
+    """Return whether the address leads each host to itself."""
     return address.lower() in _LOOPBACK or address.startswith("127.")
 
 

@@ -6,12 +6,9 @@ becomes of it then."""
 
 from __future__ import annotations
 
-import os
 import secrets
 import sqlite3
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 from ....dataclass import dataclass, replace
 from ....errors import InvalidValue, NebulaError, NotFound, Unsupported, WrongState
@@ -67,22 +64,6 @@ _ON_THE_WAY = {
     (COLD, "RUNNING"): LcmState.PROLOG_MIGRATE,
     (COLD, _OFF): LcmState.PROLOG_MIGRATE_POWEROFF,
 }
-_OPENSSL_SECONDS = 60.0
-# A certificate of one plan: its hosts compare it with what their plans name, and look at nothing else in it.
-_DAYS = 30
-_CONFIGURATION = """\
-[req]
-prompt = no
-distinguished_name = name
-x509_extensions = own
-[name]
-CN = nebula move
-[own]
-basicConstraints = critical, CA:TRUE
-keyUsage = critical, digitalSignature, keyCertSign
-extendedKeyUsage = serverAuth, clientAuth
-subjectKeyIdentifier = hash
-"""
 
 
 @dataclass(frozen=True)
@@ -503,8 +484,11 @@ def _is_of_ended(parts: DecisionParts, row: sqlite3.Row, seen: MoveSeen, host: s
 def with_keys(plans: Mapping[str, Plan]) -> dict[str, Plan]:
     """Return the plans, in which each host between which machines begin to move has a key and a certificate of its own,
     and the certificate of each of its peers. They are made for these plans alone."""
+    # Few decisions come here, and nothing else of them runs programs.
+    from ....host.run_certificates import key_pair
+
     begun = [each.move.peer for plan in plans.values() for each in plan.vms if each.move and not each.move.asks]
-    pairs = {host: _key_pair() for host in dict.fromkeys(begun)}
+    pairs = {host: key_pair("nebula move") for host in dict.fromkeys(begun)}
     return {host: _with_keys(plan, pairs) if host in pairs else plan for host, plan in plans.items()}
 
 
@@ -517,17 +501,3 @@ def _with_keys(plan: Plan, pairs: Mapping[str, tuple[str, str]]) -> Plan:
     )
     key, certificate = pairs[plan.host]
     return replace(plan, vms=vms, key=key, certificate=certificate)
-
-
-def _key_pair() -> tuple[str, str]:
-    """Return a new key and a certificate for it, as PEM."""
-    # Few decisions come here, and nothing else of them runs programs.
-    from ....host.command import run
-
-    with tempfile.TemporaryDirectory(prefix="nebula-move-") as directory:
-        configuration, key, made = (os.path.join(directory, name) for name in ("openssl.cnf", "key", "certificate"))
-        Path(configuration).write_text(_CONFIGURATION, encoding="ascii")
-        curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        words = ["-x509", "-days", str(_DAYS), "-config", configuration, "-keyout", key, "-out", made]
-        run(["openssl", "req", "-new", *curve, *words], timeout=_OPENSSL_SECONDS)
-        return Path(key).read_text(encoding="ascii"), Path(made).read_text(encoding="ascii")

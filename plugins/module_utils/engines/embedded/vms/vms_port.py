@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ....model.plan import GivenUp
+from ....model.vm import Vm
 from ...ports import VmsPort
 from . import ended_vms, observe, record, vm_records
 from .parts import Parts, decision_file
@@ -45,6 +46,9 @@ class Vms(Parts, VmsPort):
 
     def names(self) -> dict[int, str]:
         return self.rows.names()
+
+    def described(self, ids: Iterable[int]) -> dict[int, Vm]:
+        return {row["id"]: self.rows.vm_of(row) for row in self.rows.select("id", ids, " AND state != 6")}
 
     def history(self, vm_id: int) -> list[Mapping[str, Any]]:
         return self.rows.history(vm_id)

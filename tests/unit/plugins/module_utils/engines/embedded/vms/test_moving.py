@@ -24,6 +24,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Unsupported,
     WrongState,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.host import run_certificates
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.datastore import Datastore, DatastoreType
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk_snapshots import Snapshot
@@ -858,7 +859,7 @@ def test_such_certificates_serve_both_ends_of_a_connection(fleet, tmp_path):
 
 
 def test_plans_without_moves_that_begin_hold_no_key(fleet, monkeypatch):
-    monkeypatch.setattr(moving, "_key_pair", lambda: pytest.fail("nobody needs it"))
+    monkeypatch.setattr(run_certificates, "key_pair", lambda _name: pytest.fail("nobody needs it"))
     fleet.vms.move(0, "node2")
     plans = fleet.vms.plans()
     assert parts(plans) == {"node1": [(SOURCE, True)], "node2": [(TARGET, True)]}

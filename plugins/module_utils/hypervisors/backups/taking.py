@@ -1,0 +1,143 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Gets at the disks of another host's machines from the front-end, as if they were its own: each has a socket here that
+leads to where its host shows it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+
+from ...dataclass import dataclass, replace
+from ...errors import NebulaError
+from ...host.sandbox import USER
+from ...model import given_backup
+from ...model.disk import TAR
+from ...model.given_backup import GivenBackup
+from ...model.machine_backup import BackupPassage, MachineToBackUp
+from ...storage.backup_files import NbdSource
+from ..moves import file_streams
+from ..moves.passage import DISKS, OF_BACKUPS, Caller, Channel, Identity, not_met, tunnels
+from . import conversation
+
+# Seconds between two tries to meet a host that another one may have to make room for.
+_STEP = 0.2
+
+
+class Activity:
+    """Knows whether anything of a run goes on: a host may be one of many, and begin only when another one is done."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._at_work = 0
+        self._since = time.monotonic()
+
+    @contextlib.contextmanager
+    def going_on(self) -> Iterator[None]:
+        with self._lock:
+            self._at_work += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._at_work -= 1
+                self._since = time.monotonic()
+
+    def idle_seconds(self) -> float:
+        """Return for how long nothing has gone on."""
+        with self._lock:
+            return 0.0 if self._at_work else time.monotonic() - self._since
+
+
+@dataclass(frozen=True)
+class TakenBackup:
+    """Is a machine of another host whose disks can be read now, by sockets of this host."""
+
+    given: GivenBackup
+    sources: Mapping[int, NbdSource]
+    channel: Channel
+    host: str
+
+    def fetch(self, name: str, path: str) -> None:
+        """Store one of given.files as a new file."""
+        self.channel.send(**{conversation.FILE: name})
+        header = self.channel.receive(conversation.ANSWER_SECONDS)
+        file_streams.receive(self.channel, header, path, self.given.files[name], conversation.limit())
+
+    def keep(self) -> None:
+        """Say that the backup is whole, and on its disk."""
+        self.channel.send(**{conversation.KEPT: True})
+        conversation.answer(self.channel, conversation.DONE, self.host)
+
+
+class Taking:
+    """Is the front-end's side of a run of backups of one other host."""
+
+    def __init__(self, passage: BackupPassage, activity: Activity) -> None:
+        self._passage, self._activity = passage, activity
+        self._identity = Identity(passage.own_certificate, passage.key)
+        self._talk: Channel | None = None
+
+    def meet(self) -> None:
+        """Wait for the host, as long as anything else of this run goes on, and for the time of a meeting after that.
+        Raise OtherHostFailed if it does not come."""
+        passage = self._passage
+        asked = f"backups of machines of host {passage.peer}"
+        caller = self._caller(passage.token, asked)
+        while self._talk is None:
+            try:
+                self._talk = caller.meet(0.0)
+            except NebulaError as error:
+                if self._activity.idle_seconds() > passage.meeting:
+                    found = error.found.partition(" within ")[0]
+                    raise not_met(asked, found, passage.meeting, OF_BACKUPS) from error
+                time.sleep(_STEP)
+
+    def close(self) -> None:
+        """Let the host go: no further machine of its is asked for."""
+        if self._talk is not None:
+            with contextlib.suppress(NebulaError):
+                self._talk.send(**{conversation.OVER: True})
+            self._talk.close()
+
+    @contextlib.contextmanager
+    def begin(self, machine: MachineToBackUp, checkpoint: str, since: str) -> Iterator[TakenBackup]:
+        """Have the machine's disks readable here for as long as the block lasts.
+        checkpoint: the name of what its host keeps for the next backup. since: that of the last one, "" for none."""
+        vm, passage = machine.vm, self._passage
+        asked = f"backup of virtual machine {vm.name}"
+        channel = self._caller(conversation.token_of(passage.token, vm.vm_id), asked).meet(passage.meeting)
+        with contextlib.closing(channel), self._activity.going_on():
+            channel.send(**{conversation.BEGIN: {"checkpoint": checkpoint, "since": since}})
+            plain = conversation.answer(channel, conversation.GIVEN, passage.peer)
+            given = given_backup.read(plain, vm, asked)
+            with contextlib.ExitStack() as held:
+                directory = held.enter_context(tempfile.TemporaryDirectory(prefix="nebula-backup-"))
+                # Who reads has no rights but to the sockets.
+                os.chmod(directory, 0o711)
+                sources = {
+                    disk.disk_id: held.enter_context(self._socket(directory, machine, disk, asked))
+                    for disk in given.disks
+                    if disk.format != TAR
+                }
+                if not given.incremental:
+                    sources = {disk_id: replace(each, bitmap="") for disk_id, each in sources.items()}
+                yield TakenBackup(given, sources, channel, passage.peer)
+
+    @contextlib.contextmanager
+    def _socket(
+        self, directory: str, machine: MachineToBackUp, disk: given_backup.GivenDisk, asked: str
+    ) -> Iterator[NbdSource]:
+        token = conversation.token_of(self._passage.token, machine.vm.vm_id, disk.disk_id)
+        path = os.path.join(directory, f"disk.{disk.disk_id}")
+        with tunnels({DISKS: path}, self._caller(token, asked), USER):
+            yield NbdSource(path, disk.export, disk.size, disk.bitmap)
+
+    def _caller(self, token: str, asked: str) -> Caller:
+        passage = self._passage
+        return Caller(self._identity, token, passage.address, passage.port, passage.certificate, asked, OF_BACKUPS)

@@ -1,0 +1,299 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Shows the disks of a running QEMU machine, all as they are at one moment, to who backs them up: libvirt's backup in
+pull mode. QEMU keeps aside what the guest writes over meanwhile, and by a checkpoint what it writes from then on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from ...errors import HypervisorError, NebulaError, NotFound
+from ...host.files import explained
+from ...model.disk import Disk, DiskFiles
+from ...model.machine_backup import CRASH_CONSISTENT, FROZEN
+from ...storage.backup_files import NbdSource
+from ..base import BackUp, RunningBackup
+from . import backup_checkpoints, disk_jobs
+from .consistent_moment import ConsistentMoment
+from .domains import message_of
+
+# AppArmor's profiles of libvirt admit QEMU to this name.
+_SOCKET = "nbd.tunnelmigrate.dest.{name}"
+# What the bitmap of what was written is called where it is shown.
+WRITTEN = "written"
+_AGAIN = "See the machine's vm.log, then run again"
+
+
+class BackupJob(RunningBackup):
+    """Is one such backup of a domain.
+    disks: those that are shown, with their files.
+    owner: the user as whom QEMU runs.
+    asked: what errors call the work."""
+
+    def __init__(
+        self,
+        lv: Any,
+        uri: str,
+        domain: Any,
+        disks: Sequence[tuple[Disk, DiskFiles]],
+        order: BackUp,
+        owner: int,
+        asked: str,
+    ) -> None:
+        self._lv = lv
+        self._domain = domain
+        self._disks = disks
+        self._order = order
+        self._owner = owner
+        self._asked = asked
+        self._moment = ConsistentMoment(lv, uri, domain, asked)
+        self._place = place_of(domain.name())
+        self._made = self._kept = False
+        self._incremental = self._traces = False
+        self._reason = ""
+        self._consistency = CRASH_CONSISTENT
+        self._sources: Mapping[int, NbdSource] = {}
+
+    @property
+    def sources(self) -> Mapping[int, NbdSource]:
+        return self._sources
+
+    @property
+    def incremental(self) -> bool:
+        return self._incremental
+
+    @property
+    def reason(self) -> str:
+        return self._reason
+
+    @property
+    def consistency(self) -> str:
+        return self._consistency
+
+    @property
+    def checkpoint(self) -> str:
+        return self._order.checkpoint if self._made else ""
+
+    def keep(self) -> None:
+        self._kept = True
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[BackupJob]:
+        """Have it for a block of code."""
+        with self._of_living_machine():
+            disk_jobs.end_left(self._lv, self._domain, self._asked, self._order.datastores)
+            self._clear()
+            shown = self._described()
+            try:
+                self._begin(shown)
+                yield self
+            finally:
+                self._end()
+
+    # -- its beginning ------------------------------------------------------------------------------------------------
+    def _clear(self) -> None:
+        """Remove what killed runs have left: checkpoints that no manifest names, sockets, what was kept aside."""
+        order, known = self._order, backup_checkpoints.names(self._lv, self._domain)
+        doomed = [name for name in known if name.startswith(order.prefix) and name != order.since]
+        self._forget(doomed)
+        shutil.rmtree(self._place, ignore_errors=True)
+        if order.since and order.since not in known:
+            self._reason = (
+                "the machine's hypervisor does not know the checkpoint of the backup before: the machine was made or "
+                "defined anew, or has come from another host"
+            )
+
+    def _described(self) -> ET.Element:
+        """Return the backup as libvirt takes it, without what it is incremental to. Raise NotFound if the running
+        machine lacks a disk."""
+        found = {
+            target.get("dev", ""): each
+            for each in ET.fromstring(self._domain.XMLDesc(0)).iterfind("./devices/disk")
+            if (target := each.find("target")) is not None
+        }
+        wanted = {disk.target: disk for disk, _files in self._disks}
+        for name, disk in wanted.items():
+            if name not in found:
+                raise NotFound(
+                    f"{self._asked}: disk {disk.disk_id} ({name})",
+                    "the running machine does not have it yet",
+                    "Start the machine anew, then run again",
+                )
+        backup = ET.Element("domainbackup", {"mode": "pull"})
+        ET.SubElement(backup, "server", {"transport": "unix", "socket": self._socket()})
+        disks = ET.SubElement(backup, "disks")
+        for name, each in found.items():
+            if name in wanted:
+                shown = {"name": name, "backup": "yes", "type": "file", "exportname": name}
+                ET.SubElement(ET.SubElement(disks, "disk", shown), "scratch", {"file": self._scratch(name)})
+            elif each.get("device") == "disk":
+                ET.SubElement(disks, "disk", {"name": name, "backup": "no"})
+        # Only these files have a place for what QEMU has to remember.
+        formats = {
+            name: (each.find("driver").get("type", "") if each.find("driver") is not None else "")  # type: ignore[union-attr]
+            for name, each in found.items()
+        }
+        untraced = sorted(name for name in wanted if formats[name] != "qcow2")
+        self._traces = not untraced
+        if untraced:
+            self._reason = (
+                f"nothing can keep track of what is written to {_listed('disk', untraced)}: only files of format "
+                "qcow2 have a place for that"
+            )
+        return backup
+
+    def _begin(self, backup: ET.Element) -> None:
+        with explained(self._place):
+            os.makedirs(disk_jobs.SOCKETS, 0o711, exist_ok=True)
+            os.chmod(disk_jobs.SOCKETS, 0o711)
+            os.mkdir(self._place, 0o700)
+            os.chown(self._place, self._owner, -1)
+        for disk, _files in self._disks:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._scratch(disk.target))
+
+        def act() -> None:
+            # Within one moment: a guest that is frozen is not frozen twice.
+            if self._order.since and self._traces and not self._reason and self._try_incremental(backup):
+                return
+            with self._explained():
+                self._domain.backupBegin(_text(backup), self._checkpoint(backup), 0)
+            self._made = self._traces
+
+        frozen = self._moment.act(self._order.consistency, act, self._undo)
+        self._consistency = FROZEN if frozen else CRASH_CONSISTENT
+        if not self._incremental:
+            backup_checkpoints.remove_orphans(self._lv, self._domain, self._order.prefix, self._asked)
+        with self._explained():
+            # While it is shown, it does not grow.
+            self._sources = {
+                disk.disk_id: NbdSource(
+                    self._socket(),
+                    disk.target,
+                    int(self._domain.blockInfo(disk.target)[0]),
+                    WRITTEN if self._incremental else "",
+                )
+                for disk, _files in self._disks
+            }
+
+    def _try_incremental(self, full: ET.Element) -> bool:
+        lv = self._lv
+        backup = ET.fromstring(_text(full))
+        incremental = ET.Element("incremental")
+        incremental.text = self._order.since
+        backup.insert(0, incremental)
+        for each in backup.iterfind("./disks/disk[@backup='yes']"):
+            each.set("exportbitmap", WRITTEN)
+        try:
+            self._domain.backupBegin(_text(backup), self._checkpoint(full), 0)
+        except lv.libvirtError as error:
+            code = error.get_error_code()
+            if code in (lv.VIR_ERR_OPERATION_TIMEOUT, lv.VIR_ERR_OPERATION_INVALID, lv.VIR_ERR_NO_DOMAIN):
+                raise HypervisorError(self._asked, message_of(error), _AGAIN) from error
+            self._reason = (
+                "what was written since the backup before is not known any more, as after the end of a QEMU that was "
+                f"killed, or a disk that was exchanged ({message_of(error)})"
+            )
+            return False
+        self._incremental = self._made = True
+        return True
+
+    def _checkpoint(self, backup: ET.Element) -> str | None:
+        if not self._traces:
+            return None
+        checkpoint = ET.Element("domaincheckpoint")
+        ET.SubElement(checkpoint, "name").text = self._order.checkpoint
+        disks = ET.SubElement(checkpoint, "disks")
+        for each in backup.iterfind("./disks/disk"):
+            kind = "bitmap" if each.get("backup") == "yes" else "no"
+            ET.SubElement(disks, "disk", {"name": each.get("name", ""), "checkpoint": kind})
+        return _text(checkpoint)
+
+    def _undo(self) -> None:
+        """Undo what was begun at a moment that can't be trusted."""
+        disk_jobs.end(self._lv, self._domain, self._asked)
+        if self._made:
+            self._forget([self._order.checkpoint])
+        self._made = self._incremental = False
+
+    # -- its end ------------------------------------------------------------------------------------------------------
+    def _end(self) -> None:
+        try:
+            disk_jobs.end(self._lv, self._domain, self._asked)
+        finally:
+            shutil.rmtree(self._place, ignore_errors=True)
+            for disk, _files in self._disks:
+                with contextlib.suppress(OSError):
+                    os.unlink(self._scratch(disk.target))
+            order, known = self._order, self._known()
+            doomed = [name for name in known if name.startswith(order.prefix)]
+            if self._kept:
+                doomed = [name for name in doomed if name != order.checkpoint]
+            else:
+                doomed = [name for name in doomed if name != order.since]
+            # The next run does what can't be done now.
+            with contextlib.suppress(NebulaError, self._lv.libvirtError):
+                self._forget(doomed)
+
+    def _known(self) -> list[str]:
+        try:
+            return backup_checkpoints.names(self._lv, self._domain)
+        except self._lv.libvirtError:
+            return []
+
+    def _forget(self, doomed: Collection[str]) -> None:
+        files = {disk.disk_id: files for disk, files in self._disks}
+        backup_checkpoints.forget(self._lv, self._domain, doomed, files, self._asked)
+
+    # -- what it has in common ----------------------------------------------------------------------------------------
+    def _socket(self) -> str:
+        return os.path.join(self._place, _SOCKET.format(name=self._domain.name()))
+
+    def _scratch(self, target: str) -> str:
+        # A plan removes what is called so, once it holds the lock of the directory.
+        return os.path.join(self._order.directory, f".backup.{target}.tmp")
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except self._lv.libvirtError as error:
+            raise HypervisorError(self._asked, message_of(error), _AGAIN) from error
+
+    @contextlib.contextmanager
+    def _of_living_machine(self) -> Iterator[None]:
+        """Say so where the machine has ended meanwhile, which is why the rest has failed."""
+        try:
+            with self._explained():
+                yield
+        except NebulaError as error:
+            if self._is_running():
+                raise
+            raise HypervisorError(
+                self._asked, "the machine ended while it was backed up", "Nothing of it was kept: run again"
+            ) from error
+
+    def _is_running(self) -> bool:
+        try:
+            return bool(self._domain.isActive())
+        except self._lv.libvirtError:
+            return False
+
+
+def place_of(name: str) -> str:
+    """Return where the backups of the domain have their socket."""
+    return os.path.join(disk_jobs.SOCKETS, name)
+
+
+def _text(element: ET.Element) -> str:
+    return ET.tostring(element, encoding="unicode")
+
+
+def _listed(what: str, names: Sequence[str]) -> str:
+    return f"{what}{'s' if len(names) > 1 else ''} {', '.join(names)}"

@@ -1,0 +1,53 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Finds the machines that a user names, by names and patterns of the shell."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from typing import Any
+
+from .object_names import nearest_word
+
+# Names that a message lists.
+LISTED = 20
+
+
+def named(names: Sequence[str], pattern: Any) -> tuple[list[str], str]:
+    """Return the names of the machines that the patterns (as in the shell: web-*) name, and what is wrong, or ""."""
+    found: list[str] = []
+    for word in _asked_names(pattern, names):
+        new = _matching(word, names)
+        if not new:
+            return [], _no_machine(word, names)
+        found += [name for name in new if name not in found]
+    if not found:
+        return [], "No machine is named. Give its name, or a pattern such as web-*, by -e vm=NAME"
+    return found, ""
+
+
+def _asked_names(pattern: Any, names: Sequence[str]) -> list[str]:
+    """Return the names and patterns that the user asks for. A blank or a comma may be part of a name."""
+    if isinstance(pattern, (list, tuple)):
+        return [str(word) for word in pattern if str(word)]
+    text = str(pattern).strip()
+    if _matching(text, names):
+        return [text]
+    parts = [part.strip() for part in text.split(",")]
+    return [word for part in parts for word in ([part] if _matching(part, names) else part.split()) if word]
+
+
+def _matching(word: str, names: Sequence[str]) -> list[str]:
+    """Return the machine of exactly this name, which may hold [ or *; if there is none, all that the pattern names."""
+    return [word] if word in names else [name for name in names if fnmatch.fnmatchcase(name, word)]
+
+
+def _no_machine(word: str, names: Sequence[str]) -> str:
+    near = nearest_word(word, names)
+    there = ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+    meant = f" Did you mean {near!r}?" if near else ""
+    return (
+        f"vm {word}: the catalog has no machine of that name.{meant} There are: {there or 'none'}. Nothing was changed"
+    )

@@ -1,0 +1,329 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stores disks of machines as files of backups, and makes disks of these again, by QEMU's own programs.
+
+A disk comes from an export on a UNIX socket. A file holds all of it, or what was written since the file of the backup
+before, on which it rests then. No header is followed: what a file rests on, the manifests say (qemu_img.py)."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..dataclass import dataclass
+from ..errors import InvalidValue, NebulaError, NoSpace, StorageFailed
+from ..host import command
+from ..host.files import closing_fd, explained, is_a_link, remove_file, sync_directory
+from ..host.sandbox import NEW, READ, WRITE
+from ..model.disk import DiskFiles
+from ..model.machine_backup import LUKS, QCOW2, StoredFile
+from . import datastore_layout, qemu_img
+from .qemu_img import IO_PROGRAM, MIB, PROGRAM
+
+UNFINISHED = ".tmp"
+CLUSTER = 64 * 1024
+# Nodes that encrypt name the user's key so, and that of an encrypted disk of a machine.
+KEY, DISK_KEY = "key", "disk"
+# How long a guess at a key takes, in milliseconds: not less than one by the seal of the manifest. QEMU measures how
+# fast it is, and sees no tick of the clock at times.
+_ITERATION_TIME = 200
+_UNLUCKY = 20
+# Bytes of a disk whose map is read at once, and that it may be long.
+_WINDOW, _LONGEST_MAP = 16 * 1024 * MIB, 64 * MIB
+# Bytes that are copied at once. Sockets and files take turns, so this is not small.
+_PIECE = 8 * MIB
+_BLOCK = 1 * MIB
+_WRONG_KEY = ("Invalid password", "Cannot unlock")
+# Bytes that even an empty disk takes: tables of qcow2, head of LUKS.
+SMALLEST = 4 * MIB
+
+
+@dataclass(frozen=True)
+class NbdSource:
+    """Says where a disk can be read.
+    path: of a UNIX socket. export: its name there.
+    size: bytes.
+    bitmap: the dirty bitmap that says what was written since the backup before; "" if all of it is to be read."""
+
+    path: str
+    export: str
+    size: int
+    bitmap: str = ""
+
+    def node(self, with_bitmap: bool = False) -> dict[str, Any]:
+        """Return it as QEMU takes it. with_bitmap: what is dirty is shown as what holds no data."""
+        server = {"type": "unix", "path": os.path.realpath(self.path)}
+        nbd: dict[str, Any] = {"driver": "nbd", "server": server, "export": self.export}
+        if with_bitmap:
+            nbd["x-dirty-bitmap"] = f"qemu:dirty-bitmap:{self.bitmap}"
+        return {"driver": "raw", "file": nbd}
+
+    def files(self) -> dict[str, str]:
+        return {os.path.realpath(self.path): WRITE}
+
+
+@dataclass(frozen=True)
+class ChainFile:
+    """Describes one file of those that together hold a disk.
+    stored: QCOW2 or LUKS.
+    size, sha256: as its manifest has them; "" where they are not compared.
+    below: what its manifest says it rests on."""
+
+    path: str
+    stored: str
+    size: int = 0
+    sha256: str = ""
+    below: str = ""
+
+
+def text_of(node: Mapping[str, Any]) -> str:
+    return "json:" + json.dumps(node)
+
+
+def file_node(path: str, stored: str) -> dict[str, Any]:
+    """Return a file of a backup as QEMU takes it, without what lies below it."""
+    file: dict[str, Any] = {"driver": "file", "filename": path}
+    if stored == LUKS:
+        file = {"driver": "luks", "key-secret": KEY, "file": file}
+    return {"driver": "qcow2", "file": file, "backing": None}
+
+
+def chain_node(chain: Sequence[ChainFile], lowest: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return a disk's files, the newest first, as QEMU takes them. lowest: what lies below the last of them."""
+    node = dict(lowest) if lowest is not None else None
+    for each in reversed(chain):
+        node = {**file_node(os.path.realpath(each.path), each.stored), "backing": node}
+    if node is None:
+        raise ValueError("a disk has a file")
+    return node
+
+
+# -- storing ---------------------------------------------------------------------------------------------------------
+
+
+def store_disk(
+    directory: str,
+    name: str,
+    source: NbdSource,
+    size: int,
+    compress: bool = True,
+    key: str = "",
+    below: str = "",
+    rate: int = 0,
+    what: str = "",
+) -> StoredFile:
+    """Store the disk as the file `name` of the directory. It gets its name when it is whole and on its disk; on an
+    error there is nothing.
+    size: bytes of the disk
+    compress: by zstd. key: the file is a LUKS container then
+    below: the name of the file on which this one rests, where the source has a bitmap
+    rate: bytes a second at most, 0 for all there is
+    what: how errors call it"""
+    if bool(below) != bool(source.bitmap):
+        raise ValueError("what rests on another file is what a bitmap lists, and nothing else")
+    directory = os.path.realpath(directory)
+    new = os.path.join(directory, f".{name}{UNFINISHED}")
+    what = what or f"disk {name}"
+    with _new_file(directory, name, what):
+        _make_empty(new, size, compress, key, what)
+        stored = LUKS if key else QCOW2
+        if below:
+            _copy_written(source, new, stored, compress, key, rate, what)
+            if not key:
+                # A person restores without this collection then. -u: nothing below is opened.
+                disk = DiskFiles(new, "qcow2")
+                words = ("-q", "-u", "-F", "qcow2", "-b", below)
+                qemu_img.run("rebase", *words, disk=disk, use=WRITE, open_below=False, named=False, what=what)
+        else:
+            _copy_all(source, new, stored, compress, key, rate, what)
+        found, digest = settled_digest(new)
+    return StoredFile(name, found, digest)
+
+
+@contextlib.contextmanager
+def _new_file(directory: str, name: str, what: str) -> Iterator[None]:
+    """Give the unfinished file of that name its name at the end; on an error, remove it."""
+    new = os.path.join(directory, f".{name}{UNFINISHED}")
+    try:
+        remove_file(new)
+        yield
+        with explained(new):
+            os.rename(new, os.path.join(directory, name))
+            sync_directory(directory)
+    except NoSpace as error:
+        raise no_space(directory, what, error, _length(new)) from error
+    finally:
+        remove_file(new)
+        remove_file(new + UNFINISHED)
+
+
+def no_space(directory: str, what: str, error: NebulaError, taken: int) -> NoSpace:
+    """Return the error for a place that has become full."""
+    free = datastore_layout.free_space(directory)
+    return NoSpace(
+        f"{what}: storing it in {directory}",
+        f"its file system is full: after {taken} bytes of this file, {free} bytes are left ({error.found[:200]})",
+        "Make room there, or keep fewer backups, then run again; what was stored of it is removed",
+    )
+
+
+def _length(path: str) -> int:
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0
+
+
+def _make_empty(path: str, size: int, compress: bool, key: str, what: str) -> None:
+    """Make an empty disk of that size, which is no secret, and put it into a container where there is a key."""
+    plain = path + UNFINISHED if key else path
+    options = f"cluster_size={CLUSTER},compression_type={'zstd' if compress else 'zlib'}"
+    done = qemu_img.run_trusted("create", "-q", "-f", "qcow2", "-o", options, plain, str(size))
+    require_success(done, what)
+    os.chmod(plain, 0o600)
+    if key:
+        encrypt(plain, path, key, what)
+        remove_file(plain)
+
+
+def encrypt(source: str, path: str, key: str, what: str) -> None:
+    """Make a LUKS container at the path that holds the file, as it is."""
+    words = ("-q", "-f", "raw", "-O", "luks", "-o", f"key-secret={KEY},iter-time={_ITERATION_TIME}")
+    for _attempt in range(_UNLUCKY):
+        done = qemu_img.run_program(
+            PROGRAM, "convert", *words, source, path, files={source: READ, path: NEW}, keys={KEY: key}, check=False
+        )
+        if done.returncode != 1 or "accurate CPU usage" not in done.stderr:
+            break
+    require_success(done, what)
+
+
+def _copy_all(source: NbdSource, new: str, stored: str, compress: bool, key: str, rate: int, what: str) -> None:
+    words = ["-q", "-n", "--target-is-zero", "-W", "-m", "8", "-f", "raw", "-O", "qcow2"]
+    words += ["-c"] if compress else []
+    words += ["-r", str(rate)] if rate else []
+    nodes = (text_of(source.node()), text_of(file_node(new, stored)))
+    files = {**source.files(), new: NEW}
+    size = _size_at_rate(source.size, rate)
+    done = qemu_img.run_program(
+        PROGRAM, "convert", *words, *nodes, files=files, keys={KEY: key}, size=size, check=False
+    )
+    require_success(done, what)
+
+
+def _size_at_rate(size: int, rate: int) -> int:
+    """Return as how many bytes it counts for limits of time: a slow rate is asked for."""
+    return size if not rate else max(size, size * qemu_img.SLOWEST * 2 // rate)
+
+
+def _copy_written(source: NbdSource, new: str, stored: str, compress: bool, key: str, rate: int, what: str) -> None:
+    """Copy what the bitmap lists: it is read through the new file, which keeps what it had not yet."""
+    extents = list(written_extents(source, what))
+    if not extents:
+        return
+    below = source.node()
+    words = ["-C", "-t", "unsafe"]
+    if rate:
+        words += ["--object", f"throttle-group,id=rate,x-bps-total={rate}"]
+        below = {"driver": "throttle", "throttle-group": "rate", "file": below}
+    node = {**file_node(new, stored), "backing": below}
+    if compress:
+        node = {"driver": "compress", "file": node}
+    done = qemu_img.run_program(
+        IO_PROGRAM,
+        *words,
+        text_of(node),
+        files={**source.files(), new: NEW},
+        keys={KEY: key},
+        input="".join(_reads(extents)),
+        size=_size_at_rate(sum(length for _start, length in extents), rate),
+        # It repeats its prompt.
+        most=_LONGEST_MAP,
+        check=False,
+    )
+    require_success(done, what)
+
+
+def _reads(extents: Sequence[tuple[int, int]]) -> Iterator[str]:
+    for start, length in extents:
+        for offset in range(start, start + length, _PIECE):
+            yield f"read -q {offset} {min(_PIECE, start + length - offset)}\n"
+
+
+def written_extents(source: NbdSource, what: str) -> Iterator[tuple[int, int]]:
+    """Yield beginning and length of what was written since the backup before."""
+    node = text_of(source.node(with_bitmap=True))
+    for first in range(0, source.size, _WINDOW):
+        window = ["-s", str(first), "-l", str(min(_WINDOW, source.size - first))]
+        done = qemu_img.run_program(
+            PROGRAM, "map", "--output=json", *window, node, files=source.files(), most=_LONGEST_MAP, check=False
+        )
+        require_success(done, what)
+        for start, length, dirty in extents_of(done.stdout, source.size, what):
+            if dirty:
+                yield start, length
+
+
+def extents_of(text: str, size: int, what: str) -> Iterator[tuple[int, int, bool]]:
+    """Yield beginning, length and whether it holds no data, of each part of a map that qemu-img printed."""
+    try:
+        for each in json.loads(text):
+            start, length, data = each["start"], each["length"], each["data"]
+            if type(start) is not int or type(length) is not int or not 0 <= start < start + length <= size:
+                raise ValueError(f"a part of it begins at {start!r} and has {length!r} bytes")
+            yield start, length, data is False
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageFailed(f"{what}: what was written to it", f"the map can't be read: {error}") from error
+
+
+def require_success(done: command.Completed, what: str) -> None:
+    """Raise the error of a program that failed."""
+    if done.returncode == 0:
+        return
+    # qemu-io prints there why it can't read.
+    text = done.stderr if done.stderr.strip() else done.stdout.replace("qemu-io> ", "")
+    if any(each in text for each in _WRONG_KEY):
+        raise InvalidValue(
+            f"{what}: the key of backups", "it does not open the file", "Give the key under which it was stored"
+        )
+    error = command.failure_of(command.Completed(done.argv, done.returncode, "", text, done.seconds))
+    error.asked = what
+    raise error
+
+
+def settled_digest(path: str) -> tuple[int, str]:
+    """Return size and SHA-256 of a file that was just written, when it is on its disk. It is read while it goes there,
+    so what is read is still in memory."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with explained(path), closing_fd(_opened(path)) as fd, ThreadPoolExecutor(1) as worker:
+        settled = worker.submit(os.fsync, fd)
+        try:
+            return digest_of(fd)
+        finally:
+            settled.result()
+
+
+def digest_of(fd: int) -> tuple[int, str]:
+    """Return size and SHA-256 of all that is in an open file."""
+    digest, buffer, offset = hashlib.sha256(), bytearray(_BLOCK), 0
+    view = memoryview(buffer)
+    while count := os.preadv(fd, [view], offset):
+        digest.update(view[:count])
+        offset += count
+    return offset, digest.hexdigest()
+
+
+def _opened(path: str) -> int:
+    """Return a descriptor of a regular file, which nobody has put a link in the place of."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise is_a_link(path)
+    return fd
