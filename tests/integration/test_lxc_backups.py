@@ -14,22 +14,27 @@ import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import pytest
 from in_world import in_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse, WrongState
 from ansible_collections.nebula.provision.plugins.module_utils.host import processes
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import standing_still, still_disks
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import BackUp, Mark
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import root_transfers
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.driver import LxcDriver
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.still_disks import Disks
 from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import id_range
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.storage import root_backups, roots
+from ansible_collections.nebula.provision.plugins.module_utils.storage import (
+    machine_disks,
+    root_backups,
+    roots,
+)
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.lxc_node import LxcNode, a_container_node
 
@@ -100,13 +105,16 @@ def test_of_one_that_runs_and_put_in_place_again() -> None:
         vm, place = node.vm(60), Path(node.root, "place")
         place.mkdir(0o700)
         root = counting(node, vm)
-        paths = {0: str(root)}
-        pausing = node.driver.pausing(mark_of(node, vm))
-        disks = Disks(roots=paths, ids=id_range(vm.vm_id))
-        with still_disks.reading(pausing, str(node.directory(vm)), disks, "a backup") as still:
+        files = machine_disks.own_roots(vm, str(node.directory(vm)))
+        disks = [(disk, files[disk.disk_id]) for disk in vm.disks]
+        order = BackUp("", "", "", "", str(node.directory(vm)), "")
+        with pytest.raises(WrongState, match="nebula_machine_backup_stand_still: true"):
+            node.driver.back_up(mark_of(node, vm), disks, order).__enter__()
+        with node.driver.back_up(mark_of(node, vm), disks, replace(order, stand_still=True)) as backup:
             # This root shows its image, of which no copy can be made in a moment.
-            assert (dict(still.roots), still.copied, state(node, vm)) == (paths, False, "SUSPENDED")
-            stored = store(node, vm, place, 1, still.roots[0])
+            assert (backup.way, state(node, vm)) == (still_disks.AS_LONG, "SUSPENDED")
+            assert (backup.roots, backup.sources, backup.consistency) == ({0: str(root)}, {}, "stood still")
+            stored = store(node, vm, place, 1, backup.roots[0])
             held_texts = {name: (root / "etc" / name).read_text() for name in ("first", "second")}
         assert state(node, vm) == "RUNNING" and not standing_still.is_left(str(node.directory(vm)))
         assert is_one_moment(held_texts)

@@ -205,7 +205,8 @@ class BackUp:
     killed runs.
     consistency: AGENT, CRASH or "", as model/plan.py has them.
     directory: of the machine, where what its guest writes over meanwhile is kept aside.
-    datastores: where images are made of its disks."""
+    datastores: where images are made of its disks.
+    stand_still: it may stand still meanwhile, where nothing else shows its disks as they are at one moment."""
 
     checkpoint: str
     since: str
@@ -213,6 +214,7 @@ class BackUp:
     consistency: str
     directory: str
     datastores: str
+    stand_still: bool = False
 
 
 class RunningBackup(abc.ABC):
@@ -222,6 +224,16 @@ class RunningBackup(abc.ABC):
     @abc.abstractmethod
     def sources(self) -> Mapping[int, NbdSource]:
         """Return where the disks can be read, by disk id."""
+
+    @property
+    def roots(self) -> Mapping[int, str]:
+        """Return the directories where roots of containers can be read, by disk id."""
+        return {}
+
+    @property
+    def way(self) -> str:
+        """Return how the disks are read, a sentence's part; "" for the usual one."""
+        return ""
 
     @property
     @abc.abstractmethod
@@ -236,7 +248,7 @@ class RunningBackup(abc.ABC):
     @property
     @abc.abstractmethod
     def consistency(self) -> str:
-        """Return FROZEN or CRASH_CONSISTENT, as model/machine_backup.py has them."""
+        """Return FROZEN, CRASH_CONSISTENT or STOOD_STILL, as model/machine_backup.py has them."""
 
     @property
     @abc.abstractmethod

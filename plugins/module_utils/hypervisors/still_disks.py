@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Shows the disks of a running machine as they are at one moment, to be read at leisure: copies that share their
+"""Backs up a running machine of a hypervisor that shows no disks as they are at one moment. What is read are copies that share their
 content with them, where the file system has that, so that the machine stands still for that moment only; else the
 disks themselves, and the machine stands still until they are read."""
 
@@ -9,25 +9,32 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 
 from ..dataclass import dataclass, replace
+from ..errors import WrongState
 from ..host import files, untrusted_trees
-from ..model.container_user_ids import IdRange
-from ..model.disk import DiskFiles
-from ..storage import roots
+from ..model.container_user_ids import IdRange, id_range
+from ..model.disk import DIRECTORY, Disk, DiskFiles
+from ..model.machine_backup import STOOD_STILL
+from ..storage import disk_exports, roots
+from ..storage.backup_files import NbdSource
 from . import standing_still
+from .base import BackUp, Driver, Mark, RunningBackup, label_of
 from .standing_still import Pausing
 
 # In the machine's directory.
 COPIES = ".standing-still.copies"
+# How a backup says that it was made.
+MOMENT = "of copies that were made while the machine stood still for a moment"
+AS_LONG = "while the machine stood still"
 
 
 @dataclass(frozen=True)
 class Disks:
     """Holds what is to be read of a machine, by disk id.
-    files: disks. roots: the directories of containers' roots, and ids: whom what is in them belongs to; None where
+    files: of its disks. roots: the directories of containers' roots, and ids: whom what is in them belongs to; None where
     nobody but the hypervisor knows that."""
 
     files: Mapping[int, DiskFiles] = field(default_factory=dict)
@@ -105,3 +112,64 @@ def _copies(place: str, disks: Disks, asked: str) -> StillDisks | None:
         if disks.ids is None or not roots.share(root, trees[disk_id], disks.ids, f"{asked}: disk {disk_id}"):
             return None
     return StillDisks(found, trees, True)
+
+
+class StillBackup(RunningBackup):
+    """Is the backup of a machine that stands still, or of copies that were made of it then: always a full one."""
+
+    def __init__(self, still: StillDisks, sources: Mapping[int, NbdSource]) -> None:
+        self._still, self._sources = still, sources
+
+    @property
+    def sources(self) -> Mapping[int, NbdSource]:
+        return self._sources
+
+    @property
+    def roots(self) -> Mapping[int, str]:
+        return self._still.roots
+
+    @property
+    def way(self) -> str:
+        return MOMENT if self._still.copied else AS_LONG
+
+    @property
+    def incremental(self) -> bool:
+        return False
+
+    @property
+    def reason(self) -> str:
+        return "its hypervisor does not know what is written to its disks"
+
+    @property
+    def consistency(self) -> str:
+        return STOOD_STILL
+
+    @property
+    def checkpoint(self) -> str:
+        return ""
+
+    def keep(self) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def back_up(
+    driver: Driver, mark: Mark, disks: Sequence[tuple[Disk, DiskFiles]], order: BackUp
+) -> Iterator[RunningBackup]:
+    """Show disks of the running machine for a block of code, as Driver.back_up() says. Those whose format is DIRECTORY
+    are roots. Raise WrongState, before anything is done, for a machine that must not stand still."""
+    asked = f"backup of {label_of(mark)}"
+    if not order.stand_still:
+        raise standing_still.refuse(asked, driver.name)
+    pausing = driver.pausing(mark)
+    if pausing is None:
+        raise WrongState(asked, "it does not run", "Run again")
+    shown = {disk.disk_id: file for disk, file in disks if file.format != DIRECTORY}
+    roots_of = {disk.disk_id: file.path for disk, file in disks if file.format == DIRECTORY}
+    ids = None if any(disk.by_hypervisor for disk, _file in disks) else id_range(mark.vm_id)
+    with reading(pausing, order.directory, Disks(shown, roots_of, ids), asked) as still:
+        if not shown:
+            yield StillBackup(still, {})
+            return
+        with disk_exports.shown(f"{mark.catalog}-{mark.vm_id}", still.files, what=asked, shared=True) as sources:
+            yield StillBackup(still, sources)

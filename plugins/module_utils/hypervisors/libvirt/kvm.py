@@ -667,9 +667,7 @@ class KvmDriver(LibvirtDomains, Driver):
 
     # -- backups --------------------------------------------------------------------------------------------------
     @contextlib.contextmanager
-    def back_up(
-        self, mark: Mark, disks: Sequence[tuple[Disk, DiskFiles]], order: BackUp
-    ) -> Iterator[RunningBackup]:
+    def back_up(self, mark: Mark, disks: Sequence[tuple[Disk, DiskFiles]], order: BackUp) -> Iterator[RunningBackup]:
         from .backup_job import BackupJob
         from .migration import user_of_qemu
 

@@ -13,7 +13,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Callable
 
@@ -42,16 +43,19 @@ from ...host.files import (
 from ...host.node_file import Changes, NodeFile
 from ...model.audit import Domain
 from ...model.dataclass_json import from_plain, json_value, to_plain
+from ...model.disk import Disk, DiskFiles
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ..base import (
     Adjusted,
     Adjustment,
+    BackUp,
     Departure,
     Deployment,
     Driver,
     Mark,
     Receiver,
+    RunningBackup,
     Site,
     Survey,
     copied_domains,
@@ -109,7 +113,7 @@ class Running:
 
 class XenDriver(XenNode, Driver):
     name = "xen"
-    capabilities = frozenset(("shutdown", "reboot", "reset", "suspend", "resume", "adjust", "depart"))
+    capabilities = frozenset(("shutdown", "reboot", "reset", "suspend", "resume", "adjust", "depart", "back_up"))
     programs = ("xl|xm",)
     stands_still = True
 
@@ -550,6 +554,13 @@ class XenDriver(XenNode, Driver):
         # With another state than this one, there is nothing to be done.
         words = ["sh", "-c", _GO_ON, "go-on", command.find(self._tool.name), number]
         return Pausing(run_of(number), words, pause, go_on, is_still)
+
+    def back_up(
+        self, mark: Mark, disks: Sequence[tuple[Disk, DiskFiles]], order: BackUp
+    ) -> AbstractContextManager[RunningBackup]:
+        from ..still_disks import back_up
+
+        return back_up(self, mark, disks, order)
 
     # -- to another host ------------------------------------------------------------------------------------------
     def offer(self, mark: Mark) -> str:

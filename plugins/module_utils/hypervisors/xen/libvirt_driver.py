@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.etree import ElementTree as ET
@@ -17,9 +19,23 @@ from ...dataclass import replace
 from ...errors import ForeignObject, HypervisorError, NebulaError, NotFound, TimedOut
 from ...host import hypervisor_daemons
 from ...model.audit import Domain
+from ...model.disk import Disk, DiskFiles
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
-from ..base import Adjusted, Adjustment, Deployment, Driver, Mark, Site, Survey, domain_name, id_in_name, label_of
+from ..base import (
+    Adjusted,
+    Adjustment,
+    BackUp,
+    Deployment,
+    Driver,
+    Mark,
+    RunningBackup,
+    Site,
+    Survey,
+    domain_name,
+    id_in_name,
+    label_of,
+)
 from ..libvirt.domain_xml import MARK_PATH, attribute_of
 from ..libvirt.domains import PASSING_SECONDS, PRESS_AGAIN, STEP, LibvirtDomains, message_of
 from ..standing_still import Pausing
@@ -44,7 +60,7 @@ REMEDIES = (
 class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
     name = "xen_libvirt"
     uri = "xen:///system"
-    capabilities = frozenset(("shutdown", "reboot", "reset", "suspend", "resume", "adjust"))
+    capabilities = frozenset(("shutdown", "reboot", "reset", "suspend", "resume", "adjust", "back_up"))
     programs = ("xl", "libvirtd", "virtlogd")
     libraries = ("libvirt",)
     services = hypervisor_daemons.LIBVIRT
@@ -262,6 +278,13 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
             self._let_requests_end()
 
         return self._pausing(domain, mark, pause)
+
+    def back_up(
+        self, mark: Mark, disks: Sequence[tuple[Disk, DiskFiles]], order: BackUp
+    ) -> AbstractContextManager[RunningBackup]:
+        from ..still_disks import back_up
+
+        return back_up(self, mark, disks, order)
 
     def is_saved(self, file: BinaryIO) -> bool:
         return xl.is_complete(file, SAVED)
