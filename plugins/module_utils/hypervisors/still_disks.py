@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Backs up a running machine of a hypervisor that shows no disks as they are at one moment. What is read are copies that share their
-content with them, where the file system has that, so that the machine stands still for that moment only; else the
-disks themselves, and the machine stands still until they are read."""
+"""Backs up a running machine of a hypervisor that shows no disks as they are at one moment. What is read are copies
+that share their content with its disks, where the file system has that, so that the machine stands still for that
+moment only; else the disks themselves, and the machine stands still until they are read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..host import files, untrusted_trees
 from ..model.container_user_ids import IdRange, id_range
 from ..model.disk import DIRECTORY, Disk, DiskFiles
 from ..model.machine_backup import STOOD_STILL
-from ..storage import disk_exports, roots
+from ..storage import roots
 from ..storage.backup_files import NbdSource
 from . import standing_still
 from .base import BackUp, Driver, Mark, RunningBackup, label_of
@@ -34,8 +34,9 @@ AS_LONG = "while the machine stood still"
 @dataclass(frozen=True)
 class Disks:
     """Holds what is to be read of a machine, by disk id.
-    files: of its disks. roots: the directories of containers' roots, and ids: whom what is in them belongs to; None where
-    nobody but the hypervisor knows that."""
+    files: of its disks.
+    roots: the directories of containers' roots.
+    ids: whom what is in these belongs to; None where nobody but the hypervisor knows that."""
 
     files: Mapping[int, DiskFiles] = field(default_factory=dict)
     roots: Mapping[int, str] = field(default_factory=dict)
@@ -171,5 +172,7 @@ def back_up(
         if not shown:
             yield StillBackup(still, {})
             return
+        from ..storage import disk_exports
+
         with disk_exports.shown(f"{mark.catalog}-{mark.vm_id}", still.files, what=asked, shared=True) as sources:
             yield StillBackup(still, sources)
