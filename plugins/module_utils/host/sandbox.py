@@ -13,8 +13,10 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 from ..dataclass import dataclass
 from ..errors import NebulaError
@@ -136,6 +138,23 @@ def words_around(
         return
     with _owned_by_user(files, True) as user:
         yield _words_before(program, files, user, memory, cpu, True)
+
+
+@contextlib.contextmanager
+def started(
+    argv: Sequence[str], files: Mapping[str, str], *, memory: int | None = None, cpu: int | None = None, **streams: Any
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Yield a program while it runs, as command.start() does; it ends with this process, however this process ends.
+    files: as run() takes them."""
+    first = command.words_to_end_with_us()
+    with _new_files(files), contextlib.ExitStack() as held:
+        if why_unavailable():
+            unsandboxed_programs.note(argv[0], why_unavailable())
+            yield held.enter_context(command.start(argv, before=first, memory=memory, cpu=cpu, **streams))
+            return
+        user = held.enter_context(_owned_by_user(files, input=False))
+        before = [*first, *_words_before(argv[0], files, user, memory, cpu)]
+        yield held.enter_context(command.start(argv, before=before, **streams))
 
 
 def sandbox_words_without_processes(

@@ -200,12 +200,13 @@ class Departure:
 class BackUp:
     """Says how the disks of a running machine are shown to who backs them up.
     checkpoint: the name by which the hypervisor is to know what is written from now on.
-    since: that of the backup before, "" for a full one.
+    since: that of the backup before, which stays until the new one is whole; "" for none.
     prefix: with which the names of all checkpoints of this place begin; those that are neither of the two are left of
     killed runs.
     consistency: AGENT, CRASH or "", as model/plan.py has them.
     directory: of the machine, where what its guest writes over meanwhile is kept aside.
     datastores: where images are made of its disks.
+    full: what was written since is not asked for.
     stand_still: it may stand still meanwhile, where nothing else shows its disks as they are at one moment."""
 
     checkpoint: str
@@ -214,6 +215,7 @@ class BackUp:
     consistency: str
     directory: str
     datastores: str
+    full: bool = False
     stand_still: bool = False
 
 

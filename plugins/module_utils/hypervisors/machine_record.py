@@ -44,7 +44,9 @@ class Record:
     said nothing.
     exact: the context is filled in as those of new machines are; no context of an earlier release was.
     waits: some of it changes at its next start: what names the run since which that is so; "" if nothing does.
-    coming: the token of the move by which it comes here, until it has left its old host: its files are a copy."""
+    coming: the token of the move by which it comes here, until it has left its old host: its files are a copy.
+    unchained, unchained_at: why what was written to its disks since a backup is not known any more, a sentence, and
+    when that happened, in seconds since 1970; "" and 0 for never."""
 
     catalog: str
     vm_id: int
@@ -62,6 +64,8 @@ class Record:
     exact: bool = False
     waits: str = ""
     coming: str = ""
+    unchained: str = ""
+    unchained_at: int = 0
 
 
 def is_left_behind(name: str) -> bool:

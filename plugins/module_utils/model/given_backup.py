@@ -36,7 +36,8 @@ class GivenDisk:
     """Describes a disk that can be read now.
     format: of the machine's own file. size: bytes that the guest sees.
     export: its name where it is shown.
-    bitmap: what says what was written since the last backup; "" if all of it is to be read."""
+    bitmap: what says what was written since the last backup; "" if all of it is to be read.
+    holds: bytes that its files take."""
 
     disk_id: int
     target: str
@@ -45,6 +46,7 @@ class GivenDisk:
     export: str = ""
     bitmap: str = ""
     image: str = ""
+    holds: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class GivenBackup:
     """Describes a machine whose disks can be read now, all as they are at one moment.
     incremental: what was written since the last backup is known of all of them.
     reason: why that is not so.
-    state, consistency, way, unchanged, left_out: as MachineBackup has them.
+    state, consistency, way, unchanged, left_out, checkpoint: as MachineBackup has them.
     files: what else of the machine's is to be kept, with its bytes."""
 
     state: str
@@ -64,6 +66,7 @@ class GivenBackup:
     left_out: tuple[str, ...] = ()
     unchanged: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, int] = field(default_factory=dict)
+    checkpoint: str = ""
 
 
 def read(plain: Any, vm: Vm, asked: str) -> GivenBackup:
@@ -81,6 +84,8 @@ def read(plain: Any, vm: Vm, asked: str) -> GivenBackup:
         least = disk.size * _MIB if each.format != TAR else 0
         if not _is_number(each.size, _LARGEST_DISK) or each.size < least or each.size % 512:
             raise _refused(asked, f"its disk {each.disk_id} has {each.size!r} bytes, where {least} or more are known")
+        if not _is_number(each.holds, _LARGEST_DISK):
+            raise _refused(asked, f"its disk {each.disk_id} takes {each.holds!r} bytes")
         if each.format not in (*DISK_FORMATS, TAR) or not _TARGET.fullmatch(each.target):
             raise _refused(asked, f"its disk {each.disk_id} is of a format, or at a place, that no disk has")
         if not _SHOWN.fullmatch(each.export) or not _SHOWN.fullmatch(each.bitmap):
@@ -95,7 +100,7 @@ def read(plain: Any, vm: Vm, asked: str) -> GivenBackup:
 def _check_texts(given: GivenBackup, asked: str) -> None:
     if given.state not in _STATES or given.consistency not in _CONSISTENCIES:
         raise _refused(asked, "its state or consistency is no such word")
-    texts = [given.way, given.reason, *given.left_out, *given.unchanged, *given.unchanged.values()]
+    texts = [given.checkpoint, given.way, given.reason, *given.left_out, *given.unchanged, *given.unchanged.values()]
     if len(texts) > _MOST_TEXTS or not all(isinstance(each, str) and len(each) <= _LONGEST for each in texts):
         raise _refused(asked, "it says too much")
     if len(given.files) > _MOST_FILES or not all(

@@ -40,6 +40,8 @@ _WINDOW, _LONGEST_MAP = 16 * 1024 * MIB, 64 * MIB
 _PIECE = 8 * MIB
 _BLOCK = 1 * MIB
 _WRONG_KEY = ("Invalid password", "Cannot unlock")
+# In the place of a bitmap's name: nothing was written since the backup before.
+NOTHING = "-"
 # Bytes that even an empty disk takes: tables of qcow2, head of LUKS.
 SMALLEST = 4 * MIB
 
@@ -258,6 +260,8 @@ def _reads(extents: Sequence[tuple[int, int]]) -> Iterator[str]:
 
 def written_extents(source: NbdSource, what: str) -> Iterator[tuple[int, int]]:
     """Yield beginning and length of what was written since the backup before."""
+    if source.bitmap == NOTHING:
+        return
     node = text_of(source.node(with_bitmap=True))
     for first in range(0, source.size, _WINDOW):
         window = ["-s", str(first), "-l", str(min(_WINDOW, source.size - first))]

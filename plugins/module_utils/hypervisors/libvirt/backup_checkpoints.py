@@ -31,7 +31,7 @@ def names(lv: Any, domain: Any) -> list[str]:
 
 
 def forget(lv: Any, domain: Any, doomed: Collection[str], files: Mapping[int, DiskFiles], asked: str) -> None:
-    """Forget checkpoints, and their bitmaps in the machine's disks. files: where these are, of a machine that is off."""
+    """Forget checkpoints, and their bitmaps in the machine's disks. files: where these are, if it is off."""
     for name in doomed:
         if domain.isActive():
             _forget_running(lv, domain, name, asked)

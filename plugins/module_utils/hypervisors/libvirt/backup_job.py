@@ -160,7 +160,7 @@ class BackupJob(RunningBackup):
 
         def act() -> None:
             # Within one moment: a guest that is frozen is not frozen twice.
-            if self._order.since and self._traces and not self._reason and self._try_incremental(backup):
+            if self._may_be_incremental() and self._try_incremental(backup):
                 return
             with self._explained():
                 self._domain.backupBegin(_text(backup), self._checkpoint(backup), 0)
@@ -181,6 +181,9 @@ class BackupJob(RunningBackup):
                 )
                 for disk, _files in self._disks
             }
+
+    def _may_be_incremental(self) -> bool:
+        return bool(self._order.since) and not self._order.full and not self._reason
 
     def _try_incremental(self, full: ET.Element) -> bool:
         lv = self._lv

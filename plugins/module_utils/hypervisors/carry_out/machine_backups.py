@@ -1,0 +1,278 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stores backups of machines in a directory of backups, several at once; what fails with one of them is told of that
+machine, and the others go on. Where their disks are read is another matter: on this host, or on theirs."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from ...dataclass import replace
+from ...errors import HypervisorError, NebulaError
+from ...host.files import explain
+from ...model.given_backup import GivenBackup, GivenDisk
+from ...model.machine_backup import (
+    FRONTEND,
+    FULL,
+    INCREMENTAL,
+    LUKS,
+    QCOW2,
+    BackedUpDisk,
+    BackupRequest,
+    MachineBackup,
+    MachineToBackUp,
+    StoredFile,
+)
+from ...storage import backup_files, backup_secrets
+from ...storage.backup_files import NOTHING, SMALLEST, NbdSource
+from ...storage.backup_place import MachineDirectory, Place
+from ...storage.datastore_layout import vm_directory
+from ..base import Driver
+from . import machine_reading
+
+MIB = 1 << 20
+# Of what a disk holds, what is to be free for a compressed copy at the beginning.
+_COMPRESSED = 4
+# Of the place's uuid, what the names of its checkpoints have.
+_DIGITS = 8
+
+Report = Callable[[int, int, int], None]
+"""done, failed, total: after each machine."""
+
+
+class Readable(Protocol):
+    """Is a machine whose disks can be read now.
+    given: what is said of it. sources: where each of its disks is read."""
+
+    @property
+    def given(self) -> GivenBackup: ...
+
+    @property
+    def sources(self) -> Mapping[int, NbdSource]: ...
+
+    def fetch(self, name: str, path: str) -> None:
+        """Store one of given.files as a new file."""
+
+    def keep(self) -> None:
+        """Take note that the backup is whole: the next one may go on from it."""
+
+
+Begin = Callable[[MachineToBackUp, str, str], AbstractContextManager[Readable]]
+"""Makes a machine readable for as long as the block lasts. Given are the machine, the new checkpoint's name, and that
+of the one to go on from, "" for none."""
+
+
+def back_up_all(
+    request: BackupRequest, driver: Driver, root: str, report: Report | None = None
+) -> list[dict[str, Any]]:
+    """Back the machines of this host up, and return what became of each, in their order. Raise the error of a
+    directory in which no backups may be."""
+    place = open_place(request, root)
+    begin: Begin = functools.partial(machine_reading.readable, request, driver, root)
+    outcomes: dict[int, dict[str, Any]] = {}
+    total = len(request.machines)
+    with ThreadPoolExecutor(max(1, min(request.at_once, total)), thread_name_prefix="backup") as pool:
+        futures = [pool.submit(back_up, request, place, begin, machine) for machine in request.machines]
+        for future in as_completed(futures):
+            outcome = future.result()
+            outcomes[outcome["vm_id"]] = outcome
+            if report is not None:
+                failed = sum(1 for each in outcomes.values() if each["error"])
+                report(len(outcomes) - failed, failed, total)
+    return [outcomes[machine.vm.vm_id] for machine in request.machines]
+
+
+def open_place(request: BackupRequest, root: str) -> Place:
+    """Return the directory of backups. Raise the error of one in which none may be."""
+    disks_of = [vm_directory(root, machine.vm.vm_id) for machine in request.machines]
+    return Place.open(
+        request.directory,
+        request.catalog,
+        for_writing=True,
+        disks_of=disks_of,
+        root=root,
+        in_datastore=request.at == FRONTEND,
+    )
+
+
+def back_up(request: BackupRequest, place: Place, begin: Begin, machine: MachineToBackUp) -> dict[str, Any]:
+    """Return what became of one machine, whatever goes wrong with it; it never raises."""
+    began = time.monotonic()
+    outcome: dict[str, Any] = {
+        "vm_id": machine.vm.vm_id, "name": machine.vm.name, "host": machine.host,
+        "id": "", "kind": "", "reason": "", "consistency": "", "size": 0, "stored": 0,
+        "warnings": list(place.warnings), "error": "",
+    }  # fmt: skip
+    try:
+        with place.machine(machine.vm.vm_id, request.catalog, request.key) as directory:
+            storing = _Storing(request, place, directory, machine)
+            manifest = storing.carry_out(begin)
+            outcome["warnings"] += [*storing.warnings, *(str(error) for error in directory.unreadable)]
+        files = [*(disk.file for disk in manifest.disks), *manifest.files.values()]
+        outcome.update(
+            id=manifest.id,
+            kind=manifest.kind,
+            reason=manifest.reason,
+            consistency=manifest.consistency,
+            size=sum(disk.size for disk in manifest.disks),
+            stored=sum(file.size for file in files),
+        )
+    except NebulaError as error:
+        outcome["error"] = str(error)
+    except OSError as error:
+        outcome["error"] = str(explain(error, str(error.filename or request.directory)))
+    except Exception as error:
+        outcome["error"] = str(
+            HypervisorError(
+                f"backup of virtual machine {machine.vm.name}",
+                f"{type(error).__name__}: {error}",
+                "This should not happen: report it",
+            )
+        )
+    outcome["seconds"] = round(time.monotonic() - began, 3)
+    return outcome
+
+
+class _Storing:
+    """Stores one machine."""
+
+    def __init__(
+        self, request: BackupRequest, place: Place, directory: MachineDirectory, machine: MachineToBackUp
+    ) -> None:
+        self._request = request
+        self._directory = directory
+        self._machine = machine
+        self._latest = directory.latest()
+        self._id = directory.new_id()
+        self.warnings: list[str] = []
+        self._checkpoint = f"nebula-{place.uuid[:_DIGITS]}-{self._id}"
+
+    def carry_out(self, begin: Begin) -> MachineBackup:
+        """Return the manifest. On an error there is nothing of the backup."""
+        since = self._latest.checkpoint if self._latest is not None else ""
+        manifest = None
+        try:
+            with begin(self._machine, self._checkpoint, since) as readable:
+                written = self._directory.write(self._stored(readable))
+                readable.keep()
+                manifest = written
+        except NebulaError as error:
+            if manifest is None:
+                raise
+            # It is whole; only the end was not as it should be.
+            self.warnings.append(str(error))
+        finally:
+            if manifest is None:
+                self._directory.discard(self._id)
+        return manifest
+
+    def _stored(self, readable: Readable) -> MachineBackup:
+        given, request = readable.given, self._request
+        reason = self._why_full(given)
+        parent = None if reason else self._latest
+        unchanged = parent is not None and bool(given.unchanged) and dict(given.unchanged) == dict(parent.unchanged)
+        if parent is not None and not given.incremental and not unchanged:
+            parent, reason = None, given.reason
+        self._require_room(given, parent is None)
+        disks = tuple(
+            self._stored_disk(disk, readable.sources[disk.disk_id], parent, unchanged) for disk in given.disks
+        )
+        files = {name: self._stored_file(readable, name) for name in given.files}
+        machine, secrets = self._machine, None
+        if request.key and machine.secrets:
+            name = f"{self._id}.secrets.luks"
+            secrets = backup_secrets.store_secrets(
+                self._directory.directory, name, machine.secrets, request.key, self._asked("secrets")
+            )
+        return MachineBackup(
+            id=self._id,
+            catalog=request.catalog,
+            vm_id=machine.vm.vm_id,
+            uuid=machine.vm.uuid,
+            name=machine.vm.name,
+            host=machine.host,
+            hypervisor=machine.vm.hypervisor,
+            time=int(time.time()),
+            kind=FULL if parent is None else INCREMENTAL,
+            state=given.state,
+            consistency=given.consistency,
+            way=given.way,
+            disks=disks,
+            owner=machine.owner,
+            parent="" if parent is None else parent.id,
+            reason=reason,
+            checkpoint=given.checkpoint,
+            unchanged=given.unchanged,
+            left_out=given.left_out,
+            files=files,
+            template=machine.template,
+            secrets=tuple(sorted(machine.secrets)),
+            secrets_file=secrets,
+            compressed=request.compress,
+            encrypted=bool(request.key),
+        )
+
+    def _why_full(self, given: GivenBackup) -> str:
+        """Return why this backup is a full one, as far as that follows from the backups before, "" if it need not be;
+        also where there is none, which needs no reason."""
+        latest, request = self._latest, self._request
+        if latest is None:
+            if self._directory.unreadable:
+                return "no backup before it can be read"
+            return given.reason or "it is the first one"
+        if request.full:
+            return "a full one was asked for"
+        if latest.uuid != self._machine.vm.uuid:
+            return "the backup before is of another machine that had this id"
+        if latest.encrypted != bool(request.key):
+            return f"the backup before is {'' if latest.encrypted else 'not '}encrypted"
+        before = {disk.disk_id: disk for disk in latest.disks}
+        now = {disk.disk_id: disk for disk in given.disks}
+        if before.keys() != now.keys() or any(disk.format != now[number].format for number, disk in before.items()):
+            return "the machine has other disks than in the backup before"
+        if any(disk.size > now[number].size for number, disk in before.items()):
+            return "a disk is smaller than in the backup before"
+        return ""
+
+    def _require_room(self, given: GivenBackup, full: bool) -> None:
+        held = sum(min(disk.holds, disk.size) for disk in given.disks) if full else 0
+        needed = (held // _COMPRESSED if self._request.compress else held) + SMALLEST * len(given.disks)
+        self._directory.room(needed, self._asked())
+
+    def _stored_disk(
+        self, disk: GivenDisk, source: NbdSource, parent: MachineBackup | None, unchanged: bool
+    ) -> BackedUpDisk:
+        request, stored = self._request, LUKS if self._request.key else QCOW2
+        name = f"{self._id}.disk.{disk.disk_id}.{stored}"
+        below = ""
+        if parent is not None:
+            below = next(each.file.name for each in parent.disks if each.disk_id == disk.disk_id)
+        bitmap = "" if parent is None else NOTHING if unchanged else source.bitmap
+        file = backup_files.store_disk(
+            self._directory.directory,
+            name,
+            replace(source, bitmap=bitmap),
+            disk.size,
+            compress=request.compress,
+            key=request.key,
+            below=below,
+            rate=request.rate * MIB,
+            what=self._asked(f"disk {disk.disk_id}"),
+        )
+        return BackedUpDisk(disk.disk_id, disk.target, disk.format, disk.size, file, stored, below, disk.image)
+
+    def _stored_file(self, readable: Readable, name: str) -> StoredFile:
+        directory, whole = self._directory.directory, f"{self._id}.{name}"
+        with backup_files.new_file(directory, whole, self._asked(name)) as new:
+            readable.fetch(name, new)
+            size, digest = backup_files.settled_digest(new)
+        return StoredFile(whole, size, digest)
+
+    def _asked(self, what: str = "") -> str:
+        return f"backup of virtual machine {self._machine.vm.name}" + (f": {what}" if what else "")
