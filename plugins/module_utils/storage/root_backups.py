@@ -70,9 +70,9 @@ def store_root(
     if compress:
         command.find(_PACK[0])
     try:
-        with _packing(pack, what) as packing:
-            coming = _packed(packing.source, what) if compress else _read_pipe(packing.source)
-            blocks = packing.checked(_limited(coming, rate))
+        with packing(pack, what) as under_way:
+            coming = _packed(under_way.source, what) if compress else _read_pipe(under_way.source)
+            blocks = under_way.checked(_limited(coming, rate))
             if key:
                 # How large the archive becomes nobody knows; no more of the container is on the disk than is in it.
                 luks_stream.write(new, _filled(blocks, compress), key, _TIMES * size + _MOST_BESIDE, what)
@@ -87,7 +87,7 @@ def store_root(
     except BaseException:
         files.remove_file(new)
         raise
-    return StoredRoot(StoredFile(name, length, digest), packing.left_out)
+    return StoredRoot(StoredFile(name, length, digest), under_way.left_out)
 
 
 def restore_root(place: str, stored: StoredFile, unpack: Unpack, what: str, key: str = "") -> list[str]:
@@ -126,8 +126,10 @@ def by_hand(path: str, target: str = "NEW") -> tuple[str, ...]:
 
 
 # -- storing -----------------------------------------------------------------------------------------------------------
-class _Packing:
-    """Is a root that a thread packs. source: the end of the pipe from which it comes."""
+class Packing:
+    """Is a root that a thread packs.
+    source: the end of the pipe from which it comes.
+    left_out: of how much the archive has no place, once all of it has come."""
 
     def __init__(self, pack: Pack, what: str) -> None:
         self.left_out = 0
@@ -146,6 +148,10 @@ class _Packing:
             self._failed.append(error)
         finally:
             os.close(self._writing)
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield the archive. Raise, at its end, what went wrong with what makes it."""
+        return self.checked(_read_pipe(self.source))
 
     def checked(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
         """Yield the blocks. Raise, at their end, what went wrong with what makes them."""
@@ -168,12 +174,13 @@ class _Packing:
 
 
 @contextlib.contextmanager
-def _packing(pack: Pack, what: str) -> Iterator[_Packing]:
-    packing = _Packing(pack, what)
+def packing(pack: Pack, what: str) -> Iterator[Packing]:
+    """Yield a root while it is packed. what: the words that errors begin with."""
+    under_way = Packing(pack, what)
     try:
-        yield packing
+        yield under_way
     finally:
-        packing.close()
+        under_way.close()
 
 
 def _read_pipe(fd: int) -> Generator[bytes, None, None]:

@@ -14,7 +14,7 @@ from ...model.machine_backup import StoredFile
 from ...model.vm import Vm
 from ...storage import machine_disks, root_backups, roots
 from ...storage.machine_disks import Find
-from ...storage.root_backups import StoredRoot
+from ...storage.root_backups import Pack, StoredRoot
 from ...storage.transfer_methods import path_of_shared
 from ..base import Driver, Mark
 
@@ -37,43 +37,30 @@ def of_machine(vm: Vm, directory: str, driver: Driver, find: Find = path_of_shar
     return {**own, **made}
 
 
-def size(root: Root, driver: Driver, what: str) -> int:
-    """Return the bytes that a root takes, of which its file has a little more at most. what: how errors begin."""
-    return driver.root_size(root.path, what) if root.by_hypervisor else roots.size(root.path, what)
+@dataclass(frozen=True)
+class ReadableRoot:
+    """Is a root that can be read now. size: bytes that it takes. pack: writes its archive."""
+
+    size: int
+    pack: Pack
+
+    def left_out(self, stored: StoredRoot, what: str) -> list[str]:
+        """Return the warnings of what is not in the file."""
+        kinds = "sockets, device nodes and attributes"
+        return [f"{what}: {stored.left_out} {kinds} are not in it"] if stored.left_out else []
 
 
-def store(
-    root: Root,
-    vm: Vm,
-    mark: Mark,
-    driver: Driver,
-    place: str,
-    name: str,
-    what: str,
-    *,
-    source: str = "",
-    compress: bool = True,
-    key: str = "",
-    rate: int = 0,
-) -> StoredRoot:
-    """Store a root of a machine that is off, or stands still, as the file `name` in the directory `place`.
-    what: the words that errors begin with. source: the directory that is read, where it is another one than the root's.
-    compress, key, rate: as root_backups.store_root() has them."""
-    path = source or root.path
+def readable(root: Root, vm: Vm, mark: Mark, driver: Driver, source: str, what: str) -> ReadableRoot:
+    """Return a root of a machine that is off, or stands still.
+    source: the directory that is read, the root's own or a copy. what: the words that errors begin with."""
 
     def pack(fd: int, seconds: float) -> int:
         if root.by_hypervisor:
-            return driver.pack_root(mark, path, fd, what, seconds)
-        return roots.pack(path, fd, id_range(vm.vm_id), what, seconds).left_out
+            return driver.pack_root(mark, source, fd, what, seconds)
+        return roots.pack(source, fd, id_range(vm.vm_id), what, seconds).left_out
 
-    taken = size(Root(root.disk_id, path, root.by_hypervisor), driver, what)
-    return root_backups.store_root(place, name, pack, taken, what, compress=compress, key=key, rate=rate)
-
-
-def left_out(stored: StoredRoot, root: Root, what: str) -> list[str]:
-    """Return the warnings of what is not in the file."""
-    kinds = "sockets and attributes" if root.by_hypervisor else "sockets, device nodes and attributes"
-    return [f"{what}: {stored.left_out} {kinds} are not in it"] if stored.left_out else []
+    taken = driver.root_size(source, what) if root.by_hypervisor else roots.size(source, what)
+    return ReadableRoot(taken, pack)
 
 
 def restore(root: Root, vm: Vm, driver: Driver, place: str, stored: StoredFile, what: str, key: str = "") -> list[str]:
