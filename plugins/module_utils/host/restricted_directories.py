@@ -97,6 +97,11 @@ class Rules:
         return self._roots[place]
 
 
+def root_of(path: str) -> str:
+    """Return the nebula_root that the path is in, "" if it is in none."""
+    return Rules((), ())._root_of(os.path.join(path, ""))
+
+
 def directory(path: str, option: str) -> str:
     if not path.startswith("/"):
         raise InvalidValue(f"option {option}: {path!r}", "it is not an absolute path", "Name it from / on")

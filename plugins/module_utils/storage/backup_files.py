@@ -13,17 +13,18 @@ import hashlib
 import json
 import os
 import stat
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..dataclass import dataclass
-from ..errors import InvalidValue, NebulaError, NoSpace, StorageFailed
+from ..errors import ChecksumMismatch, ImageRefused, InvalidValue, NebulaError, NoSpace, StorageFailed
 from ..host import command
 from ..host.files import closing_fd, explained, is_a_link, remove_file, sync_directory
 from ..host.sandbox import NEW, READ, WRITE
 from ..model.disk import DiskFiles
 from ..model.machine_backup import LUKS, QCOW2, StoredFile
-from . import datastore_layout, qemu_img
+from . import datastore_layout, qcow2_header, qemu_img
 from .qemu_img import IO_PROGRAM, MIB, PROGRAM
 
 UNFINISHED = ".tmp"
@@ -39,9 +40,12 @@ _WINDOW, _LONGEST_MAP = 16 * 1024 * MIB, 64 * MIB
 # Bytes that are copied at once. Sockets and files take turns, so this is not small.
 _PIECE = 8 * MIB
 _BLOCK = 1 * MIB
+_DISCARDED = 1024 * MIB
+_NO_TICK = "accurate CPU usage"
 _WRONG_KEY = ("Invalid password", "Cannot unlock")
 # In the place of a bitmap's name: nothing was written since the backup before.
 NOTHING = "-"
+_ALTERED = "It was altered or damaged: use another backup"
 # Bytes that even an empty disk takes: tables of qcow2, head of LUKS.
 SMALLEST = 4 * MIB
 
@@ -92,15 +96,20 @@ def file_node(path: str, stored: str) -> dict[str, Any]:
     """Return a file of a backup as QEMU takes it, without what lies below it."""
     file: dict[str, Any] = {"driver": "file", "filename": path}
     if stored == LUKS:
-        file = {"driver": "luks", "key-secret": KEY, "file": file}
+        file = container_node(path)
     return {"driver": "qcow2", "file": file, "backing": None}
 
 
-def chain_node(chain: Sequence[ChainFile], lowest: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return a disk's files, the newest first, as QEMU takes them. lowest: what lies below the last of them."""
-    node = dict(lowest) if lowest is not None else None
+def container_node(path: str) -> dict[str, Any]:
+    """Return what is in a LUKS container, as it is, as QEMU takes it."""
+    return {"driver": "luks", "key-secret": KEY, "file": {"driver": "file", "filename": path}}
+
+
+def chain_node(chain: Sequence[ChainFile], resolved: bool = True) -> dict[str, Any]:
+    """Return a disk's files, the newest first, as QEMU takes them. resolved: by their whole paths without links."""
+    node: dict[str, Any] | None = None
     for each in reversed(chain):
-        node = {**file_node(os.path.realpath(each.path), each.stored), "backing": node}
+        node = {**file_node(os.path.realpath(each.path) if resolved else each.path, each.stored), "backing": node}
     if node is None:
         raise ValueError("a disk has a file")
     return node
@@ -130,9 +139,8 @@ def store_disk(
     if bool(below) != bool(source.bitmap):
         raise ValueError("what rests on another file is what a bitmap lists, and nothing else")
     directory = os.path.realpath(directory)
-    new = os.path.join(directory, f".{name}{UNFINISHED}")
     what = what or f"disk {name}"
-    with _new_file(directory, name, what):
+    with new_file(directory, name, what) as new:
         _make_empty(new, size, compress, key, what)
         stored = LUKS if key else QCOW2
         if below:
@@ -149,12 +157,12 @@ def store_disk(
 
 
 @contextlib.contextmanager
-def _new_file(directory: str, name: str, what: str) -> Iterator[None]:
-    """Give the unfinished file of that name its name at the end; on an error, remove it."""
+def new_file(directory: str, name: str, what: str) -> Iterator[str]:
+    """Yield where the file of that name is to be made. It gets the name at the end, and is removed on an error."""
     new = os.path.join(directory, f".{name}{UNFINISHED}")
     try:
         remove_file(new)
-        yield
+        yield new
         with explained(new):
             os.rename(new, os.path.join(directory, name))
             sync_directory(directory)
@@ -194,16 +202,36 @@ def _make_empty(path: str, size: int, compress: bool, key: str, what: str) -> No
         remove_file(plain)
 
 
-def encrypt(source: str, path: str, key: str, what: str) -> None:
-    """Make a LUKS container at the path that holds the file, as it is."""
-    words = ("-q", "-f", "raw", "-O", "luks", "-o", f"key-secret={KEY},iter-time={_ITERATION_TIME}")
+def encrypt(source: str, path: str, key: str, what: str, fd: int = -1) -> None:
+    """Make a LUKS container at the path that holds a file as it is.
+    fd: of the file in memory, which has no name"""
+    words = ["-q", "-f", "raw", "-O", "luks", "-o", f"key-secret={KEY},iter-time={_ITERATION_TIME}"]
+    words.append(source if fd < 0 else f"/proc/self/fd/{fd}")
+    files = {**({source: READ} if fd < 0 else {}), path: NEW}
+    more = () if fd < 0 else (fd,)
     for _attempt in range(_UNLUCKY):
         done = qemu_img.run_program(
-            PROGRAM, "convert", *words, source, path, files={source: READ, path: NEW}, keys={KEY: key}, check=False
+            PROGRAM, "convert", *words, path, files=files, keys={KEY: key}, check=False, more=more
         )
-        if done.returncode != 1 or "accurate CPU usage" not in done.stderr:
+        if done.returncode != 1 or _NO_TICK not in done.stderr:
             break
     require_success(done, what)
+
+
+def decrypted(path: str, key: str, longest: int, what: str) -> bytes:
+    """Return what is in a LUKS container, which is small, and has zeroes behind its end; it gets on no disk."""
+    with explained(path), closing_fd(_opened(path)) as fd:
+        length = os.fstat(fd).st_size
+    if length > longest + SMALLEST:
+        raise ImageRefused(what, f"{path} has {length} bytes", _ALTERED)
+    with closing_fd(os.memfd_create("decrypted", os.MFD_CLOEXEC)) as fd:
+        os.ftruncate(fd, length)
+        words = ("-q", "-n", "-O", "raw", text_of(container_node(path)), f"/proc/self/fd/{fd}")
+        done = qemu_img.run_program(
+            PROGRAM, "convert", *words, files={path: READ}, keys={KEY: key}, check=False, more=(fd,)
+        )
+        require_success(done, what)
+        return os.pread(fd, length, 0).rstrip(b"\0")
 
 
 def _copy_all(source: NbdSource, new: str, stored: str, compress: bool, key: str, rate: int, what: str) -> None:
@@ -331,3 +359,176 @@ def _opened(path: str) -> int:
         os.close(fd)
         raise is_a_link(path)
     return fd
+
+
+# -- making disks of them ----------------------------------------------------------------------------------------------
+
+
+def refuse_headers(chain: Sequence[ChainFile], what: str) -> None:
+    """Raise ImageRefused where a file says otherwise than its manifest. Of what is in a LUKS container only the key's
+    owner could have altered anything."""
+    for each in chain:
+        with explained(each.path), closing_fd(_opened(each.path)):
+            pass
+        if each.stored == QCOW2:
+            qcow2_header.refuse_other_below(each.path, each.below, what)
+
+
+def files_of(chain: Sequence[ChainFile]) -> dict[str, str]:
+    return {os.path.realpath(each.path): READ for each in chain}
+
+
+def restore_disk(
+    chain: Sequence[ChainFile],
+    new_path: str,
+    format: str,
+    key: str = "",
+    size: int = 0,
+    what: str = "",
+    disk_key: str = "",
+) -> None:
+    """Make a disk of this format that holds what the files hold together. It is whole at the end, and not yet on its
+    disk for certain; on an error there is nothing. Files are compared with their checksums meanwhile.
+    chain: the newest first
+    key: under which they are stored
+    size: bytes that the disk has to have
+    disk_key: under which the new disk is encrypted, a qcow2"""
+    from concurrent.futures import ThreadPoolExecutor
+
+    what = what or f"disk {new_path}"
+    refuse_headers(chain, what)
+    words = ["-q", "-W", "-m", "8", "-O", format]
+    if disk_key:
+        words += ["-o", f"encrypt.format=luks,encrypt.key-secret={DISK_KEY}"]
+    try:
+        with ThreadPoolExecutor(1) as worker:
+            compared = worker.submit(refuse_altered, chain, what)
+            require_size(chain, key, size, what)
+            _convert(chain, new_path, words, {KEY: key, DISK_KEY: disk_key}, size, what)
+            compared.result()
+    except BaseException as error:
+        taken = _length(new_path)
+        remove_file(new_path)
+        if isinstance(error, NoSpace):
+            raise no_space(os.path.dirname(new_path), what, error, taken) from error
+        raise
+
+
+def _convert(
+    chain: Sequence[ChainFile], new: str, words: Sequence[str], keys: Mapping[str, str], size: int, what: str
+) -> None:
+    new = os.path.join(os.path.realpath(os.path.dirname(new)), os.path.basename(new))
+    node, files = text_of(chain_node(chain)), {**files_of(chain), new: NEW}
+    for _attempt in range(_UNLUCKY):
+        done = qemu_img.run_program(
+            PROGRAM, "convert", *words, node, new, files=files, keys=keys, size=size, check=False
+        )
+        if done.returncode != 1 or _NO_TICK not in done.stderr:
+            break
+    require_success(done, what)
+
+
+def require_size(chain: Sequence[ChainFile], key: str, size: int, what: str) -> None:
+    """Raise ImageRefused unless the files, opened together, are a disk of that size."""
+    node = text_of(chain_node(chain))
+    done = qemu_img.run_program(
+        PROGRAM, "info", "--output=json", node, files=files_of(chain), keys={KEY: key}, check=False
+    )
+    require_success(done, what)
+    found = json.loads(done.stdout).get("virtual-size")
+    if found != size:
+        raise ImageRefused(what, f"its file has a disk of {found} bytes, and by its manifest of {size}", _ALTERED)
+
+
+def refuse_altered(chain: Sequence[ChainFile], what: str) -> None:
+    """Raise ChecksumMismatch where a file is not the one for which its manifest was written."""
+    for each in chain:
+        if each.sha256:
+            refuse_altered_file(each.path, each.size, each.sha256, what)
+
+
+def refuse_altered_file(path: str, size: int, sha256: str, what: str) -> None:
+    with explained(path), closing_fd(_opened(path)) as fd:
+        found = (os.fstat(fd).st_size, "")
+        if found[0] == size:
+            found = digest_of(fd)
+    if found != (size, sha256):
+        differs = f"it has {found[0]} bytes, not {size}" if found[0] != size else f"it is {found[1]}"
+        raise ChecksumMismatch(f"{what}: file {path}: SHA-256 {sha256}", differs, _ALTERED)
+
+
+def check_file(each: ChainFile, key: str, what: str) -> None:
+    """Raise the error for a file whose tables are damaged."""
+    node = text_of(file_node(os.path.realpath(each.path), each.stored))
+    done = qemu_img.run_program(
+        PROGRAM, "check", "-q", node, files=files_of([each]), keys={KEY: key}, size=each.size, check=False
+    )
+    # 3: clusters that nothing uses take room, and that is all.
+    if done.returncode == 3:
+        return
+    if done.returncode == 2:
+        raise ImageRefused(what, f"{each.path}: its tables are damaged", _ALTERED)
+    require_success(done, what)
+
+
+# -- merging -----------------------------------------------------------------------------------------------------------
+
+
+def merge_file(path: str, newer: str, stored: str, sizes: tuple[int, int], compress: bool, key: str, what: str) -> None:
+    """Write what the newer file holds into the one on which it rests. At each moment the newer one holds, over it, what
+    it held before; done again, it ends the same.
+    stored: how both are
+    sizes: bytes of the disk, then and now"""
+    directory = os.path.dirname(path)
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".zeroes.", suffix=UNFINISHED, dir=directory) as zeroes:
+            # What a file does not hold has to lie below it. This takes no room, and is never read.
+            zeroes.truncate(sizes[1])
+            _merge(path, newer, zeroes.name, stored, sizes, compress, key, what)
+    except NoSpace as error:
+        raise no_space(directory, what, error, _length(path)) from error
+
+
+def _merge(
+    path: str, newer: str, zeroes: str, stored: str, sizes: tuple[int, int], compress: bool, key: str, what: str
+) -> None:
+    below = {"driver": "raw", "file": {"driver": "file", "filename": zeroes}}
+    source = text_of({**file_node(newer, stored), "backing": below})
+    target = text_of({**file_node(path, stored), "backing": below})
+    reading, writing, keys = {newer: READ, zeroes: READ}, {path: WRITE, zeroes: READ}, {KEY: key}
+    if sizes[0] < sizes[1]:
+        done = qemu_img.run_program(
+            PROGRAM, "resize", "-q", target, str(sizes[1]), files=writing, keys=keys, check=False
+        )
+        require_success(done, what)
+    if compress:
+        # What is there can't be compressed over; the newer file has all of this.
+        commands = "".join(_discards(newer, source, reading, keys, sizes[1], what))
+        done = qemu_img.run_program(
+            IO_PROGRAM, "-t", "unsafe", "-d", "unmap", target, files=writing, keys=keys, input=commands,
+            most=_LONGEST_MAP, size=sizes[1], check=False,
+        )  # fmt: skip
+        require_success(done, what)
+    words = ["-q", "-n", "-W", "-m", "8", *(["-c"] if compress else []), "-f", "qcow2", "-O", "qcow2"]
+    # -B: only what the newer file itself holds.
+    words += ["-B", zeroes, "-F", "raw"]
+    done = qemu_img.run_program(
+        PROGRAM, "convert", *words, source, target, files={**reading, **writing}, keys=keys, size=sizes[1], check=False
+    )
+    require_success(done, what)
+
+
+def _discards(
+    path: str, node: str, files: Mapping[str, str], keys: Mapping[str, str], size: int, what: str
+) -> Iterator[str]:
+    """Yield the commands that take out of the file below whatever this file holds."""
+    for first in range(0, size, _WINDOW):
+        window = ["-s", str(first), "-l", str(min(_WINDOW, size - first))]
+        done = qemu_img.run_program(
+            PROGRAM, "map", "--output=json", *window, node, files=files, keys=keys, most=_LONGEST_MAP, check=False
+        )
+        require_success(done, what)
+        for each in json.loads(done.stdout):
+            if each["depth"] == 0 and each["present"]:
+                for start in range(each["start"], each["start"] + each["length"], _DISCARDED):
+                    yield f"discard -q {start} {min(_DISCARDED, each['start'] + each['length'] - start)}\n"

@@ -132,6 +132,7 @@ def run_program(
     size: int = 0,
     most: int = command.OUTPUT_LIMIT,
     check: bool = True,
+    more: Sequence[int] = (),
 ) -> command.Completed:
     """Run qemu-img or qemu-io with nodes (`json:`) that name each file, its format, and all that lies below it. What it
     makes is whole only when it has ended; it ends with this process, however that ends.
@@ -139,7 +140,8 @@ def run_program(
     keys: by what nodes call them
     input: commands for qemu-io
     size: bytes that it reads and writes, from which follows how long it may take
-    most: bytes that it may print"""
+    most: bytes that it may print
+    more: open files that it finds below /proc/self/fd"""
     verb, rest = ([], words) if program == IO_PROGRAM else ([words[0]], words[1:])
     with contextlib.ExitStack() as held:
         descriptors = {name: held.enter_context(_in_memory(key)) for name, key in (keys or {}).items() if key}
@@ -151,11 +153,11 @@ def run_program(
             timeout=LONG_TIMEOUT + size / SLOWEST,
             memory=MEMORY,
             cpu=LONG_CPU + size // SLOWEST,
-            # Only what has an input has /proc, where it finds the keys.
-            input="" if descriptors and input is None else input,
+            # Only what has an input has /proc, where it finds these files.
+            input="" if (descriptors or more) and input is None else input,
             check=check,
             most=most,
-            descriptors=tuple(descriptors.values()),
+            descriptors=(*descriptors.values(), *more),
             end_with_us=True,
         )
 

@@ -1,0 +1,457 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keeps backups of machines in a directory: a mark that says that it is ours, and for each machine a directory with its
+backups, each of which is there when its manifest is."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import stat
+import time as clock
+import uuid as uuids
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Callable
+
+from ..dataclass import replace
+from ..errors import CatalogError, ForeignObject, InvalidValue, NebulaError, NotFound, StorageFailed
+from ..host import restricted_directories
+from ..host.files import (
+    adopt,
+    explained,
+    lock,
+    make_directory,
+    read_limited,
+    refuse_exchangeable,
+    remove_file,
+    require_absolute,
+    sync_directory,
+    write_atomically,
+)
+from ..model import backup_retention
+from ..model.dataclass_json import json_value
+from ..model.machine_backup import MachineBackup
+from . import backup_by_hand, backup_manifests, backup_merging, datastore_layout
+from .backup_directory import LOCK_SECONDS
+from .backup_files import UNFINISHED, ChainFile
+from .backup_manifests import ID, MANIFEST
+
+MARK = "nebula-machine-backups.json"
+FORMAT = 1
+LOCK = ".lock"
+_ASKED = "directory of backups"
+_LONGEST_MARK = 4096
+# What a file system of its own has in it when nobody has put anything there.
+_NOBODYS = ("lost+found", LOCK)
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_MACHINE = re.compile(rf"([0-9]{{1,10}})-({_UUID.pattern})")
+_NAME = re.compile(rf"{ID}(\.[a-z0-9_-]+){{1,4}}")
+_OWN = re.compile(rf"({ID})(\.[a-z0-9_-]+){{1,4}}")
+_UNFINISHED = re.compile(r"\..*\.tmp")
+# A place without even this much room is full.
+LEAST = 8 << 20
+
+
+class Place:
+    """Is a directory of backups.
+    uuid: by which it is known to hypervisors, wherever it is mounted.
+    warnings: a sentence each."""
+
+    def __init__(self, directory: str, uuid: str, catalog: str, for_writing: bool, warnings: Sequence[str]) -> None:
+        self.directory, self.uuid, self.catalog, self.for_writing = directory, uuid, catalog, for_writing
+        self.warnings = tuple(warnings)
+
+    @classmethod
+    def open(
+        cls,
+        directory: str,
+        catalog: str,
+        for_writing: bool,
+        disks_of: Collection[str] = (),
+        root: str = "",
+        in_datastore: bool = False,
+    ) -> Place:
+        """Return the place that a directory is; for writing, an empty one becomes a place. Raise the error for one that
+        is foreign, that others could change, or that lies where none may be, before anything is written.
+        catalog: whose machines are backed up there
+        disks_of: directories of the machines' disks
+        root: nebula_root
+        in_datastore: it is meant to lie in a datastore of that root"""
+        asked = f"{_ASKED} {directory}"
+        require_absolute(directory, asked)
+        directory = os.path.normpath(directory)
+        _refuse_links(directory, asked)
+        refuse_exchangeable(directory)
+        _refuse_writable_by_group(directory, asked)
+        _refuse_nested(directory, asked, root, in_datastore)
+        mark = os.path.join(directory, MARK)
+        if not os.path.lexists(mark):
+            if not for_writing:
+                raise NotFound(
+                    asked, f"there is no {MARK} in it", "Name the directory in which backups of machines are"
+                )
+            _make_place(directory, asked)
+        uuid = _uuid_of(mark)
+        if for_writing:
+            datastore_layout.require_space(directory, LEAST, asked)
+        return cls(directory, uuid, catalog, for_writing, tuple(_warnings(directory, disks_of)))
+
+    def machines(self) -> list[tuple[int, str]]:
+        """Return (vm_id, catalog) of all machines of which there is a directory."""
+        with explained(self.directory):
+            found = [_MACHINE.fullmatch(name) for name in os.listdir(self.directory)]
+        return sorted((int(match[1]), match[2]) for match in found if match)
+
+    @contextlib.contextmanager
+    def machine(self, vm_id: int, catalog: str = "", key: str = "") -> Iterator[MachineDirectory]:
+        """Yield a machine's directory, held against other runs. What a killed run left in it is finished, or removed.
+        key: the user's. With it, manifests are compared with their seals, and written ones get one."""
+        catalog = catalog or self.catalog
+        name = f"{vm_id}-{catalog}"
+        if not _MACHINE.fullmatch(name):
+            raise InvalidValue(f"backups of machine {vm_id}", f"{catalog[:80]!r} is no UUID of a catalog", "Name it")
+        directory = os.path.join(self.directory, name)
+        if not self.for_writing and not os.path.isdir(directory):
+            raise NotFound(
+                f"backups of machine {vm_id}", f"there are none in {self.directory}", "Name another directory"
+            )
+        if os.path.islink(directory):
+            raise ForeignObject(f"directory {directory}", "it is a link", "See who put it there; remove it")
+        if self.for_writing:
+            make_directory(directory, 0o700)
+        refuse_exchangeable(directory)
+        with _held(directory, self.for_writing):
+            found = MachineDirectory(directory, vm_id, catalog, self.uuid, key, self.for_writing)
+            found.settle()
+            yield found
+
+
+class MachineDirectory:
+    """Is the directory of one machine in a place, while this run holds it.
+    unreadable: why backups of it are not among backups(), which fills it."""
+
+    def __init__(
+        self, directory: str, vm_id: int, catalog: str, place_uuid: str, key: str = "", for_writing: bool = True
+    ) -> None:
+        self.directory, self.vm_id, self.catalog = directory, vm_id, catalog
+        self.place_uuid, self.key, self.for_writing = place_uuid, key, for_writing
+        self.unreadable: list[NebulaError] = []
+        self._merging: dict[str, MachineBackup] = {}
+
+    def settle(self) -> None:
+        """Finish what a killed run had begun, and remove what it had not."""
+        if not self.for_writing:
+            journal = backup_merging.read(self.directory, self.vm_id, self.catalog)
+            if journal is not None and journal.merged:
+                raise StorageFailed(
+                    f"directory {self.directory}",
+                    "a run was killed while it merged backups there",
+                    "Run again where it can be written: that finishes it",
+                )
+            # What is being merged is whole only with those that rest on it, and has no checksum.
+            self._merging = {each.id: each for each in journal.expired} if journal else {}
+            return
+        self._remove(lambda name: bool(_UNFINISHED.fullmatch(name)))
+        backup_merging.finish(self.directory, self.vm_id, self.catalog, self._sign, self.key, self.place_uuid)
+        with explained(self.directory):
+            names = set(os.listdir(self.directory))
+        # What has no manifest is no backup.
+        self._remove(lambda name: _is_left(name, names))
+
+    def _remove(self, is_meant: Callable[[str], bool]) -> None:
+        with explained(self.directory):
+            found = [name for name in os.listdir(self.directory) if is_meant(name)]
+            for name in found:
+                remove_file(os.path.join(self.directory, name))
+            if found:
+                sync_directory(self.directory)
+
+    def backups(self) -> list[MachineBackup]:
+        """Return all backups that are whole as far as can be seen without reading them, the oldest first."""
+        known, errors = self._manifests()
+        found = []
+        for manifest in known.values():
+            if manifest.id in self._merging:
+                continue
+            try:
+                lineage = backup_manifests.lineage(manifest, {**known, **self._merging})
+                for each in lineage:
+                    if each.id not in self._merging and (
+                        missing := backup_manifests.missing_file(self.directory, each)
+                    ):
+                        raise missing
+                found.append(manifest)
+            except NebulaError as error:
+                errors.append(error)
+        self.unreadable = errors
+        return sorted(found, key=lambda each: (each.time, each.id))
+
+    def _manifests(self) -> tuple[dict[str, MachineBackup], list[NebulaError]]:
+        known, errors = {}, []
+        with explained(self.directory):
+            names = sorted(name for name in os.listdir(self.directory) if name.endswith(MANIFEST))
+        for name in names:
+            path = self._join(name)
+            if name.startswith("."):
+                continue
+            try:
+                manifest = backup_manifests.read(path, self.vm_id, self.catalog)
+                if self.key:
+                    backup_manifests.refuse_broken_seal(manifest, self.key, self.place_uuid, path)
+                known[manifest.id] = manifest
+            except NebulaError as error:
+                errors.append(error)
+        return known, errors
+
+    def latest(self) -> MachineBackup | None:
+        return next(reversed(self.backups()), None)
+
+    def get(self, id: str) -> MachineBackup:
+        """Return the backup of that id. Raise the error for one that is missing or can't be restored."""
+        asked = f"backup {id[:80]} of machine {self.vm_id}"
+        for each in self.backups():
+            if each.id == id:
+                return each
+        for error in self.unreadable:
+            if id in error.asked or id in error.found:
+                raise error
+        raise NotFound(asked, f"there is none in {self.directory}", "Name another backup")
+
+    def new_id(self, time: int | None = None) -> str:
+        """Return an id that no backup has. time: seconds since 1970; now, if it is not given."""
+        moment = clock.gmtime(clock.time() if time is None else time)
+        return clock.strftime("%Y%m%dT%H%M%SZ-", moment) + secrets.token_hex(3)
+
+    def path(self, name: str) -> str:
+        """Return the whole path of a file of a backup."""
+        if not _NAME.fullmatch(name):
+            raise InvalidValue(f"file {name[:80]!r} of a backup", "no file of a backup has such a name")
+        return self._join(name)
+
+    def _join(self, name: str) -> str:
+        return os.path.join(self.directory, name)
+
+    def lineage(self, backup: MachineBackup) -> list[MachineBackup]:
+        """Return the backup and all on which it rests, the newest first."""
+        known, _errors = self._manifests()
+        return backup_manifests.lineage(backup, {**known, **self._merging, backup.id: backup})
+
+    def chain(self, backup: MachineBackup, disk_id: int) -> list[ChainFile]:
+        """Return the files that together hold a disk of the backup, the newest first."""
+        lineage = self.lineage(backup)
+        found = backup_by_hand.disk_chain(self.directory, lineage, disk_id)
+        merging = {file.name for each in self._merging.values() for file in backup_manifests.files_of(each)}
+        found = [replace(each, sha256="") if os.path.basename(each.path) in merging else each for each in found]
+        if not found:
+            has = ", ".join(str(disk.disk_id) for disk in backup.disks) or "none"
+            raise NotFound(f"backup {backup.id}: disk {disk_id}", f"it has {has}", "Name another disk")
+        return found
+
+    def write(self, manifest: MachineBackup) -> MachineBackup:
+        """Write the manifest of a backup whose files are all there, which makes it one. Return it as it was written:
+        with the commands that restore it by hand, and sealed where there is a key."""
+        known, _errors = self._manifests()
+        written = self._sign(manifest, known)
+        path = self._join(manifest.id + MANIFEST)
+        if missing := backup_manifests.missing_file(self.directory, written):
+            raise missing
+        write_atomically(path, backup_manifests.text_of(written), mode=0o600)
+        try:
+            # Whoever reads it refuses what is beyond its bounds; so does who writes it.
+            backup_manifests.lineage(backup_manifests.read(path, self.vm_id, self.catalog), known)
+        except BaseException:
+            remove_file(path, sync=True)
+            raise
+        return written
+
+    def _sign(self, manifest: MachineBackup, known: Mapping[str, MachineBackup]) -> MachineBackup:
+        """Return the manifest with what follows from the rest of it."""
+        lineage = backup_manifests.lineage(manifest, {**known, manifest.id: manifest})
+        manifest = replace(manifest, by_hand=backup_by_hand.commands(lineage), seal="")
+        return backup_manifests.sealed(manifest, self.key, self.place_uuid) if self.key else manifest
+
+    def discard(self, id: str) -> None:
+        """Remove what was stored of a backup that failed."""
+        if not (self.directory and re.fullmatch(ID, id)):
+            raise InvalidValue(f"backup {id[:80]!r}", "no backup has such an id")
+        remove_file(self._join(id + MANIFEST), sync=True)
+        self._remove(lambda name: name.startswith((f"{id}.", f".{id}.")))
+
+    def prune(self, keep: Mapping[str, int]) -> backup_retention.Expiry:
+        """Delete or merge what these rules do not keep, and return what was done. Nothing is done where a backup can't
+        be read: what that rests on is not known."""
+        backups = self.backups()
+        asked = f"backups of machine {self.vm_id} in {self.directory}"
+        if self.unreadable:
+            raise CatalogError(
+                f"{asked}: those that expire", f"one can't be read ({self.unreadable[0]})",
+                "Bring back what is missing of it, or remove its files; until then all are kept",
+            )  # fmt: skip
+        found = backup_retention.expiry(backups, backup_retention.kept(backups, keep))
+        self._refuse_other_key(backups, found, asked)
+        for id in found.removed:
+            self.discard(id)
+        for merge in found.merges:
+            known = {each.id: each for each in self.backups()}
+            backup_merging.begin(self.directory, merge, known)
+            backup_merging.finish(self.directory, self.vm_id, self.catalog, self._sign, self.key, self.place_uuid)
+        return found
+
+    def _refuse_other_key(self, backups: Sequence[MachineBackup], found: backup_retention.Expiry, asked: str) -> None:
+        known = {each.id: each for each in backups}
+        sealed = [each for each in backups if each.seal]
+        merged = {id for merge in found.merges for id in (*merge.expired, merge.into)}
+        touched = [each for each in sealed if merged & {other.id for other in backup_manifests.lineage(each, known)}]
+        if touched and (not self.key or not backup_manifests.same_key(touched, self.key, self.place_uuid)):
+            raise InvalidValue(
+                f"{asked}: merging those that expire",
+                f"{touched[0].id} is sealed by {'another key' if self.key else 'a key, and none was given'}",
+                "Give the key under which it was made (nebula_machine_backup_key)",
+            )
+
+    def room(self, needed: int, what: str) -> None:
+        """Raise NoSpace unless so many bytes fit."""
+        datastore_layout.require_space(self.directory, needed, what)
+
+
+def _is_left(name: str, names: Collection[str]) -> bool:
+    own = _OWN.fullmatch(name)
+    return own is not None and own[1] + MANIFEST not in names
+
+
+# -- what a place may be -----------------------------------------------------------------------------------------------
+
+
+def _refuse_links(directory: str, asked: str) -> None:
+    """Raise InvalidValue where a link is on the way, or something else than a directory."""
+    for place in _and_parents(directory):
+        with contextlib.suppress(FileNotFoundError):
+            mode = os.lstat(place).st_mode
+            if stat.S_ISLNK(mode):
+                raise InvalidValue(
+                    asked, f"{place} is a link, to {os.path.realpath(place)}", "Name the directory by its own path"
+                )
+            if not stat.S_ISDIR(mode):
+                raise InvalidValue(asked, f"{place} is no directory", "Name a directory")
+
+
+def _and_parents(directory: str) -> Iterator[str]:
+    """Yield each directory of a path, the highest first."""
+    parts = directory.split("/")
+    for count in range(2, len(parts) + 1):
+        yield "/".join(parts[:count])
+
+
+def _refuse_writable_by_group(directory: str, asked: str) -> None:
+    for place in _and_parents(directory):
+        with contextlib.suppress(FileNotFoundError):
+            found = os.lstat(place)
+            sticky = bool(found.st_mode & stat.S_ISVTX) and place != directory
+            if found.st_mode & stat.S_IWGRP and found.st_gid != 0 and not sticky:
+                raise InvalidValue(
+                    asked,
+                    f"group {found.st_gid} may write to {place}, and could put other files in the place of ours",
+                    f"Choose a place that only root can change, or: chmod g-w {place}",
+                )
+
+
+def _refuse_nested(directory: str, asked: str, root: str, in_datastore: bool) -> None:
+    for place in [os.path.dirname(directory), *_parents_of(os.path.dirname(directory))]:
+        if os.path.lexists(os.path.join(place, MARK)):
+            raise InvalidValue(
+                asked, f"it is inside {place}, which is a directory of backups itself", "Name that, or one beside it"
+            )
+    own = os.path.realpath(root) if root else ""
+    inside = restricted_directories.root_of(directory) or restricted_directories.is_below(
+        directory, [own] if own else []
+    )
+    if inside and not (in_datastore and _is_in_datastore(directory, own)):
+        raise InvalidValue(
+            asked,
+            f"it is inside {inside}, which is the nebula_root of a front-end or a node",
+            "Name a directory outside of it, best on another file system, or choose a datastore",
+        )
+
+
+def _parents_of(place: str) -> Iterator[str]:
+    while place != "/":
+        place = os.path.dirname(place)
+        yield place
+
+
+def _is_in_datastore(directory: str, root: str) -> bool:
+    """Return whether it is a directory of an image datastore, where no image can be."""
+    match = re.fullmatch(r"datastores/[1-9][0-9]*/([a-z-]+)", os.path.relpath(directory, root)) if root else None
+    return match is not None
+
+
+def _make_place(directory: str, asked: str) -> None:
+    """Make a directory that is missing or empty a place."""
+    if os.path.isdir(directory):
+        with explained(directory):
+            names = [name for name in os.listdir(directory) if name not in _NOBODYS]
+        # A run that was killed while it wrote the mark left this.
+        names = [name for name in names if not (name.startswith(f".{MARK}.") and name.endswith(UNFINISHED))]
+        if names and not os.path.lexists(os.path.join(directory, MARK)):
+            raise ForeignObject(
+                asked,
+                f"it holds {', '.join(sorted(names)[:3])}, and no {MARK}: it is somebody else's",
+                "Name an empty directory, or one that does not exist",
+            )
+    datastore_layout.require_space(_first_that_is(directory), LEAST, asked)
+    make_directory(directory, 0o700)
+    with lock(os.path.join(directory, LOCK), LOCK_SECONDS):
+        for name in os.listdir(directory):
+            if name.startswith(f".{MARK}.") and name.endswith(UNFINISHED):
+                remove_file(os.path.join(directory, name))
+        mark = os.path.join(directory, MARK)
+        if not os.path.lexists(mark):
+            write_atomically(mark, json.dumps({"format": FORMAT, "uuid": str(uuids.uuid4())}) + "\n", mode=0o600)
+
+
+def _first_that_is(directory: str) -> str:
+    while not os.path.isdir(directory):
+        directory = os.path.dirname(directory)
+    return directory
+
+
+def _uuid_of(mark: str) -> str:
+    asked = f"{_ASKED}: its mark {mark}"
+    try:
+        found = json_value(read_limited(mark, _LONGEST_MARK, follow=False).decode())
+        if found["format"] != FORMAT:
+            raise CatalogError(asked, f"its format is {str(found['format'])[:20]}", "Use the version that wrote it")
+        if set(found) != {"format", "uuid"} or not _UUID.fullmatch(found["uuid"]):
+            raise ValueError("it names no UUID")
+    except (ValueError, KeyError, TypeError) as error:
+        raise CatalogError(asked, f"it can't be read: {error}", "Bring it back from a copy") from error
+    return str(found["uuid"])
+
+
+def _warnings(directory: str, disks_of: Collection[str]) -> Iterator[str]:
+    device = os.stat(directory).st_dev
+    for place in disks_of:
+        if os.path.isdir(place) and os.stat(place).st_dev == device:
+            yield (
+                f"{_ASKED} {directory} is on the same file system as the machines' disks in {place}: "
+                "what destroys one destroys the other"
+            )
+            return
+
+
+@contextlib.contextmanager
+def _held(directory: str, for_writing: bool) -> Iterator[None]:
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(lock(os.path.join(directory, LOCK), LOCK_SECONDS, shared=not for_writing))
+        except StorageFailed:
+            # On a file system that is only read, nobody writes.
+            if for_writing:
+                raise
+        if for_writing:
+            adopt(directory, 0o700)
+        yield
