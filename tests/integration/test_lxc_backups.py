@@ -16,27 +16,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 from in_world import in_world
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse, WrongState
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse, InvalidValue, WrongState
 from ansible_collections.nebula.provision.plugins.module_utils.host import processes
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import standing_still, still_disks
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import BackUp, Mark
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import root_transfers
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import (
+    machine_backups,
+    root_transfers,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.driver import LxcDriver
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.still_disks import Disks
 from ansible_collections.nebula.provision.plugins.module_utils.model.container_user_ids import id_range
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
+from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import (
+    NODE,
+    BackupRequest,
+    MachineBackup,
+    MachineToBackUp,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage import (
     machine_disks,
     root_backups,
     roots,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import Place
+from ansible_collections.nebula.provision.plugins.module_utils.storage.root_backups import StoredRoot
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.lxc_node import LxcNode, a_container_node
+from ansible_collections.nebula.provision.tests.integration.test_lxc_disks import Inside
 
 # Two files that have the same number, but for a moment, each time the container has counted on.
 COUNTS = "i=0; while :; do i=$((i+1)); echo $i > /etc/first; echo $i > /etc/second; done"
@@ -84,15 +98,14 @@ def state(node: LxcNode, vm: Vm) -> str:
     return node.driver.state(mark_of(node, vm))
 
 
-def store(node: LxcNode, vm: Vm, place: Path, number: int, source: str = "", key: str = "") -> root_backups.StoredRoot:
+def store(node: LxcNode, vm: Vm, place: Path, number: int, source: str = "", key: str = "") -> StoredRoot:
     root = root_transfers.of_machine(vm, str(node.directory(vm)), node.driver)[0]
     name = root_backups.file_name(f"{number}.root.0", True, key)
-    return root_transfers.store(
-        root, vm, mark_of(node, vm), node.driver, str(place), name, WHAT, source=source, key=key
-    )
+    found = root_transfers.readable(root, vm, mark_of(node, vm), node.driver, source or root.path, WHAT)
+    return root_backups.store_root(str(place), name, found.pack, found.size, WHAT, key=key)
 
 
-def restore(node: LxcNode, vm: Vm, place: Path, stored: root_backups.StoredRoot, key: str = "") -> None:
+def restore(node: LxcNode, vm: Vm, place: Path, stored: StoredRoot, key: str = "") -> None:
     root = root_transfers.of_machine(vm, str(node.directory(vm)), node.driver)[0]
     assert root_transfers.restore(root, vm, node.driver, str(place), stored.file, WHAT, key) == []
     roots.put_in_place(root.path)
@@ -256,4 +269,73 @@ def test_it_stands_still_for_a_moment_where_files_share_their_content() -> None:
         assert node.one(vm, "POWEROFF", hard=True).error is None
         restore(node, vm, backups, stored)
         assert {name: (root / "etc" / name).read_text() for name in texts} == texts
+        assert node.one(vm, "DONE", hard=True).error is None
+
+
+def backed_up(node: LxcNode, vm: Vm, **more: Any) -> dict[str, Any]:
+    machines = (MachineToBackUp(vm, node.ledger[vm.vm_id].generation, "node", template={"CPU": 1}),)
+    request = BackupRequest(node.catalog, f"{node.root}-place", NODE, machines, **more)
+    return machine_backups.back_up_all(request, node.driver, node.root)[0]
+
+
+def backups_of(node: LxcNode, vm: Vm, key: str = "") -> list[MachineBackup]:
+    place = Place.open(f"{node.root}-place", node.catalog, for_writing=False)
+    with place.machine(vm.vm_id, node.catalog, key) as directory:
+        found = directory.backups()
+        assert directory.unreadable == []
+        return list(found)
+
+
+@in_world
+def test_runs_of_backups_of_a_root_and_a_disk() -> None:
+    with a_container_node() as node:
+        vm = node.vm(63)
+        srv = Disk(2, "/srv", type="FS", driver="raw", size=16, fs="ext4")
+        vm = replace(vm, disks=(vm.disks[0], srv))
+        root = counting(node, vm)
+        os.mkdir(f"{node.root}-place", 0o700)
+        Inside(node, vm)("echo in the page cache > /srv/file")
+
+        # Not without leave, and then the container is as it was.
+        outcome = backed_up(node, vm)
+        assert "nebula_machine_backup_stand_still: true" in outcome["error"] and state(node, vm) == "RUNNING"
+        outcome = backed_up(node, vm, stand_still=True)
+        assert (outcome["error"], outcome["kind"], outcome["consistency"]) == ("", "full", "stood still")
+        assert state(node, vm) == "RUNNING" and not standing_still.is_left(str(node.directory(vm)))
+        (manifest,) = backups_of(node, vm)
+        assert manifest.way == still_disks.AS_LONG
+        assert [(disk.disk_id, disk.target, disk.stored) for disk in manifest.disks] == [
+            (0, "", "tar"),
+            (2, "/srv", "qcow2"),
+        ]
+        files = Path(f"{node.root}-place", f"{vm.vm_id}-{node.catalog}")
+        raw = Path(node.root, "raw")
+        stored = files / manifest.disks[1].file.name
+        subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", str(stored), str(raw)], check=True)
+        subprocess.run(["e2fsck", "-fp", str(raw)], check=False, capture_output=True)
+        shown = subprocess.run(["debugfs", "-R", "cat /file", str(raw)], check=True, capture_output=True, text=True)
+        assert shown.stdout == "in the page cache\n"
+
+        # Again, encrypted, while it is off.
+        assert node.one(vm, "POWEROFF", hard=True).error is None
+        last = (root / "etc/second").read_text()
+        outcome = backed_up(node, vm, key="a key")
+        assert (outcome["error"], outcome["kind"], outcome["consistency"]) == ("", "full", "off")
+        newest = backups_of(node, vm, "a key")[-1]
+        assert newest.disks[0].file.name.endswith(".root.0.tar.zst.luks") and newest.encrypted
+        own = root_transfers.of_machine(vm, str(node.directory(vm)), node.driver)[0]
+        (root / "etc/second").write_text("other\n", encoding="utf-8")
+        for key, error in (("another", InvalidValue), ("", InvalidValue)):
+            with pytest.raises(error):
+                root_transfers.restore(own, vm, node.driver, str(files), newest.disks[0].file, WHAT, key)
+        root_transfers.restore(own, vm, node.driver, str(files), newest.disks[0].file, WHAT, "a key")
+        roots.put_in_place(own.path)
+        roots.put_back(own.path)
+        roots.mount_again(own.path)
+        assert (root / "etc/second").read_text() == "other\n"
+        root_transfers.restore(own, vm, node.driver, str(files), newest.disks[0].file, WHAT, "a key")
+        roots.put_in_place(own.path)
+        roots.remove_replaced(own.path)
+        assert (root / "etc/second").read_text() == last
+        assert node.one(vm).error is None
         assert node.one(vm, "DONE", hard=True).error is None

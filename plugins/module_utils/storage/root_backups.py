@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import shlex
 import stat
 import subprocess
 import threading
@@ -107,22 +106,6 @@ def verify_root(place: str, stored: StoredFile, what: str, key: str = "") -> int
             return 0
         with contextlib.closing(_archive(place, stored, fd, key, what)) as blocks:
             return sum(map(len, blocks))
-
-
-def by_hand(path: str, target: str = "NEW") -> tuple[str, ...]:
-    """Return the commands that unpack a root's file without this collection, as root."""
-    unpack = f"tar --extract --numeric-owner --preserve-permissions --xattrs --xattrs-include='*' --directory {target}"
-    name = shlex.quote(path)
-    packed = path.removesuffix(ENCRYPTED).endswith(PACKED)
-    if not path.endswith(ENCRYPTED):
-        return (f"mkdir {target}", f"zstd -dc {name} | {unpack}" if packed else f"{unpack} --file {name}")
-    reads = "zstd -dc" if packed else "cat"
-    return (
-        f"mkdir {target}",
-        f"cryptsetup open --readonly --type luks {name} nebula-root",
-        f"{reads} /dev/mapper/nebula-root | {unpack}",
-        "cryptsetup close nebula-root",
-    )
 
 
 # -- storing -----------------------------------------------------------------------------------------------------------
