@@ -136,12 +136,15 @@ SUITES = {
             *(f"{UTILS}/model/instantiate/{name}" for name in ("numa_nodes.py", "shared_directories.py")),
             *(f"{UTILS}/hypervisors/libvirt/{name}" for name in ("domain_hardware.py", "domain_numa.py")),
             f"{UTILS}/storage/given_directories.py",
+            *(f"{UTILS}/hypervisors/{name}.py" for name in ("standing_still", "still_disks")),
+            *(f"{UTILS}/storage/{name}.py" for name in ("root_backups", "luks_stream")),
+            f"{UTILS}/hypervisors/carry_out/root_transfers.py",
         ),
         files=(
             *("test_kvm_broken_off", "test_kvm_changes", "test_kvm_living", "test_kvm_hardware"),
-            "test_shared_directories",
+            *("test_shared_directories", "test_lxc_backups", "test_openvz_backups", "test_xen_backups"),
         ),
-        minutes=7,
+        minutes=11,
     ),
     "disks": Suite(
         subjects=(

@@ -136,7 +136,11 @@ def go_on(ctid: int, verb: str, asked: str) -> None:
 def pausing(ctid: int, asked: str) -> Pausing:
     """Return how a container that runs stands still: by the first step of a move, which is taken back. Only kernels of
     OpenVZ have it. Whether it stands still, vzctl does not tell."""
-    version(asked)
+    try:
+        version(asked)
+    except Unsupported as error:
+        error.remedy = "Power it off first, or boot a kernel of OpenVZ"
+        raise
 
     def pause() -> None:
         vzctl.ask(asked, "chkpnt", str(ctid), "--suspend", timeout=SUSPEND_SECONDS)
