@@ -174,5 +174,5 @@ def back_up(
             return
         from ..storage import disk_exports
 
-        with disk_exports.shown(f"{mark.catalog}-{mark.vm_id}", still.files, what=asked, shared=True) as sources:
+        with disk_exports.shown(f"{mark.vm_id}-{mark.catalog}", still.files, what=asked, shared=True) as sources:
             yield StillBackup(still, sources)
