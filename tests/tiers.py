@@ -77,7 +77,7 @@ SUITES = {
             *("plugins/plugin_utils", "plugins/modules", "plugins/doc_fragments", "plugins/test", f"{UTILS}/reconcile"),
             *(f"{UTILS}/{name}" for name in ("engines", "hypervisors", "model", "text", "runner.py", "arguments.py")),
             *(f"roles/{role}" for role in ("frontend", "image", "network", "node", "template", "verify", "vm")),
-            *("roles/demo_image", "roles/values", f"{UTILS}/calls"),
+            *("roles/demo_image", "roles/machine_backup", "roles/values", f"{UTILS}/calls"),
         ),
         files=(
             *("test_site_life", "test_bad_input", "test_secrets", "test_foreign", "test_lost_catalog"),

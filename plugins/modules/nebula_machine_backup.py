@@ -191,6 +191,18 @@ directory:
   description: With O(state=chosen), the directory of the backups.
   returned: state is chosen
   type: str
+at:
+  description: With O(state=chosen), on which host it is, V(frontend) or V(node).
+  returned: state is chosen
+  type: str
+everything:
+  description: With O(state=chosen), whether all is read that lies there, also of machines that are no more.
+  returned: state is chosen
+  type: bool
+purpose:
+  description: With O(state=chosen), what they are chosen for.
+  returned: state is chosen
+  type: str
 backups:
   description: What became of each machine.
   returned: state is not chosen

@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.nebula.provision.plugins.module_utils.model.named_machines import LISTED, named
 from ansible_collections.nebula.provision.plugins.module_utils.model.object_names import nearest_word
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.named_machines import LISTED, named
 
 # A word → the item of nebula_vms that does it.
 ITEMS: dict[str, dict[str, Any]] = {

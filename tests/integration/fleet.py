@@ -354,7 +354,7 @@ class Fleet:
             names = host.run("virsh", "list", "--name", "--all").stdout.split()
             for name in names:
                 host.run("virsh", "destroy", name, check=False)
-                host.run("virsh", "undefine", name, "--nvram", check=False)
+                host.run("virsh", "undefine", name, "--nvram", "--checkpoints-metadata", check=False)
             host.run("umount", f"{ROOT}/datastores/0", check=False)
             host.run("rm", "-rf", ROOT)
 

@@ -193,7 +193,8 @@ class Node:
             if domain.isActive():
                 domain.destroy()
             if persistent:
-                domain.undefine()
+                # VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA: of backups.
+                domain.undefineFlags(1 << 4 if self.driver.name == "kvm" else 0)
         self.driver.close()
         shutil.rmtree(self.root)
 

@@ -21,7 +21,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Neb
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.backups.giving import Giving
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.backups.taking import Activity, Taking
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
-from ansible_collections.nebula.provision.plugins.module_utils.model.given_backup import GivenBackup, GivenDisk
+from ansible_collections.nebula.provision.plugins.module_utils.model.given_backup import (
+    GivenBackup,
+    GivenDisk,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import (
     BackupPassage,
     BackupRequest,
@@ -33,6 +36,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_fi
 MIB = 1 << 20
 SIZE = 32 * MIB
 EXPORT = "vda"
+FIRST = ("new", "")
 VM = Vm(3, "u-3", "web", "kvm", cpu=1.0, memory=64, disks=(Disk(0, "vda", size=SIZE // MIB),))
 
 
@@ -102,7 +106,7 @@ def test_a_disk_of_another_host_is_stored_as_if_it_were_here(disk: Path, tmp_pat
     place.mkdir()
     with shown(disk, tmp_path) as path:
         host = Shown(given, path, {})
-        with taking_of(host) as taking, taking.begin(MachineToBackUp(VM, 1, "node1"), "new", "") as taken:
+        with taking_of(host) as taking, taking.begin(MachineToBackUp(VM, 1, "node1"), *FIRST) as taken:
             stored = store_disk(str(place), "x.disk.0.qcow2", taken.sources[0], SIZE, key=key)
             taken.keep()
             sockets = os.path.dirname(taken.sources[0].path)
@@ -121,7 +125,7 @@ def test_an_export_that_ends_meanwhile_leaves_nothing(disk: Path, tmp_path: Path
     place = tmp_path / "backups"
     place.mkdir()
     host = Shown(given, str(tmp_path / "gone.sock"), {})
-    with taking_of(host) as taking, taking.begin(MachineToBackUp(VM, 1, "node1"), "new", "") as taken:
+    with taking_of(host) as taking, taking.begin(MachineToBackUp(VM, 1, "node1"), *FIRST) as taken:
         with pytest.raises(NebulaError):
             store_disk(str(place), "x.disk.0.qcow2", taken.sources[0], SIZE)
         # What it does not say is kept is none.

@@ -74,6 +74,11 @@ def filters(text: str) -> dict[str, list[Any]]:
         "waiting": [
             [{"name": text, "id": 3, "waits": [{"part": text, "found": text, "wanted": text}]}],
         ],
+        "backed_up": [
+            [{"inventory_hostname": text, "__nebula_backup_made": {"backups": [{"vm_id": 1, "error": text}]}}],
+            {"machines": [{"vm_id": 1, "name": text, "host": text}], "at": "node"},
+            text,
+        ],
         "unlisted": [{"unlisted_vms": [text], "networks": [text]}],
         "peers": [[{"inventory_hostname": text, "ansible_host": text, "__nebula_node": node}]],
     }
@@ -100,6 +105,7 @@ def actions(text: str, root: str) -> dict[str, dict[str, Any]]:
         "nebula_info": {"vms": [text], "observed": [{"host": text, "error": text}], "root": root},
         "nebula_install": {"installs": [{"name": text, "iso": text}], "root": root},
         "nebula_install_wait": {"installs": [{"name": text}], "vms": [{"name": text}], "catalog": text},
+        "nebula_machine_backup": {"state": "chosen", "vms": text, "root": root},
         "nebula_network": {"networks": [{"name": text, "description": text}], "root": root},
         "nebula_node": {"luks_secrets": [{"uuid": text, "passphrase": text}], "root": root},
         "nebula_node_look": {"known": {"__nebula_frontend": {"uuid": text}, "__nebula_networks": {"networks": [text]}}},

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import re
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +28,7 @@ from ansible_collections.nebula.provision.plugins.filter import (
     ovn_requests,
     ovn_unregistered,
 )
+from ansible_collections.nebula.provision.plugins.filter.backed_up import FilterModule as BackedUp
 from ansible_collections.nebula.provision.plugins.filter.last_observed import FilterModule as LastObserved
 from ansible_collections.nebula.provision.plugins.filter.observed import FilterModule as ObservedFilter
 from ansible_collections.nebula.provision.plugins.filter.peers import FilterModule as Peers
@@ -93,6 +95,8 @@ FUZZED = {
     "__nebula_node_look": ("test_a_look", "answers/looks.py"),
     "__nebula_install_waited": ("test_ends_of_installations", "answers/installations.py"),
     "__nebula_verified": ("test_guests_of_trials", "answers/verified_guests.py"),
+    "__nebula_backup_made": ("test_backups_of_machines", "answers/backed_up_machines.py"),
+    "__nebula_backup_pruned": ("test_backups_of_machines", "answers/backed_up_machines.py"),
     "__nebula_image_heard": ("test_consoles_of_checks", "answers/consoles.py"),
     "__nebula_image_said": ("test_consoles_of_checks", "answers/consoles.py"),
     "__nebula_ovn_host": ("test_widths_of_tunnels test_parts_in_ovn", "answers/tunnel_mtu.py"),
@@ -439,6 +443,37 @@ def test_a_look():
         assert isinstance(differs, str) and all(isinstance(answer, dict) for answer in answers.values())
         # Where nothing differs, the roles do not ask again: then each answer is there.
         assert differs or [*answers] == names
+
+
+@pytest.mark.parametrize("at", ["node", "frontend"])
+def test_backups_of_machines(at):
+    def honest(host: str) -> Any:
+        outcome = {"vm_id": int(host[-1]), "name": "x", "id": "i", "kind": "full", "size": 1 << 20, "seconds": 1.0}
+        return {"backups": [{**outcome, "removed": ["a"], "warnings": ["w"], "error": ""}], "changed": True}
+
+    names = [HONEST[0], LIAR, HONEST[1]]
+    machines = [{"vm_id": int(host[-1]), "name": f"on-{host}", "host": host} for host in names]
+    chosen = {"machines": machines, "at": at, "purpose": "present"}
+
+    def rows(answer: Any) -> list[Any]:
+        answers = {host: answer if host == LIAR else honest(host) for host in names}
+        if at == "frontend":
+            # It writes all of them, and others say what they want.
+            answers[HONEST[0]] = {"backups": [each for host in names for each in honest(host)["backups"]]}
+        hosts = [
+            {"inventory_hostname": host, "__nebula_backup_made": answers[host], "__nebula_backup_pruned": answers[host]}
+            for host in names
+        ]
+        found = BackedUp().filters()["backed_up"](hosts, chosen, HONEST[0])
+        assert {each["name"] for each in found["rows"]} == {f"on-{host}" for host in names}
+        assert {*found["errors"]} <= {LIAR}
+        assert all(isinstance(each, str) for each in (*found["notes"], *chain(*found["errors"].values())))
+        return [each for each in found["rows"] if each["host"] != LIAR]
+
+    expected = rows(honest(LIAR))
+    assert [each["id"] for each in expected] == ["i", "i"]
+    for mutated in mutations(honest(LIAR), COUNT, 19):
+        assert rows(mutated) == expected
 
 
 def test_consoles_of_checks(roles):

@@ -284,7 +284,8 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
         "user_namespace": KERNEL,
     },
     "module_utils/hypervisors/lxc/live_disks.py": "it has become the container's own root, in its namespaces",
-    "module_utils/engines/embedded/vms/moving.py": SCRATCH,
+    "module_utils/host/run_certificates.py": SCRATCH,
+    "module_utils/hypervisors/backups/taking.py": SCRATCH,
     "module_utils/hypervisors/moves/file_streams.py": MACHINE,
     "module_utils/hypervisors/moves/passage.py": "in a directory of the move's own, of root's or QEMU's user",
     "module_utils/hypervisors/libvirt/migration.py": {

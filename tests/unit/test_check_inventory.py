@@ -29,7 +29,7 @@ PLAYBOOKS = {
         ("audit", "image_check", "machine", "maintenance", "restore", "status", "teardown", "topology"), "node1, node2"
     ),
     **dict.fromkeys(("backup", "forget_host"), "front"),
-    **dict.fromkeys(("install_os", "ovn", "site"), "front, node1, node2"),
+    **dict.fromkeys(("backup_machines", "install_os", "ovn", "site"), "front, node1, node2"),
 }
 
 

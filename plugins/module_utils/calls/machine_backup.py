@@ -12,14 +12,15 @@ from ..arguments import ENGINE, PROGRESS
 from ..deps import respawn_if_missing
 from ..hypervisors.registry import DRIVERS
 from ..model import defaults
+from ..reconcile.nodes import node_backups
 from ..sync import Result
 
 if TYPE_CHECKING:
-    from ..engines.shipped import datastores, hosts, images, networks, vms
+    from ..engines.shipped import datastores, hosts, images, vms
     from ..hypervisors import shipped_with_plans
 
     # Of the engine it uses these where it chooses; its drivers read machines where it backs them up.
-    SHIPPED = (datastores, hosts, images, networks, vms, shipped_with_plans)
+    SHIPPED = (datastores, hosts, images, vms, shipped_with_plans)
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": {
@@ -60,7 +61,9 @@ ARGUMENTS: dict[str, Any] = {
 
 def libraries(params: Mapping[str, Any]) -> list[str]:
     """Return the names of the libraries that this call needs."""
-    return list(DRIVERS[params["hypervisor"]].libraries) if params["state"] == "present" else []
+    if params["state"] != "present" or not node_backups.reads_machines(params):
+        return []
+    return list(DRIVERS[params["hypervisor"]].libraries)
 
 
 respawn = respawn_if_missing
@@ -72,8 +75,5 @@ def run(params: Mapping[str, Any], check_mode: bool) -> Result:
         from ..reconcile.machine_backups import choose
 
         return choose(params, check_mode)
-    from ..reconcile.nodes import node_backups
-
-    return {"present": node_backups.back_up, "verified": node_backups.verify, "pruned": node_backups.prune}[
-        params["state"]
-    ](params, check_mode)
+    states = {"present": node_backups.back_up, "verified": node_backups.verify, "pruned": node_backups.prune}
+    return states[params["state"]](params, check_mode)

@@ -27,6 +27,7 @@ _LONGEST, _MOST_TEXTS, _MOST_FILES = 1000, 256, 8
 _CONSISTENCIES = (OFF, FROZEN, CRASH_CONSISTENT, STOOD_STILL)
 _STATES = ("RUNNING", "POWEROFF")
 _WHAT = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
+_CHECKPOINT = re.compile(r"[A-Za-z0-9.-]{0,128}", re.ASCII)
 _SHOWN = re.compile(r"[A-Za-z0-9/._:-]{0,128}", re.ASCII)
 _TARGET = re.compile(r"[A-Za-z0-9/._-]{0,255}", re.ASCII)
 
@@ -50,6 +51,16 @@ class GivenDisk:
 
 
 @dataclass(frozen=True)
+class AskedBackup:
+    """Says what the front-end wants to have of one machine.
+    checkpoint: the name of what its host is to keep, so that the next backup can go on from there.
+    since: that of the last backup, "" for a full one."""
+
+    checkpoint: str
+    since: str = ""
+
+
+@dataclass(frozen=True)
 class GivenBackup:
     """Describes a machine whose disks can be read now, all as they are at one moment.
     incremental: what was written since the last backup is known of all of them.
@@ -63,10 +74,10 @@ class GivenBackup:
     disks: tuple[GivenDisk, ...]
     incremental: bool = False
     reason: str = ""
+    checkpoint: str = ""
     left_out: tuple[str, ...] = ()
     unchanged: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, int] = field(default_factory=dict)
-    checkpoint: str = ""
 
 
 def read(plain: Any, vm: Vm, asked: str) -> GivenBackup:
@@ -82,7 +93,12 @@ def read(plain: Any, vm: Vm, asked: str) -> GivenBackup:
         if disk is None or each.disk_id in [other.disk_id for other in given.disks[:number]]:
             raise _refused(asked, f"it has disk {each.disk_id!r} once more, or the machine has none of that number")
         least = disk.size * _MIB if each.format != TAR else 0
-        if not _is_number(each.size, _LARGEST_DISK) or each.size < least or each.size % 512:
+        if (
+            not _is_number(each.holds, _LARGEST_DISK)
+            or not _is_number(each.size, _LARGEST_DISK)
+            or each.size < least
+            or each.size % 512
+        ):
             raise _refused(asked, f"its disk {each.disk_id} has {each.size!r} bytes, where {least} or more are known")
         if not _is_number(each.holds, _LARGEST_DISK):
             raise _refused(asked, f"its disk {each.disk_id} takes {each.holds!r} bytes")
@@ -97,10 +113,24 @@ def read(plain: Any, vm: Vm, asked: str) -> GivenBackup:
     return given
 
 
+def read_asked(plain: Any, asked: str) -> AskedBackup:
+    """Return what the front-end asks for. Raise InvalidValue for names that no checkpoint has."""
+    try:
+        found = from_plain(AskedBackup, plain)
+    except (NebulaError, TypeError, ValueError, KeyError) as error:
+        raise InvalidValue(f"{asked}: what the front-end asks for", "it can't be read") from error
+    for name in (found.checkpoint, found.since):
+        if not _CHECKPOINT.fullmatch(name):
+            raise InvalidValue(f"{asked}: what the front-end asks for", f"no checkpoint is called {name!r}")
+    return found
+
+
 def _check_texts(given: GivenBackup, asked: str) -> None:
     if given.state not in _STATES or given.consistency not in _CONSISTENCIES:
         raise _refused(asked, "its state or consistency is no such word")
-    texts = [given.checkpoint, given.way, given.reason, *given.left_out, *given.unchanged, *given.unchanged.values()]
+    if not _CHECKPOINT.fullmatch(given.checkpoint):
+        raise _refused(asked, "its checkpoint has no name of one")
+    texts = [given.way, given.reason, *given.left_out, *given.unchanged, *given.unchanged.values()]
     if len(texts) > _MOST_TEXTS or not all(isinstance(each, str) and len(each) <= _LONGEST for each in texts):
         raise _refused(asked, "it says too much")
     if len(given.files) > _MOST_FILES or not all(

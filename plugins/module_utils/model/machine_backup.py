@@ -22,6 +22,8 @@ OFF, FROZEN, CRASH_CONSISTENT, STOOD_STILL = "off", "frozen", "crash-consistent"
 QCOW2, LUKS, TAR = "qcow2", "luks", "tar"
 # Where the directory of backups is.
 FRONTEND, NODE = "frontend", "node"
+# That directory in a datastore.
+IN_DATASTORE = "machine_backups"
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ class BackupPassage:
     peer: the other one's name.
     address, port: where the host is met. address: "" at the host, which listens on all of its own.
     certificate: the other one's; own_certificate, key: by which this one is known, all as PEM.
-    meeting: seconds in which the other one has to be there, while nothing else is under way."""
+    meeting: seconds in which the other one has to be there, while nothing else is under way.
+    encrypted: the front-end stores it under the user's key, which the host does not get."""
 
     token: str
     gives: bool
@@ -137,6 +140,7 @@ class BackupPassage:
     own_certificate: str = ""
     key: str = field(default="", repr=False)
     meeting: int = defaults.MEETING_SECONDS
+    encrypted: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,3 +167,8 @@ class BackupRequest:
     at_once: int = 2
     stand_still: bool = False
     passage: Optional[BackupPassage] = None
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Return whether what is read is stored under a key."""
+        return bool(self.key) or (self.passage is not None and self.passage.encrypted)

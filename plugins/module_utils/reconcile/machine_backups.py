@@ -22,8 +22,8 @@ from ..errors import InvalidValue, NotFound
 from ..model.dataclass_json import to_plain
 from ..model.datastore import DatastoreType
 from ..model.installation_marks import MARK
-from ..model.machine_backup import FRONTEND, BackupPassage, BackupRequest, MachineToBackUp
-from ..model.named_machines import named
+from ..model.machine_backup import FRONTEND, IN_DATASTORE, BackupPassage, BackupRequest, MachineToBackUp
+from ..model.meeting import leads_to_itself, read_places
 from ..model.object_names import nearest_word
 from ..model.plan import Observed
 from ..model.template_secrets import part
@@ -31,11 +31,9 @@ from ..model.vm import Vm
 from ..storage.datastore_layout import image_directory
 from ..sync import Result
 from .host_identity import without_second_names
-from .vms.move_rounds import leads_to_itself, read_places
+from .named_machines import named
 from .vms.nodes_answers import polls_of, refused_answers
 
-# The directory of backups in a datastore.
-IN_DATASTORE = "machine_backups"
 # In which states a machine's disks are what its guest has written, and nothing else is to be told of it.
 _AT_REST = ("RUNNING", "POWEROFF")
 # Both hosts of a passage act in one task.
@@ -142,6 +140,9 @@ def choose(params: Mapping[str, Any], check_mode: bool) -> Result:
             ],
             "left_out": [to_plain(each) for each in sorted(left, key=lambda each: each.vm_id)],
             "directory": directory,
+            "at": base.at,
+            "everything": everything,
+            "purpose": params["purpose"],
             "refused_answers": refused,
         },
         warnings=[*refused.values()],
@@ -300,7 +301,9 @@ def _requests(
         ours = _pair(pairs, frontend, check_mode)
         theirs = _pair(pairs, host, check_mode)
         token = secrets.token_hex(16)
-        gives = BackupPassage(token, True, frontend, "", place.port, ours[1], theirs[1], theirs[0])
+        gives = BackupPassage(
+            token, True, frontend, "", place.port, ours[1], theirs[1], theirs[0], encrypted=bool(base.key)
+        )
         takes = BackupPassage(token, False, host, place.address, place.port, theirs[1], ours[1], ours[0])
         # What is a secret stays where it is needed: on the front-end.
         bare = tuple(replace(each, template={}, secrets={}) for each in own)

@@ -385,7 +385,7 @@ def _parents_of(place: str) -> Iterator[str]:
 
 def _is_in_datastore(directory: str, root: str) -> bool:
     """Return whether it is a directory of an image datastore, where no image can be."""
-    match = re.fullmatch(r"datastores/[1-9][0-9]*/([a-z-]+)", os.path.relpath(directory, root)) if root else None
+    match = re.fullmatch(r"datastores/[1-9][0-9]*/([a-z_-]+)", os.path.relpath(directory, root)) if root else None
     return match is not None
 
 

@@ -16,6 +16,7 @@ from ..host.files import content_digest, opened
 from ..model.audit_finding import DIFFERENCE, UNFINISHED, Finding
 from ..model.image import Image
 from ..model.image_operations import Prepare, Rewrite, returning_host
+from ..model.machine_backup import IN_DATASTORE
 from ..model.states import ImageState, ImageType
 from . import disk_creation, disk_formats, qcow2_header, uploads
 from .datastore_layout import IMAGES, MARKER, MIB, RETURN, SYSTEM, hypervisor_group, image_directory, numbers
@@ -128,7 +129,7 @@ def _left_over(place: str, known: set[str]) -> Iterator[Finding]:
         return
     for name in names:
         path = os.path.join(place, name)
-        if path in known or name == MARKER:
+        if path in known or name in (MARKER, IN_DATASTORE):
             continue
         found, remedy = "it belongs to no image of the catalog", f"See what it is; if it can go: rm -r {path}"
         severity = DIFFERENCE

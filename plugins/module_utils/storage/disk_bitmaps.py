@@ -7,12 +7,15 @@ backup, and removes them."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 
 from ..host.sandbox import WRITE
 from ..model.disk import DiskFiles
 from . import qemu_img
 
+# All that backups of machines call theirs; the rest belongs to somebody else.
+OURS = re.compile(r"nebula-[0-9a-f]{8}-[0-9A-Za-z-]{1,60}")
 # QEMU did not get to write it down at its end: it says nothing.
 _BROKEN = "in-use"
 

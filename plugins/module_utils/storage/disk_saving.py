@@ -18,7 +18,7 @@ from ..errors import ImageRefused, NotFound
 from ..host.files import adopt, explained, opened, remove_file, settle, sync_directory
 from ..host.sandbox import WRITE
 from ..model.disk import DiskFiles
-from . import datastore_layout, disk_creation, disk_formats, final_names, qcow2_header, qemu_img
+from . import datastore_layout, disk_bitmaps, disk_creation, disk_formats, final_names, qcow2_header, qemu_img
 
 MIB = 1024 * 1024
 WAIT = 60.0
@@ -203,6 +203,8 @@ def revert(files: DiskFiles, tag: str, what: str) -> None:
     if tag not in snapshot_tags(files):
         remedy = "Revert to another one, or take this one out of the list"
         raise NotFound(what, f"{files.path} holds none of that name", remedy)
+    # QEMU reverts no disk of which something keeps track, and backups can't go on from what it held.
+    disk_bitmaps.remove(files, lambda name: disk_bitmaps.OURS.fullmatch(name) is not None, what)
     _snapshot("-a", tag, files)
 
 

@@ -7,8 +7,8 @@ Each machine is one conversation, on a connection of its own:
 
 | front-end | host |
 |---|---|
-| `begin`: `checkpoint`, `since` | |
-| | `given`: what can be read now (model/given_backup.py) |
+| `begin`: what is wanted (model/given_backup.py) | |
+| | `given`: what can be read now |
 | `file`: one of them | the file, as file_streams.py sends it |
 | reads each disk by connections of its own | |
 | `kept`: the backup is whole, and on its disk | |

@@ -7,6 +7,7 @@ after the other."""
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -14,8 +15,9 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from ...errors import NebulaError, OtherHostFailed
+from ...host.files import explained, opened
 from ...model.dataclass_json import to_plain
-from ...model.given_backup import GivenBackup
+from ...model.given_backup import GivenBackup, read_asked
 from ...model.machine_backup import BackupPassage, BackupRequest, MachineToBackUp
 from ...storage.backup_files import NbdSource
 from ..moves import file_streams
@@ -119,13 +121,11 @@ class Giving:
 
     def _converse(self, machine: MachineToBackUp, channel: Channel) -> None:
         channel.call(f"backup of virtual machine {machine.vm.name}")
-        asked = conversation.answer(channel, conversation.BEGIN, self._passage.peer)
-        if not isinstance(asked, Mapping):
-            raise channel.broken("it does not say what is to begin")
-        checkpoint, since = str(asked.get("checkpoint", "")), str(asked.get("since", ""))
+        name = f"backup of virtual machine {machine.vm.name}"
+        asked = read_asked(conversation.answer(channel, conversation.BEGIN, self._passage.peer), name)
         with contextlib.ExitStack() as held:
             try:
-                readable = held.enter_context(self._begin(machine, checkpoint, since))
+                readable = held.enter_context(self._begin(machine, asked.checkpoint, asked.since))
                 held.enter_context(self._shown(machine.vm.vm_id, readable.sources))
             except NebulaError as error:
                 conversation.refuse(channel, error)
@@ -151,8 +151,9 @@ class Giving:
             path = readable.files.get(name) if isinstance(name, str) else None
             if path is None or not isinstance(name, str):
                 raise channel.broken("it asks for what is not there")
-            most = readable.given.files[name]
-            file_streams.send(channel, name, path, conversation.limit(), most)
+            # It may be one that is open already, by its name below /proc.
+            with explained(path), opened(path, os.O_RDONLY | os.O_CLOEXEC) as fd:
+                file_streams.send_open(channel, name, fd, conversation.limit(), readable.given.files[name])
 
     @contextlib.contextmanager
     def _shown(self, vm_id: int, sources: Mapping[int, NbdSource]) -> Iterator[None]:

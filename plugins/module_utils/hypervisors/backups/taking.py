@@ -17,8 +17,9 @@ from ...dataclass import dataclass, replace
 from ...errors import NebulaError
 from ...host.sandbox import USER
 from ...model import given_backup
+from ...model.dataclass_json import to_plain
 from ...model.disk import TAR
-from ...model.given_backup import GivenBackup
+from ...model.given_backup import AskedBackup, GivenBackup
 from ...model.machine_backup import BackupPassage, MachineToBackUp
 from ...storage.backup_files import NbdSource
 from ..moves import file_streams
@@ -113,7 +114,7 @@ class Taking:
         asked = f"backup of virtual machine {vm.name}"
         channel = self._caller(conversation.token_of(passage.token, vm.vm_id), asked).meet(passage.meeting)
         with contextlib.closing(channel), self._activity.going_on():
-            channel.send(**{conversation.BEGIN: {"checkpoint": checkpoint, "since": since}})
+            channel.send(**{conversation.BEGIN: to_plain(AskedBackup(checkpoint, since))})
             plain = conversation.answer(channel, conversation.GIVEN, passage.peer)
             given = given_backup.read(plain, vm, asked)
             with contextlib.ExitStack() as held:

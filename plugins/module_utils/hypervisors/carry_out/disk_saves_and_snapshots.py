@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 
 from ...dataclass import replace
@@ -53,8 +54,17 @@ def carry_out_all(job: Job, state: str) -> None:
         done[task.token] = outcome
         # At once: what is done must not be done again.
         job.record = replace(job.record, tasks=tuple(done.values()))
+        if task.kind == REVERT:
+            _end_chain(job, task, files)
         job.keep_record()
     job.record = replace(job.record, tasks=tuple(done.values()))
+
+
+def _end_chain(job: Job, task: DiskTask, files: Mapping[int, DiskFiles]) -> None:
+    """Have the next backup of the machine be a full one, which says why."""
+    job.common.driver.forget_checkpoints(job.mark, files)
+    reason = f"disk {task.disk_id} was reverted to snapshot {task.name}"
+    job.record = replace(job.record, unchained=reason, unchained_at=int(time.time()))
 
 
 def refuse_grown(task: DiskTask, vm: Vm, files: Mapping[int, DiskFiles]) -> None:

@@ -50,6 +50,8 @@ def hold(job: Job) -> Iterator[None]:
             _refuse_other(job)
             check_current(job)
             _take_record(job)
+            # Else the machine could not be changed: libvirt has a machine do one thing at a time.
+            job.common.driver.end_left_backup(job.mark, os.path.dirname(os.path.dirname(job.directory)))
             yield
         return
 

@@ -207,7 +207,8 @@ class _Storing:
             name=machine.vm.name,
             host=machine.host,
             hypervisor=machine.vm.hypervisor,
-            time=int(time.time()),
+            # The newest one is always told apart.
+            time=max(int(time.time()), self._latest.time + 1 if self._latest is not None else 0),
             kind=FULL if parent is None else INCREMENTAL,
             state=given.state,
             consistency=given.consistency,
@@ -234,7 +235,7 @@ class _Storing:
         if latest is None:
             if self._directory.unreadable:
                 return "no backup before it can be read"
-            return given.reason or "it is the first one"
+            return "it is the first one"
         if request.full:
             return "a full one was asked for"
         if latest.uuid != self._machine.vm.uuid:

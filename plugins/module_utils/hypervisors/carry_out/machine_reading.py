@@ -29,7 +29,7 @@ from ...model.given_backup import GivenBackup, GivenDisk
 from ...model.installation_marks import MARK
 from ...model.machine_backup import OFF, BackupRequest, MachineToBackUp
 from ...model.move import OVER
-from ...model.transfer import name_of
+from ...model.transfer import OWN_PREFIX, name_of
 from ...model.vm import Vm
 from ...storage import disk_bitmaps, disk_exports, machine_disks, node_image_files
 from ...storage.backup_files import NbdSource
@@ -98,8 +98,8 @@ def readable(
         driver.settle_standing_still(mark, directory)
         driver.end_left_backup(mark, os.path.dirname(os.path.dirname(directory)))
         state = _state_of(driver, mark, directory, asked)
-        _check_encryption(vm, state, bool(request.key), asked)
-        own = root_transfers.of_machine(vm, directory, driver, lambda disk: _find(disk, root))
+        _check_encryption(vm, state, request.is_encrypted, asked)
+        own = root_transfers.of_machine(_localized(vm, root), directory, driver, lambda disk: _find(disk, root))
         disks, left_out = _chosen(vm, own, asked)
         files = machine_disks.locate(_localized(vm, root), directory, lambda disk: _find(disk, root))
         files.update({disk_id: DiskFiles(each.path, DIRECTORY) for disk_id, each in own.items()})
@@ -252,7 +252,7 @@ def _source(disk: Disk, root: str) -> str:
     if not disk.source or disk.type == SHARED_DIRECTORY or os.path.exists(disk.source):
         return disk.source
     name = name_of(disk.image_uuid, disk.generation)
-    for each in (name, node_image_files.OWN_PREFIX + name):
+    for each in (name, OWN_PREFIX + name):
         path = os.path.join(root, node_image_files.CACHE, each)
         if os.path.exists(path):
             return path

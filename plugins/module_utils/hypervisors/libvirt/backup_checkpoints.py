@@ -7,17 +7,14 @@ was written since. Either may be there without the other, after a QEMU that was 
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from ...errors import NebulaError
 from ...model.disk import DiskFiles
 from ...storage import disk_bitmaps
+from ...storage.disk_bitmaps import OURS
 from . import qemu_monitor
-
-# All that places of backups call theirs; the rest belongs to somebody else.
-OURS = re.compile(r"nebula-[0-9a-f]{8}-[0-9A-Za-z-]{1,60}")
 
 
 def names(lv: Any, domain: Any) -> list[str]:

@@ -28,7 +28,7 @@ from ...model.host import HostHardware, Overhead
 from ...model.network_drivers import OVN, OVSWITCH
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
-from ...storage import machine_disks
+from ...storage import disk_bitmaps, machine_disks
 from ...storage.datastore_layout import disk_path
 from ..base import (
     Adjusted,
@@ -156,8 +156,8 @@ class KvmDriver(LibvirtDomains, Driver):
     copies_departing_disks = True
     switches = frozenset((OVN, OVSWITCH))
     remedies = REMEDIES
-    keep = "--keep-nvram"
-    forget = "--managed-save --snapshots-metadata --nvram"
+    keep = "--keep-nvram --checkpoints-metadata"
+    forget = "--managed-save --snapshots-metadata --checkpoints-metadata --nvram"
     programs = (kvm_probe.EMULATOR, "libvirtd", "virtlogd")
     libraries = ("libvirt",)
     services = hypervisor_daemons.LIBVIRT
@@ -697,7 +697,7 @@ class KvmDriver(LibvirtDomains, Driver):
             return
         with self._explained(asked):
             known = backup_checkpoints.names(self._libvirt, domain)
-            doomed = [name for name in known if backup_checkpoints.OURS.fullmatch(name) and name.startswith(prefix)]
+            doomed = [name for name in known if disk_bitmaps.OURS.fullmatch(name) and name.startswith(prefix)]
             backup_checkpoints.forget(self._libvirt, domain, doomed, files, asked)
 
     def is_saved(self, file: BinaryIO) -> bool:

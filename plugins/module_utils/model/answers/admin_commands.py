@@ -17,7 +17,9 @@ INSTEAD = "look at it on the host itself"
 _TEXT = re.compile(r"[\w./:@%+=; -]*", re.ASCII)
 _OPTIONS = {
     "destroy": frozenset[str](),
-    "undefine": frozenset(("--managed-save", "--snapshots-metadata", "--nvram", "--keep-nvram", "--keep-tpm")),
+    "undefine": frozenset(
+        ("--managed-save", "--snapshots-metadata", "--checkpoints-metadata", "--nvram", "--keep-nvram", "--keep-tpm")
+    ),
     "autostart": frozenset(("--disable",)),
     "metadata": frozenset(("--remove", "--config", "--live")),
 }

@@ -2,18 +2,39 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Carries out on one host what the front-end has chosen to be backed up: its own machines, and on the front-end those
-that other hosts give."""
+that other hosts give. Also what is done with backups that are there: read and compared, or removed by rules."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from ...arguments import parse_json
-from ...errors import InvalidValue, NebulaError
+from ...dataclass import replace
+from ...errors import InvalidValue, NebulaError, NotFound
+from ...host.progress import Reporter
+from ...hypervisors.base import Driver
+from ...model import backup_retention
 from ...model.dataclass_json import from_plain
-from ...model.machine_backup import BackupRequest, MachineToBackUp
+from ...model.machine_backup import FRONTEND, NODE, BackupRequest, MachineBackup, MachineToBackUp
+from ...storage import backup_files, backup_manifests
+from ...storage.backup_place import MachineDirectory, Place
 from ...sync import Item, Result
+from .node_polls import driver_if_there
+
+_NOTHING: Mapping[str, Any] = {
+    "id": "",
+    "kind": "",
+    "reason": "",
+    "consistency": "",
+    "size": 0,
+    "stored": 0,
+    "seconds": 0.0,
+    "error": "",
+}
 
 
 def requests_of(params: Mapping[str, Any]) -> list[BackupRequest]:
@@ -23,7 +44,12 @@ def requests_of(params: Mapping[str, Any]) -> list[BackupRequest]:
         given = parse_json(given, "requests")
     if not isinstance(given, list):
         raise InvalidValue("option requests", f"it is a {type(given).__name__}", "Give what state: chosen returned")
-    return [from_plain(BackupRequest, each) for each in given]
+    return [_of_this_host(from_plain(BackupRequest, each), params) for each in given]
+
+
+def _of_this_host(request: BackupRequest, params: Mapping[str, Any]) -> BackupRequest:
+    # Each node may have a directory of its own.
+    return replace(request, directory=str(params["directory"])) if request.at == NODE else request
 
 
 def reads_machines(params: Mapping[str, Any]) -> bool:
@@ -35,24 +61,211 @@ def reads_machines(params: Mapping[str, Any]) -> bool:
         return False
 
 
-def outcome_of(machine: MachineToBackUp, error: NebulaError | None = None, **what: Any) -> dict[str, Any]:
-    """Return what became of one machine, as results have it."""
-    nothing = {"id": "", "kind": "", "reason": "", "consistency": "", "size": 0, "stored": 0, "seconds": 0.0}
-    found = {"vm_id": machine.vm.vm_id, "name": machine.vm.name, "host": machine.host, **nothing, "warnings": []}
-    return {**found, **what, "error": str(error) if error is not None else ""}
+def _writing(requests: Sequence[BackupRequest]) -> list[BackupRequest]:
+    """Return those of which this host has the directory."""
+    return [request for request in requests if request.passage is None or not request.passage.gives]
 
 
-def result_of(outcomes: Sequence[Mapping[str, Any]]) -> Result:
-    """Return the module's answer. A machine that was not backed up is told with the others, and fails nothing here: its
-    run reports it once all others are done."""
-    items = [Item(each["name"], changed=bool(each["id"])) for each in outcomes]
-    return Result(items=items, payload={"backups": [dict(each) for each in outcomes]})
+# -- backups are made --------------------------------------------------------------------------------------------------
+def back_up(params: Mapping[str, Any], check_mode: bool) -> Result:
+    """Back up what is asked for, and return what became of each machine. A machine that fails is told with the others,
+    and fails nothing here: its run reports it when all others are done."""
+    requests = requests_of(params)
+    if check_mode:
+        return _foretold(requests)
+    with contextlib.ExitStack() as held:
+        driver: Driver | None = None
+        if reads_machines(params):
+            driver = held.enter_context(driver_if_there(params["hypervisor"], check_mode))
+        for request in requests:
+            if request.passage is not None and request.passage.gives and driver is not None:
+                _give(request, driver, params["root"])
+                return Result(payload={"backups": []})
+        outcomes = _taken(requests, driver, params)
+    items = [Item(str(each["name"]), changed=bool(each["id"])) for each in outcomes]
+    return Result(items=items, payload={"backups": outcomes})
 
 
-def foretold(requests: Sequence[BackupRequest]) -> Result:
-    """Return the machines that would be backed up by who writes them."""
-    writing = [request for request in requests if request.passage is None or not request.passage.gives]
-    machines = [machine for request in writing for machine in request.machines]
-    outcomes = [outcome_of(machine, kind="would") for machine in machines]
+def _foretold(requests: Sequence[BackupRequest]) -> Result:
+    machines = [machine for request in _writing(requests) for machine in request.machines]
+    outcomes = [_outcome_of(machine, kind="would") for machine in machines]
     items = [Item(machine.vm.name, changed=True) for machine in machines]
     return Result(items=items, payload={"backups": outcomes})
+
+
+def _give(request: BackupRequest, driver: Driver, root: str) -> None:
+    # Of TLS, and of what reads machines, which only this state needs.
+    from ...hypervisors.backups.giving import Giving
+    from ...hypervisors.carry_out import machine_reading
+
+    if request.passage is not None:
+        # What goes wrong with a machine the front-end learns, and tells.
+        Giving(request, request.passage, functools.partial(machine_reading.readable, request, driver, root)).serve()
+
+
+def _taken(requests: Sequence[BackupRequest], driver: Driver | None, params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Back up the machines of this host, and of all hosts that give theirs, so many at a time altogether."""
+    from ...hypervisors.backups.taking import Activity, Taking
+    from ...hypervisors.carry_out import machine_backups, machine_reading
+
+    activity, reporter = Activity(), Reporter(params["_progress_file"])
+    total = sum(len(request.machines) for request in requests)
+    outcomes: list[dict[str, Any]] = []
+    at_once = max([request.at_once for request in requests] or [1])
+
+    def note(outcome: dict[str, Any]) -> None:
+        outcomes.append(outcome)
+        failed = sum(1 for each in outcomes if each["error"])
+        reporter.report(len(outcomes) - failed, failed, total, word="backed up")
+
+    with ThreadPoolExecutor(at_once, "backup") as pool, ThreadPoolExecutor(max(1, len(requests)), "host") as hosts:
+
+        def carried_out(request: BackupRequest, begin: machine_backups.Begin) -> None:
+            try:
+                place = machine_backups.open_place(request, params["root"])
+            except NebulaError as error:
+                for machine in request.machines:
+                    note(_outcome_of(machine, error=str(error)))
+                return
+
+            def one(machine: MachineToBackUp) -> dict[str, Any]:
+                with activity.going_on():
+                    return machine_backups.back_up(request, place, begin, machine)
+
+            for future in [pool.submit(one, machine) for machine in request.machines]:
+                note(future.result())
+
+        def of_other_host(request: BackupRequest, taking: Taking) -> None:
+            try:
+                taking.meet()
+            except NebulaError as error:
+                for machine in request.machines:
+                    note(_outcome_of(machine, error=str(error)))
+                return
+            with contextlib.closing(taking):
+                carried_out(request, taking.begin)
+
+        waiting: list[Future[None]] = []
+        for request in requests:
+            if request.passage is not None:
+                waiting.append(hosts.submit(of_other_host, request, Taking(request.passage, activity)))
+            elif driver is not None:
+                begin = functools.partial(machine_reading.readable, request, driver, params["root"])
+                waiting.append(hosts.submit(carried_out, request, begin))
+        for each in waiting:
+            each.result()
+    return sorted(outcomes, key=lambda each: each["vm_id"])
+
+
+def _outcome_of(machine: MachineToBackUp, **what: Any) -> dict[str, Any]:
+    """Return what became of one machine, as results have it."""
+    found = {"vm_id": machine.vm.vm_id, "name": machine.vm.name, "host": machine.host}
+    return {**found, **_NOTHING, "warnings": [], **what}
+
+
+# -- backups that are there --------------------------------------------------------------------------------------------
+def prune(params: Mapping[str, Any], check_mode: bool) -> Result:
+    """Remove what the rules do not keep, of each machine that is asked for."""
+    keep = backup_retention.checked(params["keep"] or {}, "nebula_machine_backup_keep")
+    outcomes: list[dict[str, Any]] = []
+    for request in () if check_mode else _writing(requests_of(params)):
+        place = _place_of(request, params, for_writing=True)
+        outcomes += [_outcome_of(each, **_pruned(place, request, each, keep)) for each in request.machines]
+    items = [Item(str(each["name"]), changed=bool(each.get("removed"))) for each in outcomes]
+    return Result(items=items, payload={"backups": outcomes})
+
+
+def _place_of(request: BackupRequest, params: Mapping[str, Any], for_writing: bool) -> Place:
+    in_datastore = request.at == FRONTEND
+    return Place.open(request.directory, request.catalog, for_writing, root=params["root"], in_datastore=in_datastore)
+
+
+def _pruned(
+    place: Place, request: BackupRequest, machine: MachineToBackUp, keep: Mapping[str, int]
+) -> Mapping[str, Any]:
+    try:
+        with place.machine(machine.vm.vm_id, request.catalog, request.key) as directory:
+            expiry = directory.prune(keep)
+    except NebulaError as error:
+        return {"error": str(error)}
+    merged = [each for merge in expiry.merges for each in merge.expired]
+    return {"removed": [*expiry.removed, *merged]}
+
+
+def verify(params: Mapping[str, Any], _check_mode: bool) -> Result:
+    """Read all backups of the machines that are asked for, or all there are, and compare them with their checksums."""
+    outcomes: list[dict[str, Any]] = []
+    reporter = Reporter(params["_progress_file"])
+    for request in _writing(requests_of(params)):
+        try:
+            place = _place_of(request, params, for_writing=False)
+        except NotFound:
+            # A node may never have had a machine.
+            if request.at == NODE and not request.machines:
+                continue
+            raise
+        there = [vm_id for vm_id, catalog in place.machines() if catalog == request.catalog]
+        asked = [machine.vm.vm_id for machine in request.machines]
+        for number, vm_id in enumerate([vm_id for vm_id in there if not asked or vm_id in asked]):
+            outcomes += _verified(place, vm_id, request.key)
+            reporter.report(number + 1, 0, len(there), word="read")
+    return Result(payload={"backups": outcomes})
+
+
+def _verified(place: Place, vm_id: int, key: str) -> list[dict[str, Any]]:
+    name = f"machine {vm_id}"
+    found: list[dict[str, Any]] = []
+    try:
+        with place.machine(vm_id, key=key) as directory:
+            for backup, error in _compared(directory, key):
+                name = backup.name
+                found.append(
+                    {
+                        **_NOTHING,
+                        "vm_id": vm_id,
+                        "name": backup.name,
+                        "host": backup.host,
+                        "id": backup.id,
+                        "kind": backup.kind,
+                        "consistency": backup.consistency,
+                        "warnings": [],
+                        "error": error,
+                        "size": sum(disk.size for disk in backup.disks),
+                        "stored": sum(file.size for file in backup_manifests.files_of(backup)),
+                    }
+                )
+            unreadable = [str(error) for error in directory.unreadable]
+    except NebulaError as error:
+        unreadable = [str(error)]
+    wrong = {"vm_id": vm_id, "name": name, "host": "", **_NOTHING, "warnings": []}
+    return found + [{**wrong, "error": error} for error in unreadable]
+
+
+def _compared(directory: MachineDirectory, key: str) -> Iterator[tuple[MachineBackup, str]]:
+    """Yield each backup with what is wrong with it. Each file is read once; what rests on a bad one is as bad."""
+    bad: dict[str, str] = {}
+    for backup in directory.backups():
+        asked = f"backup {backup.id} of virtual machine {backup.name}"
+        error = ""
+        if backup.parent in bad:
+            error = f"{asked}: it rests on backup {backup.parent}, which can't be restored"
+        else:
+            error = _wrong_with(functools.partial(_compare, directory, backup, key, asked))
+        if error:
+            bad[backup.id] = error
+        yield backup, error
+
+
+def _compare(directory: MachineDirectory, backup: MachineBackup, key: str, asked: str) -> None:
+    for file in backup_manifests.files_of(backup):
+        backup_files.refuse_altered_file(directory.path(file.name), file.size, file.sha256, asked)
+    for disk in backup.disks if key or not backup.encrypted else ():
+        backup_files.check_file(directory.chain(backup, disk.disk_id)[0], key, asked)
+
+
+def _wrong_with(check: Callable[[], None]) -> str:
+    try:
+        check()
+    except NebulaError as error:
+        return str(error)
+    return ""

@@ -22,6 +22,7 @@ from ...engines.ports import VmOrders, VmRecord
 from ...errors import InvalidValue, NebulaError, NoCapacity, NotFound, Unsupported, WrongState
 from ...model import defaults
 from ...model.device_matching import DISK
+from ...model.meeting import leads_to_itself
 from ...model.move import COLD, LIVE, MeetingPlace
 from ...model.object_ids import id_of
 from ...model.object_names import known_are
@@ -37,8 +38,6 @@ WORDS = (LIVE, COLD, ALL, EITHER)
 # The states in which a machine moves, and those in which nothing is under way.
 _AT_REST = ("RUNNING", "POWEROFF")
 _STILL = (*_AT_REST, "SUSPENDED", "UNKNOWN", *(state.name for state in FAILURES))
-# An address of this kind leads each host to itself.
-_LOOPBACK = ("localhost", "ip6-localhost", "::1")
 _HOSTS_OF_A_MOVE = 2
 
 
@@ -140,25 +139,6 @@ def read_moves(given: Any) -> list[WantedMove]:
                 f"{where}: word {each['word']!r}", "there is no such word", known_are(each["word"], WORDS)
             )
         found.append(WantedMove(**each))
-    return found
-
-
-def read_places(given: Any) -> dict[str, MeetingPlace]:
-    """Return where hosts are met, by their names. Raise InvalidValue."""
-    remedy = "Give a dict of address and port by the names of hosts"
-    if not isinstance(given, Mapping):
-        raise InvalidValue("option meeting_places", f"it is a {type(given).__name__}", remedy)
-    found = {}
-    for host, each in given.items():
-        where = f"option meeting_places: host {host}"
-        if not isinstance(each, Mapping) or set(each) != {"address", "port"}:
-            raise InvalidValue(where, "it does not have address and port, and these alone", remedy)
-        address, port = each["address"], each["port"]
-        if not isinstance(address, str) or not address.strip():
-            raise InvalidValue(f"{where}: address", "it is no text, or empty", remedy)
-        if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 1 << 16:
-            raise InvalidValue(f"{where}: port {port!r}", "it is no number from 1 to 65535", "Set nebula_move_port")
-        found[str(host)] = MeetingPlace(address.strip(), port)
     return found
 
 
@@ -415,11 +395,6 @@ def _copied(engine: Engine, record: VmRecord, way: str, datastore: str = "") -> 
     and of its memory if it runs on."""
     disks = engine.vms.devices(id_of(record)).get(DISK, ()) if not datastore else ()
     return sum(disk.size for disk in disks if disk.own) + (record.memory if way == LIVE else 0)
-
-
-def leads_to_itself(address: str) -> bool:
-    """Return whether the address leads each host to itself."""
-    return address.lower() in _LOOPBACK or address.startswith("127.")
 
 
 def _not_met(host: str, places: Mapping[str, MeetingPlace]) -> tuple[str, str]:

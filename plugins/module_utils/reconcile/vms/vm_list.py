@@ -15,6 +15,7 @@ from ...engines.base import Engine
 from ...engines.registry import open_engine
 from ...errors import InvalidValue
 from ...model import image_deliveries
+from ...model.meeting import read_places
 from ...model.specifications.template import KEYS as TEMPLATE_KEYS
 from ...object_lists import doubts_of_names
 from ...runner import answer_of, closing
@@ -23,7 +24,7 @@ from .. import templates
 from .adoptions import Adoptions, ids_of
 from .decided_list import Decided, decide, move, names_in_pools, restart, vm_items
 from .destroy_limit import DestroyLimit, limit_of, machines_text, names_of_destroyed, names_text
-from .move_rounds import Maintenance, Moves, Terms, read_moves, read_places
+from .move_rounds import Maintenance, Moves, Terms, read_moves
 from .nodes_answers import polls_of, refused_answers
 from .renames import former_names
 from .restarts import Restarts, batch_of

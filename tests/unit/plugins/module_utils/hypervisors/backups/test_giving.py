@@ -26,7 +26,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.backups.giving import Giving
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.backups.taking import Activity, Taking
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
-from ansible_collections.nebula.provision.plugins.module_utils.model.given_backup import GivenBackup, GivenDisk
+from ansible_collections.nebula.provision.plugins.module_utils.model.given_backup import (
+    GivenBackup,
+    GivenDisk,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import (
     BackupPassage,
     BackupRequest,
@@ -36,6 +39,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.vm import V
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_files import NbdSource
 
 TOKEN = "7d0c0000000000000000000000000001"
+FIRST, ORDER = ("new", ""), ("new", "old")
 GIVEN = GivenBackup("RUNNING", "frozen", "by libvirt", (GivenDisk(0, "vda", "qcow2", 1 << 20, "vda", "b"),), True)
 
 
@@ -144,7 +148,7 @@ def test_disks_are_read_as_if_they_were_here(tmp_path: Path) -> None:
     host = Host(tmp_path)
     with together(host, machine(1), machine(2)) as (taking, beside):
         for number in (2, 1):
-            with taking.begin(machine(number), "new", "old") as taken:
+            with taking.begin(machine(number), *ORDER) as taken:
                 assert taken.given == GIVEN
                 source = taken.sources[0]
                 assert (source.export, source.size, source.bitmap) == ("vda", 1 << 20, "b")
@@ -159,7 +163,7 @@ def test_disks_are_read_as_if_they_were_here(tmp_path: Path) -> None:
 
 def test_of_a_full_backup_no_bitmap_is_read(tmp_path: Path) -> None:
     host = Host(tmp_path, replace(GIVEN, incremental=False, reason="its bitmap is gone"))
-    with together(host, machine(1)) as (taking, _beside), taking.begin(machine(1), "new", "old") as taken:
+    with together(host, machine(1)) as (taking, _beside), taking.begin(machine(1), *ORDER) as taken:
         assert taken.sources[0].bitmap == ""
         assert taken.given.reason == "its bitmap is gone"
 
@@ -167,7 +171,7 @@ def test_of_a_full_backup_no_bitmap_is_read(tmp_path: Path) -> None:
 def test_other_files_come_too(tmp_path: Path) -> None:
     (tmp_path / "nvram").write_bytes(b"variables" * 999)
     host = Host(tmp_path, replace(GIVEN, files={"nvram": 1 << 20}))
-    with together(host, machine(1)) as (taking, _beside), taking.begin(machine(1), "new", "") as taken:
+    with together(host, machine(1)) as (taking, _beside), taking.begin(machine(1), *FIRST) as taken:
         taken.fetch("nvram", str(tmp_path / "fetched"))
         assert (tmp_path / "fetched").read_bytes() == b"variables" * 999
 
@@ -175,7 +179,7 @@ def test_other_files_come_too(tmp_path: Path) -> None:
 def test_what_is_not_kept_is_ended(tmp_path: Path) -> None:
     host = Host(tmp_path)
     with together(host, machine(1)) as (taking, beside):
-        with contextlib.suppress(WrongState), taking.begin(machine(1), "new", "old"):
+        with contextlib.suppress(WrongState), taking.begin(machine(1), *ORDER):
             raise WrongState("storing it", "the disk is full")
         wait_until(lambda: host.ended == ["web-1"])
         taking.close()
@@ -188,11 +192,11 @@ def test_a_host_that_refuses_says_why_and_gives_the_others(tmp_path: Path) -> No
     with together(host, machine(1), machine(2)) as (taking, beside):
         with (
             pytest.raises(HypervisorError, match=r"backup of web-1 \(host node1\): it is being saved. Run again"),
-            taking.begin(machine(1), "new", ""),
+            taking.begin(machine(1), *FIRST),
         ):
             raise AssertionError("there is nothing")
         host.error = None
-        with taking.begin(machine(2), "new", "") as taken:
+        with taking.begin(machine(2), *FIRST) as taken:
             taken.keep()
         taking.close()
         assert list(beside.result()) == [1]
@@ -200,7 +204,7 @@ def test_a_host_that_refuses_says_why_and_gives_the_others(tmp_path: Path) -> No
 
 def test_a_front_end_that_is_gone_leaves_nothing_begun(tmp_path: Path) -> None:
     host = Host(tmp_path)
-    with together(host, machine(1)) as (taking, beside), taking.begin(machine(1), "new", "old"):
+    with together(host, machine(1)) as (taking, beside), taking.begin(machine(1), *ORDER):
         taking._talk.end()
         with pytest.raises(OtherHostFailed, match="the connection to the other host is lost"):
             beside.result()
@@ -218,12 +222,12 @@ def test_one_that_does_not_come_is_told_on_both_sides(tmp_path: Path) -> None:
 
 def test_a_machine_that_was_not_asked_for_is_not_there(tmp_path: Path) -> None:
     host = Host(tmp_path)
-    with together(host, machine(1), meeting=2) as (taking, _beside):
-        with (
-            pytest.raises(OtherHostFailed, match=r"it does not know of this machine|lost|closed"),
-            taking.begin(machine(7), "new", ""),
-        ):
-            raise AssertionError("there is nothing")
+    with (
+        together(host, machine(1), meeting=2) as (taking, _beside),
+        pytest.raises(OtherHostFailed, match=r"it does not know of this machine|lost|closed"),
+        taking.begin(machine(7), *FIRST),
+    ):
+        raise AssertionError("there is nothing")
     assert host.begun == []
 
 
@@ -232,7 +236,7 @@ def test_what_a_host_says_is_checked(tmp_path: Path) -> None:
     with together(host, machine(1)) as (taking, _beside):
         with (
             pytest.raises(InvalidValue, match="web-1: what its host says of it: its disk 0 has 512 bytes"),
-            taking.begin(machine(1), "new", ""),
+            taking.begin(machine(1), *FIRST),
         ):
             raise AssertionError("it was believed")
         wait_until(lambda: host.ended == ["web-1"])

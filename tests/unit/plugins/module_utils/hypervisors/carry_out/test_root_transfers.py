@@ -55,9 +55,9 @@ def packed(found):
 def test_roots_of_a_machine(tmp_path):
     directory = str(tmp_path)
     own = Root(0, f"{directory}/disk.0", False)
-    assert root_transfers.of_machine(VM, directory, Driver()) == {0: own}
+    assert root_transfers.of_machine(VM, directory, Driver(), lambda disk: disk.source) == {0: own}
     made = Driver(_0="/private")
-    assert root_transfers.of_machine(VM, directory, made) == {0: Root(0, "/private", True)}
+    assert root_transfers.of_machine(VM, directory, made, lambda disk: disk.source) == {0: Root(0, "/private", True)}
 
 
 def test_one_that_its_hypervisor_makes(monkeypatch):

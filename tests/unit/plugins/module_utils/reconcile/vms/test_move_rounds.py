@@ -30,7 +30,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.mov
     Terms,
     WantedMove,
     read_moves,
-    read_places,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.restarts import batch_of
 from ansible_collections.nebula.provision.tests.unit.plugins.module_utils.conftest import furnish
@@ -581,25 +580,3 @@ def test_moves_are_read_as_they_are_shown():
 def test_what_no_decision_has_returned_is_refused(given):
     with pytest.raises(InvalidValue, match="option moves"):
         read_moves(given)
-
-
-def test_meeting_places_are_read():
-    assert read_places({"node1": {"address": " 10.0.0.1 ", "port": 1}}) == {"node1": MeetingPlace("10.0.0.1", 1)}
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        [],
-        {"node1": "10.0.0.1"},
-        {"node1": {"address": "10.0.0.1"}},
-        {"node1": {"address": "", "port": 1}},
-        {"node1": {"address": 1, "port": 1}},
-        {"node1": {"address": "10.0.0.1", "port": 0}},
-        {"node1": {"address": "10.0.0.1", "port": 65536}},
-        {"node1": {"address": "10.0.0.1", "port": True}},
-    ],
-)
-def test_a_place_where_nobody_is_met_is_refused(given):
-    with pytest.raises(InvalidValue, match="option meeting_places"):
-        read_places(given)

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms import moving
 from ansible_collections.nebula.provision.plugins.module_utils.engines.embedded.vms.vm_rows import vm_of
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders, VmRequest
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (

@@ -9,7 +9,7 @@ import fnmatch
 from collections.abc import Sequence
 from typing import Any
 
-from .object_names import nearest_word
+from ..model.object_names import nearest_word
 
 # Names that a message lists.
 LISTED = 20

@@ -1,0 +1,85 @@
+# Copyright: (c) 2026, nebula.provision contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The table of a run of backups, and who reports what went wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.nebula.provision.plugins.filter.backed_up import backed_up
+
+MACHINES = [{"vm_id": 1, "name": "web", "host": "node1"}, {"vm_id": 2, "name": "db", "host": "node2"}]
+CHOSEN = {"machines": MACHINES, "at": "node", "purpose": "present", "left_out": [], "everything": False}
+WHOLE = {"id": "x", "kind": "full", "consistency": "frozen", "size": 3 << 20, "stored": 1 << 19, "seconds": 2.04}
+
+
+def found(made: dict[str, Any], pruned: dict[str, Any] | None = None, **chosen: Any) -> dict[str, Any]:
+    hosts = [
+        {
+            "inventory_hostname": host,
+            "__nebula_backup_made": made.get(host, {}),
+            "__nebula_backup_pruned": (pruned or {}).get(host, {}),
+        }
+        for host in ("front", "node1", "node2")
+    ]
+    return backed_up(hosts, {**CHOSEN, **chosen}, "front")
+
+
+def test_machines_are_told_by_those_who_write_them() -> None:
+    made = {
+        "node1": {"backups": [{"vm_id": 1, **WHOLE}]},
+        "node2": {"backups": [{"vm_id": 1, **WHOLE, "id": "forged"}]},
+    }
+    shown = found(made)
+    assert [(row["name"], row["id"], row["error"]) for row in shown["rows"]] == [
+        ("db", "", "host node2 said nothing of it"),
+        ("web", "x", ""),
+    ]
+    assert (shown["rows"][1]["size"], shown["rows"][1]["stored"], shown["rows"][1]["seconds"]) == (3.0, 0.5, 2.0)
+    assert shown["errors"] == {"node2": ["VM db: host node2 said nothing of it"]}
+    # In a directory of the front-end it is the front-end's word.
+    made = {"front": {"backups": [{"vm_id": number, **WHOLE} for number in (1, 2)]}, "node1": {"backups": []}}
+    assert found(made, at="frontend")["errors"] == {}
+
+
+def test_a_host_that_is_not_reached_is_named_with_its_machines() -> None:
+    lost = {"unreachable": True, "msg": "no route to host"}
+    shown = found({"node1": {"backups": [{"vm_id": 1, **WHOLE}]}, "node2": lost})
+    assert shown["errors"] == {"node2": ["VM db: no route to host"]}
+    # The front-end did not come, as it was not reached: that says more than that the other one waited.
+    shown = found({"front": lost, "node1": {"failed": True, "msg": "the front-end did not come"}}, at="frontend")
+    assert shown["errors"]["node1"] == ["VM web: no route to host"]
+    assert shown["errors"]["front"] == ["no route to host"]
+
+
+def test_machines_that_were_left_out_are_reported_by_their_hosts_or_by_the_first() -> None:
+    left = [
+        {"vm_id": 3, "name": "a", "host": "node1", "reason": "r1"},
+        {"vm_id": 4, "name": "b", "host": "x", "reason": "r2"},
+    ]
+    shown = found({}, machines=[], left_out=left)
+    assert shown["errors"] == {"node1": ["VM a: r1"], "front": ["VM b: r2"]}
+    assert [(row["name"], row["kind"]) for row in shown["rows"]] == [("a", "none"), ("b", "none")]
+
+
+def test_what_was_removed_is_noted() -> None:
+    made = {"node1": {"backups": [{"vm_id": 1, **WHOLE, "warnings": ["the same file system"]}]}}
+    pruned = {"node1": {"backups": [{"vm_id": 1, "removed": ["a", "b"]}]}, "node2": {"failed": True, "msg": "no"}}
+    shown = found(made, pruned, machines=MACHINES[:1])
+    assert shown["notes"] == ["web: the same file system", "web: 2 older backups were removed"]
+    assert shown["errors"] == {"node2": ["no"]}
+    pruned["node1"]["backups"] = [{"vm_id": 1, "error": "a chain is broken"}]
+    assert found(made, pruned, machines=MACHINES[:1])["errors"]["node1"] == ["VM web: a chain is broken"]
+
+
+def test_backups_of_machines_that_are_no_more_are_told_where_all_is_read() -> None:
+    made = {"front": {"backups": [{"vm_id": 9, "name": "gone", "error": "altered", **WHOLE}]}, "node1": {"backups": []}}
+    shown = found(made, at="frontend", everything=True, purpose="verified", machines=MACHINES[:1])
+    assert [(row["name"], row["error"]) for row in shown["rows"]] == [("gone", "altered")]
+    assert shown["errors"] == {"front": ["VM gone: altered"]}
+
+
+def test_an_answer_that_no_host_means_is_refused() -> None:
+    shown = found({"node1": {"backups": [{"vm_id": 1, "size": -1}]}}, machines=MACHINES[:1])
+    assert "size is -1" in shown["errors"]["node1"][0]
