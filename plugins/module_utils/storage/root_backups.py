@@ -52,6 +52,19 @@ class StoredRoot:
     left_out: int = 0
 
 
+@dataclass(frozen=True)
+class ReadableRoot:
+    """Is a root that can be read now. size: bytes that it takes. pack: writes its archive."""
+
+    size: int
+    pack: Pack
+
+    def left_out(self, stored: StoredRoot, what: str) -> list[str]:
+        """Return the warnings of what is not in the file."""
+        kinds = "sockets, device nodes and attributes"
+        return [f"{what}: {stored.left_out} {kinds} are not in it"] if stored.left_out else []
+
+
 def file_name(start: str, compress: bool, key: str) -> str:
     """Return the name of a root's file. start: of its name, which says of which backup and disk it is."""
     return f"{start}{TAR}{PACKED if compress else ''}{ENCRYPTED if key else ''}"

@@ -35,9 +35,9 @@ from ...storage import backup_files, backup_secrets, root_backups
 from ...storage.backup_files import NOTHING, SMALLEST, NbdSource
 from ...storage.backup_place import MachineDirectory, Place
 from ...storage.datastore_layout import vm_directory
+from ...storage.root_backups import ReadableRoot
 from ..base import Driver
 from . import machine_reading
-from .root_transfers import ReadableRoot
 
 MIB = 1 << 20
 # Of what a disk holds, what is to be free for a compressed copy at the beginning.

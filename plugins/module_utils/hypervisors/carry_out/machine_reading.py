@@ -34,12 +34,13 @@ from ...model.vm import Vm
 from ...storage import disk_bitmaps, disk_exports, machine_disks, node_image_files
 from ...storage.backup_files import NbdSource
 from ...storage.datastore_layout import vm_directory
+from ...storage.root_backups import ReadableRoot
 from ...storage.transfer_methods import path_of_shared
 from ..base import BackUp, Driver, Mark, RunningBackup
 from ..machine_record import CHECKPOINT, PARTIAL, Record, is_left_behind, read_record
 from ..moves import node_moves
 from . import fence, root_transfers
-from .root_transfers import ReadableRoot, Root
+from .root_transfers import Root
 
 # What else of a machine's is in its backup.
 NVRAM, TPM = "nvram", "tpm"

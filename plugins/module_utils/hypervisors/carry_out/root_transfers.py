@@ -14,7 +14,7 @@ from ...model.machine_backup import StoredFile
 from ...model.vm import Vm
 from ...storage import machine_disks, root_backups, roots
 from ...storage.machine_disks import Find
-from ...storage.root_backups import Pack, StoredRoot
+from ...storage.root_backups import ReadableRoot
 from ...storage.transfer_methods import path_of_shared
 from ..base import Driver, Mark
 
@@ -35,19 +35,6 @@ def of_machine(vm: Vm, directory: str, driver: Driver, find: Find = path_of_shar
     }
     made = {number: Root(number, path, True) for number, path in driver.own_roots(vm, directory).items()}
     return {**own, **made}
-
-
-@dataclass(frozen=True)
-class ReadableRoot:
-    """Is a root that can be read now. size: bytes that it takes. pack: writes its archive."""
-
-    size: int
-    pack: Pack
-
-    def left_out(self, stored: StoredRoot, what: str) -> list[str]:
-        """Return the warnings of what is not in the file."""
-        kinds = "sockets, device nodes and attributes"
-        return [f"{what}: {stored.left_out} {kinds} are not in it"] if stored.left_out else []
 
 
 def readable(root: Root, vm: Vm, mark: Mark, driver: Driver, source: str, what: str) -> ReadableRoot:
