@@ -20,7 +20,7 @@ INTEGRATION = "tests/integration"
 
 # They take seconds each.
 QUICK = (
-    "test_backup_passages",
+    *("test_backup_passages", "test_backup_place"),
     *("test_boot", "test_context_files", "test_context_iso", "test_context_sh", "test_datastores", "test_download"),
     *("test_encrypted_disks", "test_formats", "test_guest_context", "test_hostile_archives", "test_hostile_images"),
     *("test_images", "test_injection", "test_kvm_deployment_files", "test_kvm_ended", "test_nebula_context_iso"),
@@ -139,12 +139,20 @@ SUITES = {
             *(f"{UTILS}/hypervisors/{name}.py" for name in ("standing_still", "still_disks")),
             *(f"{UTILS}/storage/{name}.py" for name in ("root_backups", "luks_stream")),
             f"{UTILS}/hypervisors/carry_out/root_transfers.py",
+            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("backup_job", "backup_checkpoints", "disk_jobs")),
+            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("consistent_moment", "qemu_monitor")),
+            *(f"{UTILS}/hypervisors/carry_out/{name}.py" for name in ("machine_backups", "machine_reading")),
+            *(f"{UTILS}/storage/{name}.py" for name in ("disk_exports", "disk_bitmaps")),
+            *(f"{UTILS}/storage/backup_{name}.py" for name in ("files", "place", "manifests", "merging", "by_hand")),
+            *(f"{UTILS}/storage/backup_{name}.py" for name in ("secrets", "verification")),
+            f"{UTILS}/model/backup_retention.py",
         ),
         files=(
             *("test_kvm_broken_off", "test_kvm_changes", "test_kvm_living", "test_kvm_hardware"),
-            *("test_shared_directories", "test_lxc_backups", "test_openvz_backups", "test_xen_backups"),
+            *("test_shared_directories", "test_machine_backups", "test_backup_chains", "test_stored_chains"),
+            *("test_lxc_backups", "test_openvz_backups", "test_xen_backups"),
         ),
-        minutes=11,
+        minutes=22,
     ),
     "disks": Suite(
         subjects=(
@@ -208,6 +216,20 @@ SUITES = {
         ),
         scenarios=("fleet",),
         minutes=40,
+    ),
+    "backups": Suite(
+        subjects=(
+            *(f"{UTILS}/hypervisors/backups", f"{UTILS}/hypervisors/moves/passage.py", "roles/machine_backup"),
+            *(
+                "playbooks/backup_machines.yml",
+                "plugins/filter/backed_up.py",
+                "plugins/modules/nebula_machine_backup.py",
+            ),
+            *(f"{UTILS}/reconcile/backup_choice.py", f"{UTILS}/reconcile/nodes/node_backups.py"),
+            *(f"{UTILS}/model/{name}.py" for name in ("given_backup", "machine_backup", "template_secrets")),
+        ),
+        files=("test_backup_chains", "test_machine_backups", "test_role_machine_backup"),
+        minutes=12,
     ),
     "install": Suite(
         subjects=(

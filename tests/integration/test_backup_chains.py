@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What becomes of the chain of a machine's backups when the machine is changed: it goes on, or the next backup is a full
-one and says why."""
+"""What becomes of the chain of a machine's backups when the machine is changed: it goes on, or the next backup is full
+and says why."""
 
 from __future__ import annotations
 
@@ -38,7 +38,6 @@ from ansible_collections.nebula.provision.tests.integration.fleet import (
 from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node
 from ansible_collections.nebula.provision.tests.integration.running_machines import a_guest
 from ansible_collections.nebula.provision.tests.integration.test_machine_backups import (
-    MIB,
     a_machine,
     another,
     back_up,
@@ -58,7 +57,8 @@ def do(node: Node, vm: Vm, wanted: str = "RUNNING", **orders: Any) -> None:
 
 @in_world
 def test_what_keeps_the_chain() -> None:
-    with a_machine() as (node, vm):
+    with a_machine() as (node, made):
+        vm = made
         assert back_up(node, vm)["kind"] == FULL
         number = 0
 

@@ -154,10 +154,8 @@ def write(node: Node, vm: Vm, *commands: str, target: str = "vda") -> None:
     """Write to a disk of the running machine as its guest could: by its QEMU."""
     # What QEMU has not written down yet is not in the file, with which backups are compared.
     for command in (*commands, "flush"):
-        text = json.dumps({
-            "execute": "human-monitor-command",
-            "arguments": {"command-line": f'qemu-io -d /machine/peripheral/{alias(node, vm, target)}/virtio-backend "{command}"'},
-        })
+        line = f'qemu-io -d /machine/peripheral/{alias(node, vm, target)}/virtio-backend "{command}"'
+        text = json.dumps({"execute": "human-monitor-command", "arguments": {"command-line": line}})
         done = subprocess.run(
             ["virsh", "qemu-monitor-command", f"one-{vm.vm_id}", text], check=True, capture_output=True, text=True
         )
@@ -199,12 +197,14 @@ def bitmaps(node: Node, vm: Vm) -> list[str]:
         check=True,
         capture_output=True,
     )
-    return sorted({
-        bitmap["name"]
-        for node in json.loads(done.stdout)["return"]
-        for bitmap in node.get("dirty-bitmaps", ())
-        if bitmap.get("name")
-    })
+    return sorted(
+        {
+            bitmap["name"]
+            for node in json.loads(done.stdout)["return"]
+            for bitmap in node.get("dirty-bitmaps", ())
+            if bitmap.get("name")
+        }
+    )
 
 
 @in_world

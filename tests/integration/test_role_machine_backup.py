@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +53,16 @@ class Backed(Sent):
         return found
 
 
+@contextlib.contextmanager
+def backed() -> Iterator[Backed]:
+    site = Backed()
+    try:
+        with hosts(site):
+            yield site
+    finally:
+        shutil.rmtree(PLACE, ignore_errors=True)
+
+
 def rows(output: str) -> list[list[str]]:
     """The words of the table's rows."""
     table = output[output.index("\nBackups of machines") :].splitlines()
@@ -68,8 +81,7 @@ def content(manifest: dict[str, Any], directory: Path) -> bytes:
 @pytest.mark.timeout(1200)
 @in_nodes(3)
 def test_a_front_end_backs_up_what_nodes_run() -> None:
-    site = Backed()
-    with hosts(site):
+    with backed() as site:
         site.done("site.yml")
         output = site.backup(check="--check")
         assert [row[:3] for row in rows(output)] == [
@@ -130,8 +142,7 @@ def test_a_front_end_backs_up_what_nodes_run() -> None:
 @pytest.mark.timeout(1200)
 @in_nodes(3)
 def test_what_is_asked_in_another_way() -> None:
-    site = Backed()
-    with hosts(site):
+    with backed() as site:
         site.done("site.yml")
         for setting, value, words in (
             ("host", ["node7"], "nebula_machine_backup_host node7: none of these machines is one of it"),

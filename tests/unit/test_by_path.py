@@ -68,6 +68,8 @@ NAMED = "where an administrator says, and read through a descriptor that is look
 CONTROL = "on the control node, what is of whoever runs Ansible"
 GUEST = "it runs in a guest"
 WORD = "no program: a word, or a sentence for whoever reads it"
+# backup_place.py refuses other directories, whose content may be anybody's all the same: no link is followed there.
+BACKUPS = "in a directory of backups, which only root can change"
 # The user who owns what arrives is the front-end's, whose plans root carries out.
 ARRIVES = "in directories of the user of transfers, by descriptors that follow no link, or moved out first"
 # By module, where that holds for all of its paths.
@@ -227,9 +229,11 @@ BY_MODULE = {
         "plugin_utils/guest/ask_agent.py",
         "plugin_utils/guest/use_console.py",
     ),
+    BACKUPS: tuple(f"module_utils/storage/backup_{name}.py" for name in ("files", "manifests", "merging", "place")),
     WORD: (
         "module_utils/hypervisors/openvz/openvz_declaration.py",
         "module_utils/reconcile/host_identity.py",
+        "module_utils/storage/backup_by_hand.py",
         "module_utils/storage/tar_reader.py",
     ),
 }
@@ -287,6 +291,7 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
     },
     "module_utils/hypervisors/lxc/live_disks.py": "it has become the container's own root, in its namespaces",
     "module_utils/host/run_certificates.py": SCRATCH,
+    "module_utils/hypervisors/backups/giving.py": MACHINE,
     "module_utils/hypervisors/backups/taking.py": SCRATCH,
     "module_utils/hypervisors/lxc/driver.py": {
         "LxcDriver._freeze": "the top of a mounted disk, in a directory of root's; nothing is read or changed there",
@@ -297,6 +302,13 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
         "_place": RUN,
         "forget": "a directory in one of root's, which shutil.rmtree opens below without following a link",
     },
+    "module_utils/hypervisors/libvirt/backup_job.py": {
+        "BackupJob._begin": "in a directory of root's below /run, and in the machine's own",
+        "BackupJob._clear": "a directory in one of root's, which shutil.rmtree opens below without following a link",
+        "BackupJob._end": "in the same, and in the machine's own directory",
+    },
+    "module_utils/hypervisors/carry_out/machine_reading.py": MACHINE,
+    "module_utils/storage/disk_exports.py": RUN,
     "module_utils/hypervisors/base.py": {"Driver.checkpoint_complete": MACHINE},
     "module_utils/hypervisors/lxc/start_hook.py": {
         "mapped": KERNEL,

@@ -72,7 +72,7 @@ respawn = respawn_if_missing
 def run(params: Mapping[str, Any], check_mode: bool) -> Result:
     # Imported where it is used: the front-end chooses, and hosts read and write.
     if params["state"] == "chosen":
-        from ..reconcile.machine_backups import choose
+        from ..reconcile.backup_choice import choose
 
         return choose(params, check_mode)
     states = {"present": node_backups.back_up, "verified": node_backups.verify, "pruned": node_backups.prune}

@@ -6,7 +6,6 @@ that have any."""
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping, Sequence
 from typing import Callable
 
@@ -17,11 +16,23 @@ from .machine_backup import MachineBackup
 LAST, DAILY, WEEKLY, MONTHLY = "last", "daily", "weekly", "monthly"
 KEYS = (LAST, DAILY, WEEKLY, MONTHLY)
 MOST = 100_000
-_PERIODS: dict[str, Callable[[datetime.datetime], tuple[int, ...]]] = {
-    DAILY: lambda time: (time.year, time.month, time.day),
-    # By ISO 8601: the year of its Thursday, and Monday is first.
-    WEEKLY: lambda time: tuple(time.isocalendar()[:2]),
-    MONTHLY: lambda time: (time.year, time.month),
+_DAY = 86400
+
+
+def _month(day: int) -> int:
+    """Return which month of the calendar a day is in, each with a number of its own. day: days since 1970."""
+    # Years begin with March here, so that the day of a leap year is their last; 400 of them are alike.
+    era, of_era = divmod(day + 719468, 146097)
+    year = (of_era - of_era // 1460 + of_era // 36524 - of_era // 146096) // 365
+    of_year = of_era - (365 * year + year // 4 - year // 100)
+    return (era * 400 + year) * 12 + (5 * of_year + 2) // 153
+
+
+_PERIODS: dict[str, Callable[[int], int]] = {
+    DAILY: lambda time: time // _DAY,
+    # By ISO 8601: Monday is first, and 1970 began on a Thursday.
+    WEEKLY: lambda time: (time // _DAY + 3) // 7,
+    MONTHLY: lambda time: _month(time // _DAY),
 }
 
 
@@ -49,11 +60,11 @@ def kept(backups: Sequence[MachineBackup], keep: Mapping[str, int]) -> set[str]:
     newest_first = sorted(backups, key=lambda backup: (backup.time, backup.id), reverse=True)
     found = {backup.id for backup in newest_first[: keep.get(LAST, 0)]}
     for name, period_of in _PERIODS.items():
-        periods: set[tuple[int, ...]] = set()
+        periods: set[int] = set()
         for backup in newest_first:
             if len(periods) >= keep.get(name, 0):
                 break
-            period = period_of(datetime.datetime.fromtimestamp(backup.time, datetime.timezone.utc))
+            period = period_of(backup.time)
             if period not in periods:
                 periods.add(period)
                 found.add(backup.id)

@@ -32,7 +32,7 @@ def disk_chain(directory: str, lineage: Sequence[MachineBackup], disk_id: int) -
         for disk in backup.disks:
             if disk.disk_id == disk_id and (not found or disk.file.name == found[-1].below):
                 path = os.path.join(directory, disk.file.name)
-                found.append(ChainFile(path, disk.stored, disk.file.size, disk.file.sha256, disk.below))
+                found.append(ChainFile(path, disk.stored, disk.file.size, disk.file.sha256, disk.below, disk.size))
         if found and not found[-1].below:
             break
     return found

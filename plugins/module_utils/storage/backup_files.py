@@ -79,13 +79,15 @@ class ChainFile:
     """Describes one file of those that together hold a disk.
     stored: QCOW2 or LUKS.
     size, sha256: as its manifest has them; "" where they are not compared.
-    below: what its manifest says it rests on."""
+    below: what its manifest says it rests on.
+    disk_size: bytes of the disk."""
 
     path: str
     stored: str
     size: int = 0
     sha256: str = ""
     below: str = ""
+    disk_size: int = 0
 
 
 def text_of(node: Mapping[str, Any]) -> str:
@@ -140,6 +142,10 @@ def store_disk(
         raise ValueError("what rests on another file is what a bitmap lists, and nothing else")
     directory = os.path.realpath(directory)
     what = what or f"disk {name}"
+    if not os.path.exists(source.path):
+        raise StorageFailed(
+            f"{what}: reading it", f"its export at {source.path} is not there", "The machine may have ended: run again"
+        )
     with new_file(directory, name, what) as new:
         _make_empty(new, size, compress, key, what)
         stored = LUKS if key else QCOW2
@@ -263,7 +269,8 @@ def _copy_written(source: NbdSource, new: str, stored: str, compress: bool, key:
         words += ["--object", f"throttle-group,id=rate,x-bps-total={rate}"]
         below = {"driver": "throttle", "throttle-group": "rate", "file": below}
     node = {**file_node(new, stored), "backing": below}
-    if compress:
+    if compress and source.size % CLUSTER == 0:
+        # It takes whole clusters only; a disk that has a part of one is not compressed this time.
         node = {"driver": "compress", "file": node}
     done = qemu_img.run_program(
         IO_PROGRAM,
@@ -371,7 +378,10 @@ def refuse_headers(chain: Sequence[ChainFile], what: str) -> None:
         with explained(each.path), closing_fd(_opened(each.path)):
             pass
         if each.stored == QCOW2:
-            qcow2_header.refuse_other_below(each.path, each.below, what)
+            found = qcow2_header.refuse_other_below(each.path, each.below, what)
+            # The oldest of several that were being merged has grown already.
+            if each.sha256 and found != each.disk_size:
+                raise _other_size(each.path, found, each.disk_size, what)
 
 
 def files_of(chain: Sequence[ChainFile]) -> dict[str, str]:
@@ -430,14 +440,18 @@ def _convert(
 
 def require_size(chain: Sequence[ChainFile], key: str, size: int, what: str) -> None:
     """Raise ImageRefused unless the files, opened together, are a disk of that size."""
-    node = text_of(chain_node(chain))
-    done = qemu_img.run_program(
-        PROGRAM, "info", "--output=json", node, files=files_of(chain), keys={KEY: key}, check=False
-    )
+    # Unlike info, it opens what is below; of a raw copy it counts the holes too.
+    words = ("measure", "--output=json", "-O", "raw", text_of(chain_node(chain)))
+    done = qemu_img.run_program(PROGRAM, *words, files=files_of(chain), keys={KEY: key}, check=False)
     require_success(done, what)
-    found = json.loads(done.stdout).get("virtual-size")
+    found = json.loads(done.stdout).get("required")
     if found != size:
-        raise ImageRefused(what, f"its file has a disk of {found} bytes, and by its manifest of {size}", _ALTERED)
+        raise _other_size(chain[0].path, found, size, what)
+
+
+def _other_size(path: str, found: int, size: int, what: str) -> ImageRefused:
+    text = f"{path}: it holds a disk of {found} bytes, and by its manifest one of {size}"
+    return ImageRefused(what, text, _ALTERED)
 
 
 def refuse_altered(chain: Sequence[ChainFile], what: str) -> None:

@@ -80,7 +80,7 @@ def read(path: str, vm_id: int, catalog: str) -> MachineBackup:
         if not found and os.path.basename(path) != manifest.id + MANIFEST:
             found = "it is called otherwise than its backup"
     except (ValueError, InvalidValue) as error:
-        found = error.found if isinstance(error, NebulaError) else str(error)
+        found = f"{error.asked}: {error.found}" if isinstance(error, NebulaError) else str(error)
         raise CatalogError(f"manifest {path}", f"it can't be read: {found}", _REMEDY) from error
     if found:
         raise CatalogError(f"manifest {path}", found, _REMEDY)
@@ -188,7 +188,7 @@ def missing_file(directory: str, manifest: MachineBackup) -> NebulaError | None:
 def lineage(manifest: MachineBackup, known: Mapping[str, MachineBackup]) -> list[MachineBackup]:
     """Return a backup and all on which it rests, the newest first. Raise CatalogError where one is missing, or does not
     fit the one above."""
-    found = [manifest]
+    found, ids = [manifest], {manifest.id}
     while found[-1].parent:
         above = found[-1]
         asked = f"backup {manifest.id}"
@@ -197,13 +197,14 @@ def lineage(manifest: MachineBackup, known: Mapping[str, MachineBackup]) -> list
             raise CatalogError(
                 asked, f"it rests on {above.parent}, which is missing or can't be read", "Use another backup"
             )
-        if below in found:
+        if below.id in ids:
             raise CatalogError(asked, f"it rests on itself, by way of {below.id}", _REMEDY)
         for disk in above.disks:
             _refuse_other_disk(asked, disk, below)
         if above.seal and not below.seal:
             raise CatalogError(asked, f"it is sealed by a key, and {below.id}, on which it rests, is not", _REMEDY)
         found.append(below)
+        ids.add(below.id)
     return found
 
 

@@ -180,8 +180,9 @@ def _merged(directory: str, journal: Journal, disk: BackedUpDisk, key: str) -> B
     size = oldest.size
     for each in reversed(newest_first[:-1]):
         newer = os.path.join(directory, each.file.name)
-        for checked in (each, oldest):
-            backup_files.refuse_headers([_chain_file(directory, checked)], what)
+        # Of the oldest, size and sum are others by now.
+        grown = replace(_chain_file(directory, oldest), sha256="")
+        backup_files.refuse_headers([_chain_file(directory, each), grown], what)
         encrypted = key if disk.stored == LUKS else ""
         backup_files.merge_file(target, newer, disk.stored, (size, each.size), journal.into.compressed, encrypted, what)
         size = each.size
@@ -190,8 +191,8 @@ def _merged(directory: str, journal: Journal, disk: BackedUpDisk, key: str) -> B
 
 
 def _chain_file(directory: str, disk: BackedUpDisk) -> backup_files.ChainFile:
-    path = os.path.join(directory, disk.file.name)
-    return backup_files.ChainFile(path, disk.stored, disk.file.size, disk.file.sha256, disk.below)
+    path, file = os.path.join(directory, disk.file.name), disk.file
+    return backup_files.ChainFile(path, disk.stored, file.size, file.sha256, disk.below, disk.size)
 
 
 def _apply(directory: str, journal: Journal) -> None:

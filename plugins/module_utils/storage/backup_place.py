@@ -173,6 +173,7 @@ class MachineDirectory:
     def backups(self) -> list[MachineBackup]:
         """Return all backups that are whole as far as can be seen without reading them, the oldest first."""
         known, errors = self._manifests()
+        missing = {each.id: backup_manifests.missing_file(self.directory, each) for each in known.values()}
         found = []
         for manifest in known.values():
             if manifest.id in self._merging:
@@ -180,10 +181,7 @@ class MachineDirectory:
             try:
                 lineage = backup_manifests.lineage(manifest, {**known, **self._merging})
                 for each in lineage:
-                    if each.id not in self._merging and (
-                        missing := backup_manifests.missing_file(self.directory, each)
-                    ):
-                        raise missing
+                    _refuse_missing(manifest, each, missing.get(each.id))
                 found.append(manifest)
             except NebulaError as error:
                 errors.append(error)
@@ -316,6 +314,16 @@ class MachineDirectory:
     def room(self, needed: int, what: str) -> None:
         """Raise NoSpace unless so many bytes fit."""
         datastore_layout.require_space(self.directory, needed, what)
+
+
+def _refuse_missing(manifest: MachineBackup, each: MachineBackup, missing: NebulaError | None) -> None:
+    """Raise CatalogError where a file of a backup on which this one rests, or of itself, is not there."""
+    if missing is not None and each is not manifest:
+        raise CatalogError(
+            f"backup {manifest.id}", f"it rests on {each.id}: {missing.asked}: {missing.found}", missing.remedy
+        )
+    if missing is not None:
+        raise missing
 
 
 def _is_left(name: str, names: Collection[str]) -> bool:

@@ -78,9 +78,10 @@ def refuse_data_file(path: str, format: str, what: str) -> None:
         _refuse(header, path, "", what, encrypted=True)
 
 
-def refuse_other_below(path: str, below: str, what: str) -> None:
-    """Raise ImageRefused where a file of a backup says otherwise than its manifest: that it rests on another file than
-    the one beside it that is called `below`, or on any if that is "", or what refuse_data_file() refuses."""
+def refuse_other_below(path: str, below: str, what: str) -> int:
+    """Return the bytes of the disk that a file of a backup holds. Raise ImageRefused where it says otherwise than its
+    manifest: that it rests on another file than the one beside it that is called `below`, or on any if that is "", or
+    what refuse_data_file() refuses."""
     with explained(path), closing_fd(os.open(path, _UNTRUSTED)) as fd, reader(os.dup(fd)) as file:
         header = Header(file)
     has_backing, header.has_backing = header.has_backing, False
@@ -89,6 +90,7 @@ def refuse_other_below(path: str, below: str, what: str) -> None:
         found = f"it says that it rests on {header.backing!r}" if has_backing else "it says that it rests on nothing"
         meant = f"on {below}" if below else "on nothing"
         raise ImageRefused(what, f"{path}: {found}, and by its manifest it rests {meant}", _TAMPERED)
+    return header.size
 
 
 def refuse_unexpected(files: DiskFiles, what: str = "", encrypted: bool = False) -> None:

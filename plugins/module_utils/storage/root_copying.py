@@ -150,7 +150,7 @@ class _Copying:
         os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns), dir_fd=place, follow_symlinks=False)
 
 
-def _of_this_root(key: bytes, value: bytes, first: int) -> bytes:
+def _of_this_root(key: bytes, value: bytes, first: int = COUNT) -> bytes:
     """Return an attribute with the ids of the machine where it has ids of the base."""
     if key == CAPABILITY:
         # The second version of the three has no root; the kernel adds that of this namespace.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -33,7 +34,6 @@ _AGAIN = "See the machine's vm.log, then run again"
 class BackupJob(RunningBackup):
     """Is one such backup of a domain.
     disks: those that are shown, with their files.
-    owner: the user as whom QEMU runs.
     asked: what errors call the work."""
 
     def __init__(
@@ -43,14 +43,13 @@ class BackupJob(RunningBackup):
         domain: Any,
         disks: Sequence[tuple[Disk, DiskFiles]],
         order: BackUp,
-        owner: int,
         asked: str,
     ) -> None:
         self._lv = lv
         self._domain = domain
         self._disks = disks
         self._order = order
-        self._owner = owner
+        self._owner = 0
         self._asked = asked
         self._moment = ConsistentMoment(lv, uri, domain, asked)
         self._place = place_of(domain.name())
@@ -112,9 +111,11 @@ class BackupJob(RunningBackup):
     def _described(self) -> ET.Element:
         """Return the backup as libvirt takes it, without what it is incremental to. Raise NotFound if the running
         machine lacks a disk."""
+        definition = ET.fromstring(self._domain.XMLDesc(0))
+        self._owner = _user_of(definition)
         found = {
             target.get("dev", ""): each
-            for each in ET.fromstring(self._domain.XMLDesc(0)).iterfind("./devices/disk")
+            for each in definition.iterfind("./devices/disk")
             if (target := each.find("target")) is not None
         }
         wanted = {disk.target: disk for disk, _files in self._disks}
@@ -292,6 +293,15 @@ class BackupJob(RunningBackup):
 def place_of(name: str) -> str:
     """Return where the backups of the domain have their socket."""
     return os.path.join(disk_jobs.SOCKETS, name)
+
+
+def _user_of(definition: ET.Element) -> int:
+    """Return the number of the user as whom the running domain's QEMU runs; root where nothing is said of that."""
+    for label in definition.iterfind("./seclabel[@model='dac']"):
+        found = re.match(r"\+(\d{1,10}):", label.findtext("label") or "")
+        if found:
+            return int(found[1])
+    return 0
 
 
 def _text(element: ET.Element) -> str:

@@ -669,13 +669,10 @@ class KvmDriver(LibvirtDomains, Driver):
     @contextlib.contextmanager
     def back_up(self, mark: Mark, disks: Sequence[tuple[Disk, DiskFiles]], order: BackUp) -> Iterator[RunningBackup]:
         from .backup_job import BackupJob
-        from .migration import user_of_qemu
 
         asked = f"backing up {label_of(mark)}"
         domain = self._found(mark)
-        with self._explained(asked):
-            owner = user_of_qemu(self._connection().getCapabilities())
-        with BackupJob(self._libvirt, self._uri, domain, disks, order, owner, asked).running() as job:
+        with BackupJob(self._libvirt, self._uri, domain, disks, order, asked).running() as job:
             yield job
 
     def end_left_backup(self, mark: Mark, datastores: str) -> None:

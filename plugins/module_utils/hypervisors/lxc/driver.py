@@ -15,8 +15,9 @@ from xml.etree import ElementTree as ET
 
 from ...dataclass import replace
 from ...errors import NebulaError
-from ...host import files, hypervisor_daemons, kernel_calls
+from ...host import hypervisor_daemons, kernel_calls
 from ...host.console import console_log
+from ...host.files import explained, opened, sync_directory
 from ...host.node_file import Changes, NodeFile, Remember
 from ...model.audit import Domain
 from ...model.container_user_ids import id_range
@@ -316,7 +317,7 @@ class LxcDriver(LibvirtDomains, Driver):
         self.suspend(mark, "")
         # What the container has written to file systems of its own is in files of this host only then.
         for point in filter(mounted_disks.is_mounted, mounted_disks.points(domain.UUIDString())):
-            with files.explained(point), files.opened(point, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as fd:
+            with explained(point), opened(point, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as fd:
                 kernel_calls.sync_file_system(fd)
 
     def _state_name(self, state: int) -> str:
@@ -346,7 +347,7 @@ class LxcDriver(LibvirtDomains, Driver):
         for place in (hooks.DEFINED, hooks.DEFINED / "autostart"):
             # libvirt makes each with the first that is in there.
             with contextlib.suppress(FileNotFoundError):
-                files.sync_directory(str(place))
+                sync_directory(str(place))
 
     def let_go(self, mark: Mark) -> None:
         domain = self._find(mark)

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from ...arguments import parse_json
 from ...dataclass import replace
-from ...errors import InvalidValue, NebulaError, NotFound
+from ...errors import LONGEST, InvalidValue, NebulaError, NotFound
 from ...host.progress import Reporter
 from ...hypervisors.base import Driver
 from ...model import backup_retention
 from ...model.dataclass_json import from_plain
-from ...model.machine_backup import FRONTEND, NODE, BackupRequest, MachineBackup, MachineToBackUp
-from ...storage import backup_files, backup_manifests
-from ...storage.backup_place import MachineDirectory, Place
+from ...model.machine_backup import FRONTEND, NODE, BackupRequest, MachineToBackUp
+from ...storage import backup_verification
+from ...storage.backup_place import Place
 from ...sync import Item, Result
 from .node_polls import driver_if_there
 
@@ -213,59 +213,19 @@ def verify(params: Mapping[str, Any], _check_mode: bool) -> Result:
 
 
 def _verified(place: Place, vm_id: int, key: str) -> list[dict[str, Any]]:
-    name = f"machine {vm_id}"
-    found: list[dict[str, Any]] = []
+    wrong = {"vm_id": vm_id, "name": f"machine {vm_id}", "host": "", **_NOTHING, "warnings": []}
     try:
         with place.machine(vm_id, key=key) as directory:
-            for backup, error in _compared(directory, key):
-                name = backup.name
-                found.append(
-                    {
-                        **_NOTHING,
-                        "vm_id": vm_id,
-                        "name": backup.name,
-                        "host": backup.host,
-                        "id": backup.id,
-                        "kind": backup.kind,
-                        "consistency": backup.consistency,
-                        "warnings": [],
-                        "error": error,
-                        "size": sum(disk.size for disk in backup.disks),
-                        "stored": sum(file.size for file in backup_manifests.files_of(backup)),
-                    }
-                )
-            unreadable = [str(error) for error in directory.unreadable]
+            known = {backup.id: backup for backup in directory.backups()}
+            found = backup_verification.verify(directory)
     except NebulaError as error:
-        unreadable = [str(error)]
-    wrong = {"vm_id": vm_id, "name": name, "host": "", **_NOTHING, "warnings": []}
-    return found + [{**wrong, "error": error} for error in unreadable]
-
-
-def _compared(directory: MachineDirectory, key: str) -> Iterator[tuple[MachineBackup, str]]:
-    """Yield each backup with what is wrong with it. Each file is read once; what rests on a bad one is as bad."""
-    bad: dict[str, str] = {}
-    for backup in directory.backups():
-        asked = f"backup {backup.id} of virtual machine {backup.name}"
-        error = ""
-        if backup.parent in bad:
-            error = f"{asked}: it rests on backup {backup.parent}, which can't be restored"
-        else:
-            error = _wrong_with(functools.partial(_compare, directory, backup, key, asked))
-        if error:
-            bad[backup.id] = error
-        yield backup, error
-
-
-def _compare(directory: MachineDirectory, backup: MachineBackup, key: str, asked: str) -> None:
-    for file in backup_manifests.files_of(backup):
-        backup_files.refuse_altered_file(directory.path(file.name), file.size, file.sha256, asked)
-    for disk in backup.disks if key or not backup.encrypted else ():
-        backup_files.check_file(directory.chain(backup, disk.disk_id)[0], key, asked)
-
-
-def _wrong_with(check: Callable[[], None]) -> str:
-    try:
-        check()
-    except NebulaError as error:
-        return str(error)
-    return ""
+        return [{**wrong, "error": str(error)}]
+    outcomes = []
+    for each in found:
+        backup = known.get(each.id)
+        outcome = {**wrong, "id": each.id, "stored": each.read, "error": "; ".join(each.faults)[:LONGEST]}
+        if backup is not None:
+            outcome.update(name=backup.name, host=backup.host, kind=backup.kind, consistency=backup.consistency)
+            outcome["size"] = sum(disk.size for disk in backup.disks)
+        outcomes.append(outcome)
+    return outcomes

@@ -17,6 +17,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Uns
 from ansible_collections.nebula.provision.plugins.module_utils.host import node_file
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import (
     Adjustment,
+    BackUp,
     Deployment,
     Driver,
     Mark,
@@ -93,6 +94,7 @@ OPERATIONS: dict[str, tuple[Any, ...]] = {
     "snapshot_disk": (MARK, Disk(0, "vda"), "tag", ""),
     "delete_disk_snapshot": (MARK, Disk(0, "vda"), "tag"),
     "ask_agent": (MARK,),
+    "back_up": (MARK, (), BackUp("", "", "", "", "/x", "")),
 }
 
 

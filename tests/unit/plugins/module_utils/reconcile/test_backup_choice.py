@@ -20,7 +20,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.image impor
 from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import BackupRequest
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import Observed, ObservedVm, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.machine_backups import choose
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.backup_choice import choose
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
