@@ -149,7 +149,7 @@ SUITES = {
         ),
         files=(
             *("test_kvm_broken_off", "test_kvm_changes", "test_kvm_living", "test_kvm_hardware"),
-            *("test_shared_directories", "test_machine_backups", "test_backup_chains", "test_stored_chains"),
+            *("test_shared_directories", "test_stored_chains"),
             *("test_lxc_backups", "test_openvz_backups", "test_xen_backups"),
         ),
         minutes=22,

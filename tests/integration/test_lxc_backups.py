@@ -265,7 +265,7 @@ def test_it_stands_still_for_a_moment_where_files_share_their_content() -> None:
             assert is_one_moment(texts)
             stored = store(node, vm, backups, 2, still.roots[0])
             assert {name: (copy / "etc" / name).read_text() for name in texts} == texts
-        assert not (node.directory(vm) / still_disks.COPIES).exists()
+        assert not (node.directory(vm) / standing_still.COPIES).exists()
         assert node.one(vm, "POWEROFF", hard=True).error is None
         restore(node, vm, backups, stored)
         assert {name: (root / "etc" / name).read_text() for name in texts} == texts

@@ -653,8 +653,10 @@ class Driver(abc.ABC):
         raise self.lacks("have a machine stand still")
 
     def settle_standing_still(self, mark: Mark, directory: str) -> None:
-        """Have a machine go on that stands still for a killed run of ours. directory: of the machine, whose lock is
-        held."""
+        """Have a machine go on that stands still for a killed run of ours, and remove what that has left. directory: of
+        the machine, whose lock is held."""
+        if self.stands_still:
+            standing_still.remove_copies(directory)
         if not self.stands_still or not standing_still.is_left(directory):
             return
         try:

@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..dataclass import dataclass
 from ..errors import HypervisorError, InUse, NebulaError, TimedOut, WrongState
-from ..host import node_file
+from ..host import node_file, untrusted_trees
 from ..host.files import explained, read_limited, remove_file
 
-# In the machine's directory, while the machine stands still for us.
-MARK = ".standing-still"
+# In the machine's directory: while the machine stands still for us, and copies of its disks that are read.
+MARK, COPIES = ".standing-still", ".standing-still.copies"
 # Seconds after which it goes on, whatever is done with its disks.
 LONGEST = 4 * 3600.0
 # Seconds in which the process that lets it go on has begun, and in which one of a killed run is through.
@@ -83,6 +83,12 @@ def run_of(number: object) -> str:
 def is_left(directory: str) -> bool:
     """Return whether the machine may stand still for us, or a killed run of ours. directory: of the machine."""
     return os.path.lexists(os.path.join(directory, MARK))
+
+
+def remove_copies(directory: str) -> bool:
+    """Remove copies that a killed run has left. Return whether there were any. directory: of the machine, whose lock is
+    held."""
+    return untrusted_trees.remove(os.path.join(directory, COPIES))
 
 
 def settle(pausing: Pausing | None, directory: str, asked: str) -> bool:

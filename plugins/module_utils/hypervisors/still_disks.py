@@ -14,7 +14,7 @@ from dataclasses import field
 
 from ..dataclass import dataclass, replace
 from ..errors import WrongState
-from ..host import files, untrusted_trees
+from ..host import files
 from ..model.container_user_ids import IdRange, id_range
 from ..model.disk import DIRECTORY, Disk, DiskFiles
 from ..model.machine_backup import STOOD_STILL
@@ -24,8 +24,6 @@ from . import standing_still
 from .base import BackUp, Driver, Mark, RunningBackup, label_of
 from .standing_still import Pausing
 
-# In the machine's directory.
-COPIES = ".standing-still.copies"
 # How a backup says that it was made.
 MOMENT = "of copies that were made while the machine stood still for a moment"
 AS_LONG = "while the machine stood still"
@@ -52,19 +50,14 @@ class StillDisks:
     copied: bool
 
 
-def remove_copies(directory: str) -> bool:
-    """Remove what a killed run has left. Return whether there was anything. directory: of the machine."""
-    return untrusted_trees.remove(os.path.join(directory, COPIES))
-
-
 @contextlib.contextmanager
 def reading(pausing: Pausing, directory: str, disks: Disks, asked: str) -> Iterator[StillDisks]:
     """Yield where the disks can be read for a block of code. Raise InUse, at its end, if the machine did not stand
     still as long as it had to.
     directory: of the machine, whose lock is held. asked: the words that errors begin with."""
-    remove_copies(directory)
+    standing_still.remove_copies(directory)
     if _may_be_shared(directory, disks):
-        place = os.path.join(directory, COPIES)
+        place = os.path.join(directory, standing_still.COPIES)
         try:
             files.make_directory(place, 0o700)
             with standing_still.held(pausing, directory, asked):
@@ -73,7 +66,7 @@ def reading(pausing: Pausing, directory: str, disks: Disks, asked: str) -> Itera
                 yield copies
                 return
         finally:
-            remove_copies(directory)
+            standing_still.remove_copies(directory)
     with standing_still.held(pausing, directory, asked):
         yield StillDisks(disks.files, disks.roots, False)
 

@@ -82,17 +82,17 @@ def test_copies_are_read_while_it_goes_on(machine, sharing):
         assert (still.copied, machine.still, machine.paused) == (True, False, 1)
         copy = still.files[0]
         assert (copy.format, copy.backing) == ("raw", (("/base", "raw"),))
-        assert copy.path.startswith(f"{machine.directory}/{still_disks.COPIES}/")
+        assert copy.path.startswith(f"{machine.directory}/{standing_still.COPIES}/")
         with open(copy.path, "rb") as file:  # noqa: PTH123 (a text)
             assert file.read() == b"content"
         assert os.path.isdir(still.roots[1])
-    assert not (machine.directory / still_disks.COPIES).exists()
+    assert not (machine.directory / standing_still.COPIES).exists()
 
 
 def test_an_error_while_copies_are_read(machine, sharing):
     with pytest.raises(ValueError, match="x"), machine.reading(Disks({0: machine.disk})):
         raise ValueError("x")
-    assert not (machine.directory / still_disks.COPIES).exists() and not machine.still
+    assert not (machine.directory / standing_still.COPIES).exists() and not machine.still
 
 
 def test_a_root_that_can_not_be_shared_after_all(machine, sharing, monkeypatch):
@@ -100,7 +100,7 @@ def test_a_root_that_can_not_be_shared_after_all(machine, sharing, monkeypatch):
     disks = Disks({0: machine.disk}, {1: str(machine.directory / "disk.1")}, id_range(7))
     with machine.reading(disks) as still:
         assert (still.copied, still.roots, machine.still, machine.paused) == (False, disks.roots, True, 2)
-        assert not (machine.directory / still_disks.COPIES).exists()
+        assert not (machine.directory / standing_still.COPIES).exists()
 
 
 def test_roots_of_which_no_copies_are_tried(machine, sharing):
@@ -114,11 +114,11 @@ def test_roots_of_which_no_copies_are_tried(machine, sharing):
 
 def test_what_a_killed_run_has_left_goes_first(machine, monkeypatch):
     monkeypatch.setattr(roots, "can_share", lambda path, directory: False)
-    (machine.directory / still_disks.COPIES).mkdir()
-    (machine.directory / still_disks.COPIES / "disk.0").touch()
+    (machine.directory / standing_still.COPIES).mkdir()
+    (machine.directory / standing_still.COPIES / "disk.0").touch()
     with machine.reading(Disks({0: machine.disk})):
-        assert not (machine.directory / still_disks.COPIES).exists()
-    assert not still_disks.remove_copies(str(machine.directory))
+        assert not (machine.directory / standing_still.COPIES).exists()
+    assert not standing_still.remove_copies(str(machine.directory))
 
 
 def test_a_backup(machine, monkeypatch):
