@@ -5,7 +5,8 @@
 """Backups of a real machine of Xen, running, off, and brought back, and kills while it stands still. Runs in dom0,
 as root, beside xen_operations.py:
 
-    PYTHONPATH=COLLECTIONS xen_backups.py DEMO DRIVER KIND     a line of JSON for each step: step, seconds, error"""
+    PYTHONPATH=COLLECTIONS xen_backups.py DEMO DRIVER KIND [STEP...]     a line of JSON for each step: step, seconds,
+                                                            error"""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,6 +128,8 @@ class BackedUp(Guest):
                 assert pausing is not None
                 with standing_still.held(pausing, str(self.directory), "a backup"):
                     time.sleep(600)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(1)
         self.wait_for("it stands still", lambda: "p" in self.flags())
@@ -172,13 +176,13 @@ class BackedUp(Guest):
         self.cancel()
 
 
-def main(demo: str, driver: str, kind: str) -> None:
+def main(demo: str, driver: str, kind: str, *steps: str) -> None:
     directory = Path(tempfile.mkdtemp(prefix="backups-", dir="/var/tmp"))
     root = directory / "node"
     with bridge():
         guest = BackedUp(kind, Path(demo), root, driver)
         try:
-            for step in STEPS:
+            for step in steps or STEPS:
                 began, error = time.monotonic(), ""
                 try:
                     getattr(guest, step)()

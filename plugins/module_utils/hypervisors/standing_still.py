@@ -26,8 +26,9 @@ from ..host.files import explained, read_limited, remove_file
 MARK, COPIES = ".standing-still", ".standing-still.copies"
 # Seconds after which it goes on, whatever is done with its disks.
 LONGEST = 4 * 3600.0
-# Seconds in which the process that lets it go on has begun, and in which one of a killed run is through.
-_READY, _THROUGH = 20.0, 60.0
+# Seconds in which the process that lets it go on has begun, and in which one of a killed run is through. A host may be
+# busy; nothing stands still meanwhile.
+_READY, _THROUGH = 90.0, 60.0
 _STEP = 0.05
 _LARGEST = 4096
 # Seconds after which it is given up to let a machine go on: then nothing here can.
