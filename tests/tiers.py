@@ -139,10 +139,6 @@ SUITES = {
             *(f"{UTILS}/hypervisors/{name}.py" for name in ("standing_still", "still_disks")),
             *(f"{UTILS}/storage/{name}.py" for name in ("root_backups", "luks_stream")),
             f"{UTILS}/hypervisors/carry_out/root_transfers.py",
-            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("backup_job", "backup_checkpoints", "disk_jobs")),
-            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("consistent_moment", "qemu_monitor")),
-            *(f"{UTILS}/hypervisors/carry_out/{name}.py" for name in ("machine_backups", "machine_reading")),
-            *(f"{UTILS}/storage/{name}.py" for name in ("disk_exports", "disk_bitmaps")),
             *(f"{UTILS}/storage/backup_{name}.py" for name in ("files", "place", "manifests", "merging", "by_hand")),
             *(f"{UTILS}/storage/backup_{name}.py" for name in ("secrets", "verification")),
             f"{UTILS}/model/backup_retention.py",
@@ -152,7 +148,7 @@ SUITES = {
             *("test_shared_directories", "test_stored_chains"),
             *("test_lxc_backups", "test_openvz_backups", "test_xen_backups"),
         ),
-        minutes=22,
+        minutes=18,
     ),
     "disks": Suite(
         subjects=(
@@ -219,6 +215,10 @@ SUITES = {
     ),
     "backups": Suite(
         subjects=(
+            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("backup_job", "backup_checkpoints", "disk_jobs")),
+            *(f"{UTILS}/hypervisors/libvirt/{name}.py" for name in ("consistent_moment", "qemu_monitor")),
+            *(f"{UTILS}/hypervisors/carry_out/{name}.py" for name in ("machine_backups", "machine_reading")),
+            *(f"{UTILS}/storage/{name}.py" for name in ("disk_exports", "disk_bitmaps")),
             *(f"{UTILS}/hypervisors/backups", f"{UTILS}/hypervisors/moves/passage.py", "roles/machine_backup"),
             *(
                 "playbooks/backup_machines.yml",

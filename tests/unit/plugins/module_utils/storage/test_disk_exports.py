@@ -68,7 +68,7 @@ def test_why_a_disk_can_not_be_read(disk: DiskFiles) -> None:
     """Whoever reads gets an error at once, and it says what the program has said."""
     began = time.monotonic()
     with (
-        pytest.raises(CommandFailed, match="qemu-nbd ended: .*nothing"),
+        pytest.raises(CommandFailed, match=r"qemu-nbd ended: .*nothing"),
         disk_exports.shown("1-x", {0: disk}, "nothing") as sources,
     ):
         list(backup_files.written_extents(sources[0], "a disk"))

@@ -24,7 +24,11 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     TimedOut,
     Unsupported,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import quiesce
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import (
+    consistent_moment,
+    disk_jobs,
+    quiesce,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import running_disks as libvirt_disks
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.running_disks import RunningDisks
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
@@ -128,7 +132,8 @@ def guest(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Guest:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr(libvirt_disks, "time", found)
+    for each in (libvirt_disks, consistent_moment, disk_jobs):
+        monkeypatch.setattr(each, "time", found)
     return found
 
 
@@ -284,7 +289,7 @@ def test_whether_an_agent_answers_is_asked_alone_where_one_is_needed(
     assert machine.told == []
 
 
-@pytest.mark.parametrize("thawed", [1, libvirt_disks.TRIES - 1])
+@pytest.mark.parametrize("thawed", [1, consistent_moment.TRIES - 1])
 def test_what_was_done_while_somebody_else_thawed_the_guest_is_done_anew(
     disks: RunningDisks, machine: Machine, guest: Guest, clock: Clock, thawed: int
 ) -> None:
@@ -293,11 +298,11 @@ def test_what_was_done_while_somebody_else_thawed_the_guest_is_done_anew(
     made, undone = "blockdev-snapshot-internal-sync", "blockdev-snapshot-delete-internal-sync"
     assert names(machine) == ["freeze", made, "thaw", undone] * thawed + ["freeze", made, "thaw"]
     assert machine.tags == ["nebula-0-old", "t"]
-    assert clock.now == 1000.0 + thawed * libvirt_disks.PAUSE
+    assert clock.now == 1000.0 + thawed * consistent_moment.PAUSE
 
 
 def test_a_guest_that_is_thawed_each_time_has_no_snapshot(disks: RunningDisks, machine: Machine, guest: Guest) -> None:
-    guest.thawed = libvirt_disks.TRIES
+    guest.thawed = consistent_moment.TRIES
     with pytest.raises(HypervisorError, match="somebody else has thawed") as caught:
         disks.create_snapshot(DISK, "t", AGENT)
     assert type(caught.value) is HypervisorError and caught.value.remedy == "Run again"
