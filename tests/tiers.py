@@ -141,6 +141,9 @@ SUITES = {
             f"{UTILS}/hypervisors/carry_out/disk_restores.py",
             *(f"{UTILS}/storage/{name}.py" for name in ("backup_search", "disk_swap", "restored_disks")),
             *("roles/machine_restore", f"{UTILS}/reconcile/machine_restores.py"),
+            *(f"{UTILS}/hypervisors/{name}.py" for name in ("standing_still", "still_disks")),
+            *(f"{UTILS}/storage/{name}.py" for name in ("root_backups", "luks_stream")),
+            f"{UTILS}/hypervisors/carry_out/root_transfers.py",
             *(f"{UTILS}/storage/backup_{name}.py" for name in ("files", "place", "manifests", "merging", "by_hand")),
             *(f"{UTILS}/storage/backup_{name}.py" for name in ("secrets", "verification")),
             f"{UTILS}/model/backup_retention.py",
@@ -149,8 +152,9 @@ SUITES = {
             *("test_machine_restore", "test_restored_machines", "test_role_machine_restore"),
             *("test_kvm_broken_off", "test_kvm_changes", "test_kvm_living", "test_kvm_hardware"),
             *("test_shared_directories", "test_stored_chains", "test_system_snapshots"),
+            *("test_lxc_backups", "test_openvz_backups", "test_xen_backups"),
         ),
-        minutes=15,
+        minutes=22,
     ),
     "disks": Suite(
         subjects=(

@@ -130,6 +130,8 @@ BY_MODULE = {
         "module_utils/hypervisors/adoption_checks.py",
         "module_utils/hypervisors/directory_modes.py",
         "module_utils/hypervisors/node_inventory.py",
+        "module_utils/hypervisors/standing_still.py",
+        "module_utils/hypervisors/still_disks.py",
         "module_utils/hypervisors/libvirt/kvm.py",
         "module_utils/hypervisors/carry_out/disk_restores.py",
         "module_utils/hypervisors/machine_record.py",
@@ -295,6 +297,9 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
     "module_utils/host/run_certificates.py": SCRATCH,
     "module_utils/hypervisors/backups/giving.py": MACHINE,
     "module_utils/hypervisors/backups/taking.py": SCRATCH,
+    "module_utils/hypervisors/lxc/driver.py": {
+        "LxcDriver._freeze": "the top of a mounted disk, in a directory of root's; nothing is read or changed there",
+    },
     "module_utils/hypervisors/moves/file_streams.py": MACHINE,
     "module_utils/hypervisors/moves/passage.py": "in a directory of the move's own, of root's or QEMU's user",
     "module_utils/hypervisors/libvirt/migration.py": {
@@ -334,6 +339,8 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
         "points": "names that are numbers, of places that are unmounted without following a link",
         "release": "only directories that are empty are removed",
     },
+    "module_utils/storage/luks_stream.py": "in directories of backups, which are root's",
+    "module_utils/storage/root_backups.py": "in directories of backups, which are root's; what is read there, no link",
     "module_utils/storage/root_overlay.py": "the tops of layers, in a directory of 0700 beside the root",
     "module_utils/storage/device_nodes.py": {
         "_make": "a node that is held open, by its descriptor in /proc",

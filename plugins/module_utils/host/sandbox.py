@@ -126,6 +126,21 @@ def run(
 
 
 @contextlib.contextmanager
+def words_around(
+    program: str, files: Mapping[str, str], *, memory: int | None = None, cpu: int | None = None
+) -> Iterator[list[str]]:
+    """Yield the words before a program that is talked to while it runs, and is ended by its process group; none where
+    there can be no sandbox. It is process 1 of its own namespace, and finds its input as /dev/stdin.
+    files, memory, cpu: as run() has them."""
+    if why_unavailable():
+        unsandboxed_programs.note(program, why_unavailable())
+        yield []
+        return
+    with _owned_by_user(files, True) as user:
+        yield _words_before(program, files, user, memory, cpu, True)
+
+
+@contextlib.contextmanager
 def started(
     argv: Sequence[str], files: Mapping[str, str], *, memory: int | None = None, cpu: int | None = None, **streams: Any
 ) -> Iterator[subprocess.Popen[bytes]]:

@@ -15,7 +15,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, BinaryIO, ClassVar
 
 from ..dataclass import dataclass
-from ..errors import Conflict, ForeignObject, NebulaError, Unsupported
+from ..errors import Conflict, ForeignObject, NebulaError, NotFound, Unsupported
 from ..host import node_file
 from ..host.hypervisor_daemons import Service
 from ..host.node_file import Changes, NodeFile, Remember
@@ -25,6 +25,8 @@ from ..model.disk import Disk, DiskFiles
 from ..model.host import HostHardware, Overhead
 from ..model.plan import ObservedVm
 from ..model.vm import Vm
+from . import standing_still
+from .standing_still import Pausing
 
 if TYPE_CHECKING:
     from ..storage.backup_files import NbdSource
@@ -204,7 +206,8 @@ class BackUp:
     consistency: AGENT, CRASH or "", as model/plan.py has them.
     directory: of the machine, where what its guest writes over meanwhile is kept aside.
     datastores: where images are made of its disks.
-    full: what was written since is not asked for."""
+    full: what was written since is not asked for.
+    stand_still: it may stand still meanwhile, where nothing else shows its disks as they are at one moment."""
 
     checkpoint: str
     since: str
@@ -213,6 +216,7 @@ class BackUp:
     directory: str
     datastores: str
     full: bool = False
+    stand_still: bool = False
 
 
 class RunningBackup(abc.ABC):
@@ -222,6 +226,16 @@ class RunningBackup(abc.ABC):
     @abc.abstractmethod
     def sources(self) -> Mapping[int, NbdSource]:
         """Return where the disks can be read, by disk id."""
+
+    @property
+    def roots(self) -> Mapping[int, str]:
+        """Return the directories where roots of containers can be read, by disk id."""
+        return {}
+
+    @property
+    def way(self) -> str:
+        """Return how the disks are read, a sentence's part; "" for the usual one."""
+        return ""
 
     @property
     @abc.abstractmethod
@@ -236,7 +250,7 @@ class RunningBackup(abc.ABC):
     @property
     @abc.abstractmethod
     def consistency(self) -> str:
-        """Return FROZEN or CRASH_CONSISTENT, as model/machine_backup.py has them."""
+        """Return FROZEN, CRASH_CONSISTENT or STOOD_STILL, as model/machine_backup.py has them."""
 
     @property
     @abc.abstractmethod
@@ -343,6 +357,8 @@ class Driver(abc.ABC):
     grows_running_disks: bool = False
     # name_run() and run_name() work; elsewhere nothing tells whether somebody else has started a machine anew.
     names_runs: ClassVar[bool] = False
+    # What nothing but the hypervisor could read while a machine runs, can be read while the machine stands still.
+    stands_still: ClassVar[bool] = False
     # A suspended machine stands still and keeps its memory on its host, with which it ends: nothing of it is saved.
     suspends_in_memory: bool = False
     programs: tuple[str, ...] = ()
@@ -635,6 +651,24 @@ class Driver(abc.ABC):
     def snapshot_disk(self, mark: Mark, disk: Disk, tag: str, consistency: str) -> None:
         """Keep what a disk of the running machine holds now, within its file, unless it has this snapshot."""
         raise self.lacks("make a snapshot of a running machine's disk")
+
+    def pausing(self, mark: Mark) -> Pausing | None:
+        """Return how the machine stands still while its disks are read; None for one that does not run."""
+        raise self.lacks("have a machine stand still")
+
+    def settle_standing_still(self, mark: Mark, directory: str) -> None:
+        """Have a machine go on that stands still for a killed run of ours, and remove what that has left. directory: of
+        the machine, whose lock is held."""
+        if self.stands_still:
+            standing_still.remove_copies(directory)
+        if not self.stands_still or not standing_still.is_left(directory):
+            return
+        try:
+            pausing = self.pausing(mark)
+        except (NotFound, ForeignObject, Conflict):
+            # It is not here any more.
+            pausing = None
+        standing_still.settle(pausing, directory, f"letting {label_of(mark)} go on")
 
     def delete_disk_snapshot(self, mark: Mark, disk: Disk, tag: str) -> None:
         raise self.lacks("delete a snapshot of a running machine's disk")

@@ -55,7 +55,8 @@ def _commands(backup: MachineBackup, lineage: Sequence[MachineBackup]) -> Iterat
                 yield _decryption(disk.file.name, plain)
                 name = plain
             unpack = "zstd -dc" if ".zst" in disk.file.name else "cat"
-            yield f"mkdir -p {place} && {unpack} {name} | tar -x -p --numeric-owner --xattrs -f - -C {place}"
+            words = "tar -x -p --numeric-owner --xattrs --xattrs-include='*' -f -"
+            yield f"mkdir -p {place} && {unpack} {name} | {words} -C {place}"
         elif disk.stored == LUKS:
             node = shlex.quote(backup_files.text_of(backup_files.chain_node(chain, resolved=False)))
             yield f"qemu-img convert {_SECRET} -O {disk.format} {node} {target}"

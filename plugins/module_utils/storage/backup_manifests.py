@@ -60,7 +60,7 @@ _PATTERNS = {
     "consistency": re.compile(f"{OFF}|{FROZEN}|{CRASH_CONSISTENT}|{STOOD_STILL}"),
     "seal": re.compile(r"([0-9a-f]{64})?"),
 }
-_SHA256, _TARGET = re.compile(r"[0-9a-f]{64}"), re.compile(r"[a-z0-9]{0,16}")
+_SHA256, _TARGET = re.compile(r"[0-9a-f]{64}"), re.compile(r"[A-Za-z0-9/._-]{0,255}")
 _REMEDY = "It was altered or damaged: use another backup, and see who can write there"
 # What takes as long as this to guess at is nothing that a manifest makes easier to guess.
 _SCRYPT = {"n": 1 << 14, "r": 8, "p": 1, "dklen": 32}

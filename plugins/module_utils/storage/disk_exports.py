@@ -32,12 +32,13 @@ _BEGIN = 'export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@" 3<&0 </dev/null'
 
 @contextlib.contextmanager
 def shown(
-    name: str, files: Mapping[int, DiskFiles], bitmap: str = "", what: str = ""
+    name: str, files: Mapping[int, DiskFiles], bitmap: str = "", what: str = "", shared: bool = False
 ) -> Iterator[Mapping[int, NbdSource]]:
     """Show disks for a block of code. Return where each can be read, by disk id.
     name: of the machine, which no two runs work on at once: what a killed one left is removed
     bitmap: which lists what was written since the backup before, in the file of each disk; "" for none
-    what: how errors call the machine"""
+    what: how errors call the machine
+    shared: what runs the machine has them open, and writes nothing now"""
     directory = os.path.join(PLACE, name)
     command.find(PROGRAM)
     with explained(directory):
@@ -51,7 +52,7 @@ def shown(
             for disk_id, disk in files.items():
                 path = os.path.join(directory, f"disk.{disk_id}")
                 asked = f"{what}: disk {disk_id}" if what else f"disk {disk.path}"
-                running.append((asked, *held.enter_context(_shown(disk, path, bitmap, asked))))
+                running.append((asked, *held.enter_context(_shown(disk, path, bitmap, asked, shared))))
                 size = disk_creation.virtual_size(disk.path, disk.format)
                 sources[disk_id] = NbdSource(path, "disk", size, bitmap)
             try:
@@ -65,12 +66,14 @@ def shown(
 
 
 @contextlib.contextmanager
-def _shown(disk: DiskFiles, path: str, bitmap: str, what: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def _shown(
+    disk: DiskFiles, path: str, bitmap: str, what: str, shared: bool
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """Show one disk for a block of code. Yield its program, and what it writes its errors to."""
     qcow2_header.refuse_unexpected(disk, what)
     words = [PROGRAM, "--read-only", "--persistent", "--shared=0", "--export-name=disk"]
     words += [f"--bitmap={bitmap}"] if bitmap else []
-    words.append(qemu_img.block_node(disk))
+    words.append(qemu_img.block_node(disk, shared=shared))
     files = {os.path.realpath(each): READ for each in (disk.path, *(path for path, _format in disk.backing))}
     with contextlib.ExitStack() as held:
         log = held.enter_context(closing_fd(os.memfd_create("errors", os.MFD_CLOEXEC)))

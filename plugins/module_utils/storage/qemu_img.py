@@ -37,11 +37,14 @@ KEY = ("--object", "secret,id=key,file=/dev/stdin")
 LUKS = "encrypt.format=luks,encrypt.key-secret=key"
 
 
-def block_node(files: DiskFiles, key: str = "", open_below: bool = True) -> str:
-    """Return the disk as QEMU is told of it. What a header says of what is below it is not read, nor looked for."""
+def block_node(files: DiskFiles, key: str = "", open_below: bool = True, shared: bool = False) -> str:
+    """Return the disk as QEMU is told of it. What a header says of what is below it is not read, nor looked for.
+    shared: it is only read, also where another QEMU has it open to write to it."""
     node = _node([(files.path, files.format), *(files.backing if open_below else ())])
     if key:
         node["encrypt"] = {"key-secret": "key"}
+    if shared:
+        node["force-share"] = True
     return "json:" + json.dumps(node)
 
 

@@ -12,7 +12,7 @@ import os
 import stat
 from typing import Any
 
-from ..errors import ImageRefused
+from ..errors import ImageRefused, Unsupported
 from ..host.files import NEW_FILE, clone, closing_fd, opened
 from ..model.container_user_ids import COUNT
 from . import tree_walk
@@ -30,10 +30,14 @@ _TRIES = 8
 _NAMING, _ACL_HEAD, _ACL_ENTRY = (0x02, 0x08), 4, 8
 
 
-def copy(what: str, reserve: int, depth: int) -> dict[str, Any]:
-    """Copy the tree, and return its numbers. what: the words that errors begin with. reserve: bytes to leave free."""
+def copy(what: str, reserve: int, depth: int, first: int = COUNT, shares: bool = False) -> dict[str, Any]:
+    """Copy the tree, and return its numbers.
+    what: the words that errors begin with
+    reserve: bytes to leave free
+    first: the id that the tree's root user has in this process
+    shares: raise Unsupported for a file whose content can't be shared"""
     top = os.open("/target", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    copying = _Copying(what, Room(what, top, reserve), OpenPaths(top))
+    copying = _Copying(what, Room(what, top, reserve), OpenPaths(top), first, shares)
     for path, name, status in tree_walk.walk("/source", what, depth):
         copying.add(path, name, status)
     copying.finish()
@@ -43,9 +47,10 @@ def copy(what: str, reserve: int, depth: int) -> dict[str, Any]:
 class _Copying:
     """Makes the entries of the new tree. shared: files whose content is on the disk once."""
 
-    def __init__(self, what: str, room: Room, places: OpenPaths) -> None:
+    def __init__(self, what: str, room: Room, places: OpenPaths, first: int, shares: bool) -> None:
         self.entries = self.shared = 0
         self._tries = 0
+        self._first, self._shares = first, shares
         self._what, self._room, self._places = what, room, places
         self._links: dict[tuple[int, int], bytes] = {}
         self._directories: list[tuple[bytes, os.stat_result, dict[bytes, bytes]]] = []
@@ -54,7 +59,7 @@ class _Copying:
         self.entries += 1
         self._room.take(made=1)
         kind = stat.S_IFMT(status.st_mode)
-        if not (COUNT <= status.st_uid < 2 * COUNT and COUNT <= status.st_gid < 2 * COUNT):
+        if not all(self._first <= number < self._first + COUNT for number in (status.st_uid, status.st_gid)):
             raise ImageRefused(
                 self._what,
                 f"{printable_name(path)} of the unpacked image has an owner that it was not given",
@@ -76,16 +81,16 @@ class _Copying:
             self._file(name, place, target)
         elif kind == stat.S_IFLNK:
             os.symlink(os.readlink(name), target, dir_fd=place)
-            _settle_name(place, target, status)
+            self._settle_name(place, target, status)
         elif kind == stat.S_IFIFO:
             os.mkfifo(target, 0o600, dir_fd=place)
-            _settle_name(place, target, status)
+            self._settle_name(place, target, status)
 
     def finish(self) -> None:
         for path, status, attributes in self._directories:
             place, target = self._places.at(path)
             with opened(target or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=place) as fd:
-                _settle(fd, status, attributes)
+                self._settle(fd, status, attributes)
 
     def _link(self, first: bytes, path: bytes) -> None:
         source, name = self._places.at(first)
@@ -100,7 +105,7 @@ class _Copying:
             with opened(target, NEW_FILE, dir_fd=place) as fd:
                 if status.st_size and not self._share(source, fd):
                     self._write(source, fd, status)
-                _settle(fd, status, tree_walk.attributes(source))
+                self._settle(fd, status, tree_walk.attributes(source))
 
     def _share(self, source: int, fd: int) -> bool:
         if self._tries >= _TRIES and not self.shared:
@@ -108,6 +113,8 @@ class _Copying:
         self._tries += 1
         done = clone(source, fd)
         self.shared += done
+        if self._shares and not done:
+            raise Unsupported(self._what, "this file system does not share the content of all files", "Run again")
         return done
 
     def _write(self, source: int, fd: int, status: os.stat_result) -> None:
@@ -126,25 +133,24 @@ class _Copying:
                 at += written
                 self._room.take(written)
 
+    def _settle(self, fd: int, status: os.stat_result, attributes: dict[bytes, bytes]) -> None:
+        # Whoever is given a file loses its set-uid bit and its capability: the owner comes first.
+        if status.st_uid != self._first or status.st_gid != self._first:
+            os.fchown(fd, status.st_uid - self._first, status.st_gid - self._first)
+        os.fchmod(fd, stat.S_IMODE(status.st_mode))
+        for key, value in attributes.items():
+            os.setxattr(fd, key, _of_this_root(key, value, self._first))
+        os.utime(fd, ns=(status.st_mtime_ns, status.st_mtime_ns))
 
-def _settle(fd: int, status: os.stat_result, attributes: dict[bytes, bytes]) -> None:
-    # Whoever is given a file loses its set-uid bit and its capability: the owner comes first.
-    if status.st_uid != COUNT or status.st_gid != COUNT:
-        os.fchown(fd, status.st_uid - COUNT, status.st_gid - COUNT)
-    os.fchmod(fd, stat.S_IMODE(status.st_mode))
-    for key, value in attributes.items():
-        os.setxattr(fd, key, _of_this_root(key, value))
-    os.utime(fd, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    def _settle_name(self, place: int, target: bytes, status: os.stat_result) -> None:
+        owners = (status.st_uid - self._first, status.st_gid - self._first)
+        os.chown(target, *owners, dir_fd=place, follow_symlinks=False)
+        if not stat.S_ISLNK(status.st_mode):
+            os.chmod(target, stat.S_IMODE(status.st_mode), dir_fd=place)
+        os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns), dir_fd=place, follow_symlinks=False)
 
 
-def _settle_name(place: int, target: bytes, status: os.stat_result) -> None:
-    os.chown(target, status.st_uid - COUNT, status.st_gid - COUNT, dir_fd=place, follow_symlinks=False)
-    if not stat.S_ISLNK(status.st_mode):
-        os.chmod(target, stat.S_IMODE(status.st_mode), dir_fd=place)
-    os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns), dir_fd=place, follow_symlinks=False)
-
-
-def _of_this_root(key: bytes, value: bytes) -> bytes:
+def _of_this_root(key: bytes, value: bytes, first: int = COUNT) -> bytes:
     """Return an attribute with the ids of the machine where it has ids of the base."""
     if key == CAPABILITY:
         # The second version of the three has no root; the kernel adds that of this namespace.
@@ -153,7 +159,7 @@ def _of_this_root(key: bytes, value: bytes) -> bytes:
         changed = bytearray(value)
         for at in range(_ACL_HEAD, len(value), _ACL_ENTRY):
             if value[at] in _NAMING:
-                number = int.from_bytes(value[at + 4 : at + 8], "little") - COUNT
+                number = int.from_bytes(value[at + 4 : at + 8], "little") - first
                 changed[at + 4 : at + 8] = number.to_bytes(4, "little")
         return bytes(changed)
     return value

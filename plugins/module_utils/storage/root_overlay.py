@@ -65,15 +65,19 @@ def make(base: str, directory: str, ids: IdRange) -> str:
 
 def read(directory: str) -> Layers | None:
     """Return what the root at `directory` is made of; None for a root that is no overlay."""
-    path = os.path.join(directory + LAYERS, _MARK)
-    if not os.path.lexists(directory + LAYERS):
-        return None
+    place = directory + LAYERS
+    return read_layers(place) if os.path.lexists(place) else None
+
+
+def read_layers(place: str) -> Layers:
+    """Return what the layers in a directory are."""
+    path = os.path.join(place, _MARK)
     try:
         found = json.loads(files.read_limited(path, _LONGEST_MARK, follow=False))
         return Layers(str(found["base"]), IdRange(int(found["start"]), int(found["count"])))
     except (ValueError, KeyError, TypeError, NotFound):
         raise ForeignObject(
-            f"directory {directory}{LAYERS}",
+            f"directory {place}",
             f"{_MARK} is not there, or not as it is written",
             "A run that was killed leaves that; have the machine made anew",
         ) from None

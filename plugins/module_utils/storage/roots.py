@@ -20,7 +20,7 @@ from tempfile import TemporaryFile
 from typing import Any, Optional
 
 from ..dataclass import dataclass
-from ..errors import Conflict, ForeignObject, InvalidValue, NotFound, TimedOut
+from ..errors import Conflict, ForeignObject, InvalidValue, NotFound, TimedOut, Unsupported
 from ..host import confined_process, files, kernel_calls, untrusted_trees
 from ..model.container_user_ids import BASES, IdRange, id_range
 from . import (
@@ -47,6 +47,8 @@ _LONGEST = 4 * 3600.0
 _ATTEMPTS = 5
 # The end of the name of a tree that is not whole yet.
 _NEW = ".unpacking"
+# The same of a whole tree that is to be in the place of a root, and of what was there before.
+RESTORED, _REPLACED, _REPLACED_LAYERS = ".restored", ".replaced", ".replaced-layers"
 # In the directory of a base: its tree, what it was unpacked to, and which machines show it.
 _ROOT, _MARK, _USERS = "root", "base.json", "users"
 _SHOWN = "shown"
@@ -305,7 +307,9 @@ def is_there(directory: str) -> bool:
 
 def root_of(name: str) -> str:
     """Return the name of the root that a name in its directory belongs to: the root itself, or what is beside it."""
-    return name.removesuffix(root_overlay.LAYERS).removesuffix(_NEW)
+    for end in (root_overlay.LAYERS, _NEW, RESTORED, _REPLACED, _REPLACED_LAYERS):
+        name = name.removesuffix(end)
+    return name
 
 
 def mount_again(directory: str) -> bool:
@@ -321,8 +325,8 @@ def remove(directory: str) -> bool:
         with contextlib.suppress(ForeignObject, InvalidValue):
             shown = root_overlay.read(directory)
         there = root_overlay.remove(directory)
-        there = untrusted_trees.remove(directory + _NEW) or there
-        there = untrusted_trees.remove(directory) or there
+        for tree in (*_beside(directory), directory):
+            there = untrusted_trees.remove(tree) or there
         if shown is not None:
             files.remove_file(_user(os.path.dirname(shown.base), directory))
     return there
@@ -349,6 +353,34 @@ def save(directory: str, target: str, ids: IdRange, what: str = "") -> Saved:
             files.opened(new, files.NEW_FILE) as fd,
         ):
             return _pack(directory, fd, ids, asked, datastore_layout.RESERVE, _LONGEST)
+
+
+def shows_image(directory: str) -> bool:
+    """Return whether a machine's root shows its image, and has only what it changed in a place of its own."""
+    return os.path.lexists(directory + root_overlay.LAYERS)
+
+
+def share(directory: str, new: str, ids: IdRange, what: str) -> bool:
+    """Make a tree `new` of the root of a machine that stands still, which shares the content of its files, so that it
+    takes a moment. Return False, and leave nothing, where that can't be. what: the words that errors begin with."""
+    if shows_image(directory):
+        # What is seen there belongs to no file system that could share it.
+        return False
+    try:
+        with files.explained(new):
+            os.mkdir(new, 0o700)
+            os.chown(new, ids.start, ids.start)
+        view = confined_process.View([ids], below=[("source", directory), ("target", new)], reads=[directory])
+        arguments = {"what": what, "reserve": datastore_layout.RESERVE, "depth": Limits().depth, "first": 0}
+        arguments["shares"] = True
+        confined_process.run(root_copying.copy, arguments, view, what, timeout=_LONGEST)
+    except Unsupported:
+        untrusted_trees.remove(new)
+        return False
+    except BaseException:
+        untrusted_trees.remove(new)
+        raise
+    return True
 
 
 def pack(directory: str, fd: int, ids: IdRange, what: str, timeout: float, devices: bool = False) -> Saved:
@@ -398,6 +430,55 @@ def _pack(
     return Saved(**confined_process.run(root_saving.save, arguments, view, asked, timeout=timeout, target=fd))
 
 
+def put_in_place(directory: str) -> None:
+    """Have the tree beside a root, with RESTORED at its end, be the machine's root from now on. What was there stays
+    beside it until remove_replaced() or put_back(). Where a run was killed in the middle, this goes on with it: for a
+    moment there is no root. The machine is off. Raise InUse if its root is used."""
+    new, layers = directory + RESTORED, directory + root_overlay.LAYERS
+    with _locked(directory, WAIT), files.explained(directory):
+        if not os.path.lexists(new):
+            return
+        root_overlay.unmount(directory)
+        if not any(os.path.lexists(directory + end) for end in (_REPLACED, _REPLACED_LAYERS)):
+            if os.path.lexists(layers):
+                os.rename(layers, directory + _REPLACED_LAYERS)
+            elif os.path.lexists(directory) and not _is_empty(directory):
+                os.rename(directory, directory + _REPLACED)
+        # An empty directory makes room for it.
+        os.rename(new, directory)
+        files.sync_directory(os.path.dirname(directory))
+
+
+def put_back(directory: str) -> None:
+    """Have the machine's root be what it was before put_in_place(), as far as that came. The machine is off."""
+    new = directory + RESTORED
+    with _locked(directory, WAIT), files.explained(directory):
+        for before, place in ((_REPLACED, directory), (_REPLACED_LAYERS, directory + root_overlay.LAYERS)):
+            if os.path.lexists(directory + before):
+                if not os.path.lexists(new):
+                    os.rename(directory, new)
+                if place != directory:
+                    files.make_directory(directory, 0o755)
+                os.rename(directory + before, place)
+        files.sync_directory(os.path.dirname(directory))
+        untrusted_trees.remove(new)
+
+
+def remove_replaced(directory: str) -> bool:
+    """Remove what is beside a root that put_in_place() has used, or was to use. Return whether there was anything."""
+    layers = directory + _REPLACED_LAYERS
+    with _locked(directory, WAIT), files.explained(directory):
+        if os.path.lexists(layers):
+            with contextlib.suppress(ForeignObject, InvalidValue):
+                files.remove_file(_user(os.path.dirname(root_overlay.read_layers(layers).base), directory))
+        removed = [untrusted_trees.remove(tree) for tree in _beside(directory)]
+        return any(removed)
+
+
+def _beside(directory: str) -> list[str]:
+    return [directory + end for end in (_NEW, RESTORED + _NEW, RESTORED, _REPLACED, _REPLACED_LAYERS)]
+
+
 def require_room(directory: str, size: int, what: str) -> None:
     """Raise NoSpace unless so many bytes fit where the directory is to be."""
     datastore_layout.require_space(os.path.dirname(directory), size, what)
@@ -439,7 +520,7 @@ def _try_overlay(trial: str) -> str:
             os.chown(tree, BASES.start, BASES.start)
         files.write_atomically(probe, b"x" * 4096, sync=False)
         why = root_overlay.make(tree, os.path.join(trial, _SHOWN), id_range(0))
-        return "" if not why or _can_share(probe, trial) else why
+        return "" if not why or can_share(probe, trial) else why
     finally:
         _end_trial(trial)
 
@@ -452,7 +533,7 @@ def _end_trial(trial: str) -> None:
 
 def _copy(base: str, directory: str, ids: IdRange, what: str) -> str:
     new = directory + _NEW
-    if not _can_share(os.path.join(os.path.dirname(base), _MARK), os.path.dirname(directory)):
+    if not can_share(os.path.join(os.path.dirname(base), _MARK), os.path.dirname(directory)):
         require_room(directory, untrusted_trees.bytes_on_disk(base), what)
     try:
         with files.explained(new):
@@ -471,7 +552,7 @@ def _copy(base: str, directory: str, ids: IdRange, what: str) -> str:
     return REFLINK if done["shared"] else COPY
 
 
-def _can_share(path: str, directory: str) -> bool:
+def can_share(path: str, directory: str) -> bool:
     """Return whether files of the directory can share the content of the file."""
     with files.explained(directory), TemporaryFile(dir=directory) as file, files.opened(path, os.O_RDONLY) as fd:
         return files.clone(fd, file.fileno())

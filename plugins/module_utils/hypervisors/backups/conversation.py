@@ -10,6 +10,7 @@ Each machine is one conversation, on a connection of its own:
 | `begin`: what is wanted (model/given_backup.py) | |
 | | `given`: what can be read now |
 | `file`: one of them | the file, as file_streams.py sends it |
+| `root`: the number of one | its archive in pieces, each after its `length`; 0 at the end, with what was `left_out` |
 | reads each disk by connections of its own | |
 | `kept`: the backup is whole, and on its disk | |
 | | `done`: what was known for the backup before is given up |
@@ -20,12 +21,16 @@ as long as the front-end has further machines to back up."""
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from ...errors import HypervisorError, NebulaError, OtherHostFailed
 from ..moves.passage import Channel
 
 BEGIN, GIVEN, FILE, KEPT, DONE, REFUSED, OVER = "begin", "given", "file", "kept", "done", "refused", "over"
+ROOT, LENGTH, LEFT_OUT = "root", "length", "left_out"
+# Bytes of a piece.
+LONGEST_PIECE = 1 << 20
 # Seconds in which the other one answers: a guest freezes its file systems, or a chain of snapshots is looked at.
 ANSWER_SECONDS = 600.0
 # Seconds in which the front-end stores a machine's disks, and in which a run ends.
@@ -45,15 +50,20 @@ def token_of(run: str, vm_id: int, disk_id: int | None = None) -> str:
 
 def answer(channel: Channel, word: str, host: str, seconds: float = ANSWER_SECONDS) -> Any:
     """Return what the other one says to the last message. Raise its own error where it refuses."""
-    message = channel.receive(seconds)
-    refused = message.get(REFUSED)
+    return message(channel, word, host, seconds)[word]
+
+
+def message(channel: Channel, word: str, host: str, seconds: float = ANSWER_SECONDS) -> Mapping[str, Any]:
+    """Return the next message, which has this word. Raise the other one's own error where it refuses."""
+    found = channel.receive(seconds)
+    refused = found.get(REFUSED)
     if isinstance(refused, dict):
         words = {key: str(refused.get(key, ""))[:_LONGEST] for key in ("asked", "found", "remedy")}
         kind = OtherHostFailed if refused.get("kind") == OtherHostFailed.__name__ else HypervisorError
         raise kind(f"{words['asked']} (host {host})", words["found"], words["remedy"])
-    if word not in message:
+    if word not in found:
         raise channel.broken("it answers something else than it was asked")
-    return message[word]
+    return found
 
 
 def refuse(channel: Channel, error: NebulaError) -> None:

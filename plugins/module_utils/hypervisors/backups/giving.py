@@ -19,7 +19,9 @@ from ...host.files import explained, opened
 from ...model.dataclass_json import to_plain
 from ...model.given_backup import GivenBackup, read_asked
 from ...model.machine_backup import BackupPassage, BackupRequest, MachineToBackUp
+from ...storage import root_backups
 from ...storage.backup_files import NbdSource
+from ...storage.root_backups import Pack, ReadableRoot
 from ..moves import file_streams
 from ..moves.passage import DISKS, OF_BACKUPS, Channel, Door, Identity, Meeting, relay
 from . import conversation
@@ -27,7 +29,8 @@ from . import conversation
 
 class Readable(Protocol):
     """Is a machine whose disks can be read now.
-    given: what is said of it. sources: where each of its disks is read. files: paths of what else it has, by name."""
+    given: what is said of it. sources: where each of its disks is read. files: paths of what else it has, by name.
+    roots: of containers, by disk id."""
 
     @property
     def given(self) -> GivenBackup: ...
@@ -37,6 +40,9 @@ class Readable(Protocol):
 
     @property
     def files(self) -> Mapping[str, str]: ...
+
+    @property
+    def roots(self) -> Mapping[int, ReadableRoot]: ...
 
     def keep(self) -> None:
         """Take note that the backup is whole: the next one may go on from it."""
@@ -147,6 +153,10 @@ class Giving:
             message = channel.receive(conversation.STORING_SECONDS)
             if message.get(conversation.KEPT) is True:
                 return
+            number = message.get(conversation.ROOT)
+            if isinstance(number, int) and number in readable.roots:
+                _send_root(channel, readable.roots[number].pack, f"disk {number}")
+                continue
             name = message.get(conversation.FILE)
             path = readable.files.get(name) if isinstance(name, str) else None
             if path is None or not isinstance(name, str):
@@ -169,6 +179,14 @@ class Giving:
         finally:
             for token in shown:
                 del self._meetings[token]
+
+
+def _send_root(channel: Channel, pack: Pack, what: str) -> None:
+    with root_backups.packing(pack, what) as under_way:
+        for block in under_way.blocks():
+            channel.send(**{conversation.LENGTH: len(block)})
+            channel.send_bytes(block)
+        channel.send(**{conversation.LENGTH: 0, conversation.LEFT_OUT: under_way.left_out})
 
 
 def _tunnel_to(path: str) -> Callable[[Channel], None]:

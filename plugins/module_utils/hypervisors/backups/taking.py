@@ -7,11 +7,13 @@ leads to where its host shows it."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from ...dataclass import dataclass, replace
 from ...errors import NebulaError
@@ -22,6 +24,7 @@ from ...model.disk import TAR
 from ...model.given_backup import AskedBackup, GivenBackup
 from ...model.machine_backup import BackupPassage, MachineToBackUp
 from ...storage.backup_files import NbdSource
+from ...storage.root_backups import ReadableRoot
 from ..moves import file_streams
 from ..moves.passage import DISKS, OF_BACKUPS, Caller, Channel, Identity, not_met, tunnels
 from . import conversation
@@ -70,10 +73,39 @@ class TakenBackup:
         header = self.channel.receive(conversation.ANSWER_SECONDS)
         file_streams.receive(self.channel, header, path, self.given.files[name], conversation.limit())
 
+    @property
+    def roots(self) -> Mapping[int, ReadableRoot]:
+        """Return the roots of containers, by disk id; each is read once."""
+        return {
+            disk.disk_id: ReadableRoot(disk.holds, functools.partial(self._receive_root, disk.disk_id))
+            for disk in self.given.disks
+            if disk.format == TAR
+        }
+
+    def _receive_root(self, disk_id: int, fd: int, seconds: float) -> int:
+        """Write the archive of a root to a pipe. Return of how much it has no place for."""
+        limit, channel = time.monotonic() + seconds, self.channel
+        channel.send(**{conversation.ROOT: disk_id})
+        while True:
+            message = conversation.message(channel, conversation.LENGTH, self.host)
+            length, left_out = message[conversation.LENGTH], message.get(conversation.LEFT_OUT, 0)
+            if not _is_number(length, conversation.LONGEST_PIECE) or not _is_number(left_out, 1 << 62):
+                raise channel.broken("it sends no archive")
+            if not length:
+                return int(left_out)
+            for block in channel.receive_bytes(length, limit - time.monotonic()):
+                view = memoryview(block)
+                while view:
+                    view = view[os.write(fd, view) :]
+
     def keep(self) -> None:
         """Say that the backup is whole, and on its disk."""
         self.channel.send(**{conversation.KEPT: True})
         conversation.answer(self.channel, conversation.DONE, self.host)
+
+
+def _is_number(value: Any, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
 
 
 class Taking:

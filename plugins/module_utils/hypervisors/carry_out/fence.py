@@ -132,6 +132,7 @@ def _take_record(job: Job) -> None:
         )
     job.record = found
     job.owned = True
+    job.common.driver.settle_standing_still(job.mark, job.directory)
     if disk_swap.is_unfinished(job.directory):
         # What few machines need takes its time to import.
         from . import disk_restores

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from ...dataclass import replace
 from ...errors import HypervisorError, NebulaError
 from ...host.files import explain
+from ...model.disk import TAR
 from ...model.given_backup import GivenBackup, GivenDisk
 from ...model.machine_backup import (
     FRONTEND,
@@ -29,10 +30,12 @@ from ...model.machine_backup import (
     MachineToBackUp,
     StoredFile,
 )
-from ...storage import backup_files, backup_secrets
+from ...model.machine_backup import TAR as STORED_TAR
+from ...storage import backup_files, backup_secrets, root_backups
 from ...storage.backup_files import NOTHING, SMALLEST, NbdSource
 from ...storage.backup_place import MachineDirectory, Place
 from ...storage.datastore_layout import vm_directory
+from ...storage.root_backups import ReadableRoot
 from ..base import Driver
 from . import machine_reading
 
@@ -48,13 +51,16 @@ Report = Callable[[int, int, int], None]
 
 class Readable(Protocol):
     """Is a machine whose disks can be read now.
-    given: what is said of it. sources: where each of its disks is read."""
+    given: what is said of it. sources: where each of its disks is read. roots: those of containers, by disk id."""
 
     @property
     def given(self) -> GivenBackup: ...
 
     @property
     def sources(self) -> Mapping[int, NbdSource]: ...
+
+    @property
+    def roots(self) -> Mapping[int, ReadableRoot]: ...
 
     def fetch(self, name: str, path: str) -> None:
         """Store one of given.files as a new file."""
@@ -181,7 +187,10 @@ class _Storing:
             parent, reason = None, given.reason
         self._require_room(given, parent is None)
         disks = tuple(
-            self._stored_disk(disk, readable.sources[disk.disk_id], parent, unchanged) for disk in given.disks
+            self._stored_root(disk, readable.roots[disk.disk_id])
+            if disk.format == TAR
+            else self._stored_disk(disk, readable.sources[disk.disk_id], parent, unchanged)
+            for disk in given.disks
         )
         files = {name: self._stored_file(readable, name) for name in given.files}
         machine, secrets = self._machine, None
@@ -242,7 +251,7 @@ class _Storing:
         return ""
 
     def _require_room(self, given: GivenBackup, full: bool) -> None:
-        held = sum(min(disk.holds, disk.size) for disk in given.disks) if full else 0
+        held = sum(min(disk.holds, disk.size or disk.holds) for disk in given.disks) if full else 0
         needed = (held // _COMPRESSED if self._request.compress else held) + SMALLEST * len(given.disks)
         self._directory.room(needed, self._asked())
 
@@ -267,6 +276,22 @@ class _Storing:
             what=self._asked(f"disk {disk.disk_id}"),
         )
         return BackedUpDisk(disk.disk_id, disk.target, disk.format, disk.size, file, stored, below, disk.image)
+
+    def _stored_root(self, disk: GivenDisk, root: ReadableRoot) -> BackedUpDisk:
+        request, what = self._request, self._asked(f"disk {disk.disk_id}")
+        name = root_backups.file_name(f"{self._id}.root.{disk.disk_id}", request.compress, request.key)
+        stored = root_backups.store_root(
+            self._directory.directory,
+            name,
+            root.pack,
+            root.size,
+            what,
+            compress=request.compress,
+            key=request.key,
+            rate=request.rate * MIB,
+        )
+        self.warnings += root.left_out(stored, what)
+        return BackedUpDisk(disk.disk_id, disk.target, TAR, 0, stored.file, STORED_TAR, "", disk.image)
 
     def _stored_file(self, readable: Readable, name: str) -> StoredFile:
         directory, whole = self._directory.directory, f"{self._id}.{name}"

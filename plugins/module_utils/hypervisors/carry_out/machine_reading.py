@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import field
 
 from ...dataclass import dataclass, replace
 from ...errors import (
@@ -23,7 +24,7 @@ from ...errors import (
     WrongState,
 )
 from ...host.files import NEW_FILE, explained, lock, opened, remove_file
-from ...model.disk import SHARED_DIRECTORY, TAR, Disk, DiskFiles
+from ...model.disk import DIRECTORY, SHARED_DIRECTORY, TAR, Disk, DiskFiles
 from ...model.given_backup import GivenBackup, GivenDisk
 from ...model.installation_marks import MARK
 from ...model.machine_backup import OFF, BackupRequest, MachineToBackUp
@@ -33,15 +34,18 @@ from ...model.vm import Vm
 from ...storage import disk_bitmaps, disk_exports, machine_disks, node_image_files
 from ...storage.backup_files import NbdSource
 from ...storage.datastore_layout import vm_directory
+from ...storage.root_backups import ReadableRoot
 from ...storage.transfer_methods import path_of_shared
 from ..base import BackUp, Driver, Mark, RunningBackup
 from ..machine_record import CHECKPOINT, PARTIAL, Record, is_left_behind, read_record
 from ..moves import node_moves
-from . import fence
+from . import fence, root_transfers
+from .root_transfers import Root
 
 # What else of a machine's is in its backup.
 NVRAM, TPM = "nvram", "tpm"
 _AS_OFF = "read from the files of the machine, which was off"
+_ROOTS = "the root of a container is always stored whole"
 _AS_RUNNING = "read by libvirt's backup (pull mode) while the machine ran"
 # Of "nebula-<8 digits>-<id>": what the names of all checkpoints of one place begin with.
 _PREFIX = len("nebula-00000000-")
@@ -51,12 +55,14 @@ _CHUNK = 1 << 20
 @dataclass(frozen=True)
 class ReadableMachine:
     """Is a machine of this host whose disks can be read now.
-    given: what is said of it. sources: where each of its disks is read. files: paths of what else it has, by name."""
+    given: what is said of it. sources: where each of its disks is read. files: paths of what else it has, by name.
+    roots: of containers, by disk id."""
 
     given: GivenBackup
     sources: Mapping[int, NbdSource]
     files: Mapping[str, str]
     running: RunningBackup | None = None
+    roots: Mapping[int, ReadableRoot] = field(default_factory=dict)
 
     def fetch(self, name: str, path: str) -> None:
         """Store one of given.files as a new file."""
@@ -90,11 +96,14 @@ def readable(
         for name in filter(is_left_behind, os.listdir(directory)):
             # The lock is held: nobody is writing them any more.
             remove_file(os.path.join(directory, name))
+        driver.settle_standing_still(mark, directory)
         driver.end_left_backup(mark, os.path.dirname(os.path.dirname(directory)))
         state = _state_of(driver, mark, directory, asked)
         _check_encryption(vm, state, request.is_encrypted, asked)
-        disks, left_out = _chosen(vm, asked)
+        own = root_transfers.of_machine(_localized(vm, root), directory, driver, lambda disk: _find(disk, root))
+        disks, left_out = _chosen(vm, own, asked)
         files = machine_disks.locate(_localized(vm, root), directory, lambda disk: _find(disk, root))
+        files.update({disk_id: DiskFiles(each.path, DIRECTORY) for disk_id, each in own.items()})
         chosen = [(disk, files[disk.disk_id]) for disk in disks]
         since, reason = _continued(record, since)
         order = BackUp(
@@ -105,13 +114,14 @@ def readable(
             directory=directory,
             datastores=os.path.dirname(os.path.dirname(directory)),
             full=request.full,
+            stand_still=request.stand_still,
         )
         with contextlib.ExitStack() as held:
             further = held.enter_context(_further_files(driver, vm, directory))
             if state == "RUNNING":
-                machine_now = held.enter_context(_running(driver, mark, chosen, order, asked))
+                machine_now = held.enter_context(_running(driver, mark, vm, chosen, own, order, asked))
             else:
-                machine_now = held.enter_context(_off(driver, mark, vm, chosen, order, asked))
+                machine_now = held.enter_context(_off(driver, mark, vm, chosen, own, order, asked))
             given = replace(
                 machine_now.given,
                 reason=reason or machine_now.given.reason,
@@ -211,8 +221,8 @@ def _check_encryption(vm: Vm, state: str, has_key: bool, asked: str) -> None:
         )
 
 
-def _chosen(vm: Vm, asked: str) -> tuple[list[Disk], list[str]]:
-    """Return the disks that are in the backup, and a sentence for each that is not."""
+def _chosen(vm: Vm, own: Collection[int], asked: str) -> tuple[list[Disk], list[str]]:
+    """Return the disks that are in the backup, and a sentence for each that is not. own: those that are roots."""
     disks, left_out = [], []
     for disk in vm.disks:
         name = f"disk {disk.disk_id} ({disk.target})" if disk.target else f"disk {disk.disk_id}"
@@ -223,12 +233,8 @@ def _chosen(vm: Vm, asked: str) -> tuple[list[Disk], list[str]]:
             left_out.append(f"{name}: it is a directory of the host")
         elif disk.readonly:
             left_out.append(f"{name}: it is only read{of}")
-        elif disk.format == TAR or disk.by_hypervisor:
-            raise Unsupported(
-                f"{asked}: {name}",
-                "it is no disk but a directory, or is in the hypervisor's own keeping",
-                "Save it as an image (save_as)",
-            )
+        elif (disk.format == TAR or disk.by_hypervisor) and disk.disk_id not in own:
+            left_out.append(f"{name}: its hypervisor makes it anew")
         else:
             disks.append(disk)
     if vm.context is not None:
@@ -283,44 +289,65 @@ def _time_of(checkpoint: str) -> int | None:
 
 @contextlib.contextmanager
 def _running(
-    driver: Driver, mark: Mark, chosen: Sequence[tuple[Disk, DiskFiles]], order: BackUp, asked: str
+    driver: Driver,
+    mark: Mark,
+    vm: Vm,
+    chosen: Sequence[tuple[Disk, DiskFiles]],
+    own: Mapping[int, Root],
+    order: BackUp,
+    asked: str,
 ) -> Iterator[ReadableMachine]:
     if "back_up" not in driver.capabilities:
         raise Unsupported(
             asked, f"it runs, and hypervisor {driver.name} can't show its disks meanwhile", "Power it off first"
         )
     with driver.back_up(mark, chosen, order) as running:
+        roots = _readable_roots(driver, mark, vm, own, running.roots, asked)
         disks = tuple(
-            _given_disk(disk, files, running.sources[disk.disk_id], running.incremental) for disk, files in chosen
+            _given_root(disk, roots[disk.disk_id])
+            if disk.disk_id in roots
+            else _given_disk(disk, files, running.sources[disk.disk_id], running.incremental)
+            for disk, files in chosen
         )
         given = GivenBackup(
             state="RUNNING",
             consistency=running.consistency,
-            way=_AS_RUNNING,
+            way=running.way or _AS_RUNNING,
             disks=disks,
             incremental=running.incremental,
             reason=running.reason,
             checkpoint=running.checkpoint,
         )
-        yield ReadableMachine(given, running.sources, {}, running)
+        yield ReadableMachine(given, running.sources, {}, running, roots)
 
 
 @contextlib.contextmanager
 def _off(
-    driver: Driver, mark: Mark, vm: Vm, chosen: Sequence[tuple[Disk, DiskFiles]], order: BackUp, asked: str
+    driver: Driver,
+    mark: Mark,
+    vm: Vm,
+    chosen: Sequence[tuple[Disk, DiskFiles]],
+    own: Mapping[int, Root],
+    order: BackUp,
+    asked: str,
 ) -> Iterator[ReadableMachine]:
-    files = {disk.disk_id: file for disk, file in chosen}
+    files = {disk.disk_id: file for disk, file in chosen if disk.disk_id not in own}
     driver.let_go(mark)
-    known = bool(order.since) and all(
+    paths = {disk.disk_id: file.path for disk, file in chosen if disk.disk_id in own}
+    roots = _readable_roots(driver, mark, vm, own, paths, asked)
+    known = bool(order.since and files and not roots) and all(
         disk_bitmaps.bitmaps(file, asked).get(order.since, False) for file in files.values()
     )
     tracked = known and not order.full
     if not known:
         # What nobody goes on from is not kept up any longer.
         driver.forget_checkpoints(mark, files, order.prefix)
-    before = disk_exports.fingerprint(files)
+    # Of a root nothing tells whether it is as it was.
+    before = {} if roots else disk_exports.fingerprint(files)
     reason = ""
-    if order.since and not known:
+    if roots:
+        reason = _ROOTS
+    elif order.since and not known:
         reason = (
             "what was written since the backup before is not known any more, as after the end of a QEMU that was "
             "killed, or a disk that was exchanged or reverted"
@@ -329,7 +356,12 @@ def _off(
         reason = "the machine is off, and nothing has kept track of what was written since the backup before"
     name = f"{mark.vm_id}-{mark.catalog}"
     with disk_exports.shown(name, files, order.since if tracked else "", asked) as sources:
-        disks = tuple(_given_disk(disk, file, sources[disk.disk_id], tracked) for disk, file in chosen)
+        disks = tuple(
+            _given_root(disk, roots[disk.disk_id])
+            if disk.disk_id in roots
+            else _given_disk(disk, file, sources[disk.disk_id], tracked)
+            for disk, file in chosen
+        )
         given = GivenBackup(
             state="POWEROFF",
             consistency=OFF,
@@ -340,7 +372,21 @@ def _off(
             unchanged=before,
             checkpoint=order.since if known else "",
         )
-        yield ReadableMachine(given, sources, {})
+        yield ReadableMachine(given, sources, {}, roots=roots)
+
+
+def _readable_roots(
+    driver: Driver, mark: Mark, vm: Vm, own: Mapping[int, Root], paths: Mapping[int, str], asked: str
+) -> dict[int, ReadableRoot]:
+    """Return the machine's roots. paths: where each is read."""
+    return {
+        disk_id: root_transfers.readable(own[disk_id], vm, mark, driver, path, f"{asked}: disk {disk_id}")
+        for disk_id, path in paths.items()
+    }
+
+
+def _given_root(disk: Disk, root: ReadableRoot) -> GivenDisk:
+    return GivenDisk(disk.disk_id, disk.target, TAR, 0, image=disk.image, holds=root.size)
 
 
 def _given_disk(disk: Disk, files: DiskFiles, source: NbdSource, incremental: bool) -> GivenDisk:

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
 from xml.etree import ElementTree as ET
 
@@ -17,6 +19,7 @@ from ...deps import require
 from ...errors import Conflict, ForeignObject, HypervisorError, NebulaError, NoCapacity, NotFound, TimedOut
 from ...model.audit import Domain
 from ..base import Mark, copied_domains, domain_name, label_of
+from ..standing_still import Pausing, run_of
 from . import domain_hardware, domain_numa, domain_xml, live_devices
 
 # How often a condition is looked at. libvirt itself polls the end of a QEMU process in steps of 0.2 s.
@@ -50,6 +53,18 @@ _REMOVE = (
     "it is (ip -details link show {name}) and which process has it (grep -l {name} /proc/[0-9]*/fdinfo/*). If nothing "
     "needs it, remove it (ip link delete {name}), unless libvirt has done so by now, then run again"
 )
+
+
+# Has a machine go on that is paused, unless it has ended or been started anew.
+_GO_ON = """
+import sys
+sys.path.append(sys.argv[1])
+import libvirt
+libvirt.registerErrorHandler(lambda _context, _error: None, None)
+domain = libvirt.open(sys.argv[2]).lookupByUUIDString(sys.argv[3])
+if domain.ID() == int(sys.argv[4]) and domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
+    domain.resume()
+"""
 
 
 class LibvirtDomains:
@@ -130,6 +145,27 @@ class LibvirtDomains:
                 message_of(error),
                 "Start libvirtd; role nebula.provision.node does it with nebula_manage_services: true",
             ) from error
+
+    def _pausing(self, domain: Any, mark: Mark, pause: Callable[[], None]) -> Pausing | None:
+        """Return how the machine stands still, by libvirt; None for one that does not run."""
+        lv, asked = self._libvirt, f"having {label_of(mark)} stand still"
+        with self._explained(asked):
+            number, uuid = domain.ID(), domain.UUIDString()
+
+        def is_still() -> bool:
+            with self._explained(asked):
+                return bool(domain.state()[0] == lv.VIR_DOMAIN_PAUSED)
+
+        def go_on() -> bool:
+            if not is_still():
+                return False
+            with self._explained(asked):
+                domain.resume()
+            return True
+
+        library = os.path.dirname(os.path.abspath(lv.__file__))
+        words = [sys.executable, "-I", "-c", _GO_ON, library, self._uri, uuid, str(number)]
+        return Pausing(run_of(number), words, pause, go_on, is_still) if number > 0 else None
 
     # -- what is there --------------------------------------------------------------------------------------------
     def running(self) -> tuple[str, ...]:

@@ -8,27 +8,43 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 from xml.etree import ElementTree as ET
 
 from ...dataclass import replace
 from ...errors import NebulaError
-from ...host import hypervisor_daemons
+from ...host import hypervisor_daemons, kernel_calls
 from ...host.console import console_log
-from ...host.files import sync_directory
+from ...host.files import explained, opened, sync_directory
 from ...host.node_file import Changes, NodeFile, Remember
 from ...model.audit import Domain
 from ...model.container_user_ids import id_range
+from ...model.disk import Disk, DiskFiles
 from ...model.host import Overhead
 from ...model.network_drivers import OVN, OVSWITCH
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ...storage import mounted_disks
 from ...storage.datastore_layout import disk_path
-from ..base import Adjusted, Adjustment, Deployment, Driver, Mark, Site, Survey, id_in_name, label_of, nic_in_name
+from ..base import (
+    Adjusted,
+    Adjustment,
+    BackUp,
+    Deployment,
+    Driver,
+    Mark,
+    RunningBackup,
+    Site,
+    Survey,
+    id_in_name,
+    label_of,
+    nic_in_name,
+)
 from ..libvirt.domain_xml import MARK_PATH, attribute_of
 from ..libvirt.domains import PRESS_AGAIN, STEP, LibvirtDomains, runs_of
+from ..standing_still import Pausing
 from . import (
     confinement,
     console_logger,
@@ -66,11 +82,12 @@ BESIDE = Overhead(fixed=32)
 class LxcDriver(LibvirtDomains, Driver):
     name = "lxc"
     uri = "lxc:///system"
-    capabilities = frozenset(("shutdown", "reboot", "suspend", "resume", "adjust"))
+    capabilities = frozenset(("shutdown", "reboot", "suspend", "resume", "adjust", "back_up"))
     switches = frozenset((OVN, OVSWITCH))
     has_directories = True
     shares_datastores = False
     suspends_in_memory = True
+    stands_still = True
     remedies = REMEDIES
     keep = ""
     forget = ""
@@ -284,6 +301,24 @@ class LxcDriver(LibvirtDomains, Driver):
         domain = self._found(mark)
         with self._explained(f"thawing {label_of(mark)}"):
             domain.resume()
+
+    def pausing(self, mark: Mark) -> Pausing | None:
+        domain = self._found(mark)
+        return self._pausing(domain, mark, lambda: self._freeze(domain, mark))
+
+    def back_up(
+        self, mark: Mark, disks: Sequence[tuple[Disk, DiskFiles]], order: BackUp
+    ) -> AbstractContextManager[RunningBackup]:
+        from ..still_disks import back_up
+
+        return back_up(self, mark, disks, order)
+
+    def _freeze(self, domain: Any, mark: Mark) -> None:
+        self.suspend(mark, "")
+        # What the container has written to file systems of its own is in files of this host only then.
+        for point in filter(mounted_disks.is_mounted, mounted_disks.points(domain.UUIDString())):
+            with explained(point), opened(point, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as fd:
+                kernel_calls.sync_file_system(fd)
 
     def _state_name(self, state: int) -> str:
         return "SUSPENDED" if state == self._libvirt.VIR_DOMAIN_PAUSED else super()._state_name(state)

@@ -18,12 +18,13 @@ from typing import Any
 
 from ...errors import ForeignObject, HypervisorError, NebulaError, OtherHostFailed, TimedOut, Unsupported
 from ...host import processes
-from ...host.command import run
+from ...host.command import find, run
 from ...host.files import remove_file
 from ...storage.datastore_layout import free_space
 from ..base import Departure, Receiver
 from ..moves import file_streams
 from ..moves.passage import MEMORY, Channel
+from ..standing_still import Pausing, run_of
 from . import moving_marks, vzctl
 from .exit_codes import error_of_code
 
@@ -43,6 +44,12 @@ _NUMBER = re.compile(r"[1-9]\d{0,9}")
 # What vzctl says where nothing stands still: it is kept for a container from `--suspend` or `--undump` on until it goes
 # on or is ended.
 _NO_CONTEXT = "an not join cpt context"
+# Has a container go on that stands still.
+_GO_ON = """
+words=$("$1" chkpnt "$2" --resume 2>&1) && exit
+case $words in *"$3"*) exit 0 ;; esac
+exit 1
+"""
 _COLD = "Move it cold (move: cold), or boot kernels of OpenVZ on both hosts of which the new one's is no older"
 
 
@@ -124,6 +131,29 @@ def go_on(ctid: int, verb: str, asked: str) -> None:
     if done.returncode != 0 and not (_NO_CONTEXT in words and vzctl.status(ctid).running):
         raise error_of_code(asked, done.returncode, vzctl.last_output(done))
     moving_marks.remove(ctid)
+
+
+def pausing(ctid: int, asked: str) -> Pausing:
+    """Return how a container that runs stands still: by the first step of a move, which is taken back. Only kernels of
+    OpenVZ have it. Whether it stands still, vzctl does not tell."""
+    try:
+        version(asked)
+    except Unsupported as error:
+        error.remedy = "Power it off first, or boot a kernel of OpenVZ"
+        raise
+
+    def pause() -> None:
+        vzctl.ask(asked, "chkpnt", str(ctid), "--suspend", timeout=SUSPEND_SECONDS)
+
+    def resume() -> bool:
+        done = run([vzctl.PROGRAM, "chkpnt", str(ctid), "--resume"], timeout=SUSPEND_SECONDS, check=False)
+        words = done.stdout + done.stderr
+        if done.returncode != 0 and _NO_CONTEXT not in words:
+            raise error_of_code(asked, done.returncode, vzctl.last_output(done))
+        return done.returncode == 0
+
+    words = ("sh", "-c", _GO_ON, "go-on", find(vzctl.PROGRAM), str(ctid), _NO_CONTEXT)
+    return Pausing(run_of(ctid), words, pause, resume, lambda: False)
 
 
 def end(ctid: int, verb: str, asked: str) -> None:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Collection, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +35,26 @@ from ...host.files import make_directory, read_limited, remove_file, write_atomi
 from ...host.node_file import Changes, NodeFile
 from ...imported_by_name import file_named
 from ...model.audit import Domain
-from ...model.disk import TAR, Disk
+from ...model.disk import TAR, Disk, DiskFiles
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ...storage.datastore_layout import MIB, disk_path, require_space
 from ..base import (
     AgentAnswer,
+    BackUp,
     Departure,
     Deployment,
     Driver,
     Mark,
     Receiver,
+    RunningBackup,
     Site,
     Survey,
     domain_name,
     label_of,
     refuse_other,
 )
+from ..standing_still import Pausing
 from . import container_config, moving_marks, openvz_declaration, venet_firewall, vzctl
 from .container_config import Container, ctid_of, vm_id_of
 
@@ -88,10 +92,13 @@ class Definition:
 
 class OpenvzDriver(Driver):
     name = openvz_declaration.NAME
-    capabilities = frozenset(("shutdown", "reboot", "reset", "suspend", "resume", "copy_disk", "ask_agent", "depart"))
+    capabilities = frozenset(
+        ("shutdown", "reboot", "reset", "suspend", "resume", "copy_disk", "ask_agent", "depart", "back_up")
+    )
     programs = (vzctl.PROGRAM,)
     shares_datastores = False
     holds_departing_roots = True
+    stands_still = True
 
     def __init__(self) -> None:
         vzctl.require()
@@ -552,6 +559,21 @@ class OpenvzDriver(Driver):
     def checkpoint_complete(self, checkpoint: str) -> bool:
         # vzctl gives a dump its name when it is whole.
         return os.path.isfile(checkpoint) and os.path.getsize(checkpoint) > 0
+
+    def pausing(self, mark: Mark) -> Pausing | None:
+        ctid, asked = ctid_of(mark.vm_id), f"having {label_of(mark)} stand still"
+        self._found(mark)
+        if self._state_of(ctid) != "RUNNING":
+            return None
+        pausing: Pausing = _migration().pausing(ctid, asked)
+        return pausing
+
+    def back_up(
+        self, mark: Mark, disks: Sequence[tuple[Disk, DiskFiles]], order: BackUp
+    ) -> AbstractContextManager[RunningBackup]:
+        from ..still_disks import back_up
+
+        return back_up(self, mark, disks, order)
 
     # -- moves ----------------------------------------------------------------------------------------------------
     def own_roots(self, vm: Vm, directory: str) -> Mapping[int, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -32,6 +33,7 @@ CONSOLES = Path(log_limits.CONSOLES)
 # Xenconsoled's own names of its files; ours of the links to the logs of serial ports.
 GUEST, SERIAL = "guest", "serial"
 NETWORK = Path("/sys/class/net")
+REQUESTS_SECONDS = 0.5
 
 
 class XenNode:
@@ -53,6 +55,12 @@ class XenNode:
         xen_console.prepare(changes)
         log_limits.prepare(changes)
         vif_script.prepare(changes)
+
+    @staticmethod
+    def _let_requests_end() -> None:
+        """Return once what a domain had asked of its disks, which stands still by now, is through in all likelihood:
+        dom0 carries that out, and tells nobody."""
+        time.sleep(REQUESTS_SECONDS)
 
     @classmethod
     def give_back(cls, changes: Changes, known: NodeFile) -> bool:

@@ -13,7 +13,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Callable
 
@@ -28,6 +29,7 @@ from ...errors import (
     NotFound,
     TimedOut,
 )
+from ...host import command
 from ...host.command import run
 from ...host.files import explained as files_explained
 from ...host.files import (
@@ -41,16 +43,19 @@ from ...host.files import (
 from ...host.node_file import Changes, NodeFile
 from ...model.audit import Domain
 from ...model.dataclass_json import from_plain, json_value, to_plain
+from ...model.disk import Disk, DiskFiles
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
 from ..base import (
     Adjusted,
     Adjustment,
+    BackUp,
     Departure,
     Deployment,
     Driver,
     Mark,
     Receiver,
+    RunningBackup,
     Site,
     Survey,
     copied_domains,
@@ -58,6 +63,7 @@ from ..base import (
     label_of,
     refuse_other,
 )
+from ..standing_still import Pausing, run_of
 from . import config, switch_ports, xl_logs, xl_migration
 from .dom0 import CONSOLES, GUEST, XenNode
 from .xl import NAMELESS, ListedDomain, lock_holder
@@ -71,6 +77,12 @@ SAVE_SECONDS = 1800
 # A guest that reboots is no domain for two seconds: its tool ends one and makes another.
 PASSING_SECONDS = 120.0
 ASK_AGAIN = 10.0
+# The fifth column is the state: the third sign of it says that a domain is paused.
+_GO_ON = """
+set -f; tool=$1 id=$2
+set -- $("$tool" list "$id" | tail -n 1)
+case $5 in ??p*) exec "$tool" unpause "$id" ;; esac
+"""
 _NAME = re.compile(r"one-(0|[1-9]\d{0,17})\.cfg")
 _MARK = re.compile(
     re.escape(config.MARK)
@@ -101,8 +113,9 @@ class Running:
 
 class XenDriver(XenNode, Driver):
     name = "xen"
-    capabilities = frozenset(("shutdown", "reboot", "reset", "suspend", "resume", "adjust", "depart"))
+    capabilities = frozenset(("shutdown", "reboot", "reset", "suspend", "resume", "adjust", "depart", "back_up"))
     programs = ("xl|xm",)
+    stands_still = True
 
     def close(self) -> None:
         pass
@@ -517,6 +530,37 @@ class XenDriver(XenNode, Driver):
         asked = f"resuming {label_of(mark)}"
         self._tool.wait_for_lock(asked)
         self._tool.ask(asked, "restore", str(definition.path), checkpoint, timeout=SAVE_SECONDS)
+
+    def pausing(self, mark: Mark) -> Pausing | None:
+        asked, domain = f"having {label_of(mark)} stand still", self._running_or_none(mark)
+        if domain is None or self._state_of(domain) == "POWEROFF":
+            return None
+        number = str(domain.domid)
+
+        def is_still() -> bool:
+            now = self._tool.named(domain_name(mark.vm_id))
+            return now is not None and now.domid == domain.domid and "p" in now.flags
+
+        def pause() -> None:
+            self._tool.ask(asked, "pause", number)
+            self._let_requests_end()
+
+        def go_on() -> bool:
+            if not is_still():
+                return False
+            self._tool.ask(asked, "unpause", number)
+            return True
+
+        # With another state than this one, there is nothing to be done.
+        words = ["sh", "-c", _GO_ON, "go-on", command.find(self._tool.name), number]
+        return Pausing(run_of(number), words, pause, go_on, is_still)
+
+    def back_up(
+        self, mark: Mark, disks: Sequence[tuple[Disk, DiskFiles]], order: BackUp
+    ) -> AbstractContextManager[RunningBackup]:
+        from ..still_disks import back_up
+
+        return back_up(self, mark, disks, order)
 
     # -- to another host ------------------------------------------------------------------------------------------
     def offer(self, mark: Mark) -> str:

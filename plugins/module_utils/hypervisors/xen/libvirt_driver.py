@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
 from xml.etree import ElementTree as ET
@@ -17,11 +19,26 @@ from ...dataclass import replace
 from ...errors import ForeignObject, HypervisorError, NebulaError, NotFound, TimedOut
 from ...host import hypervisor_daemons
 from ...model.audit import Domain
+from ...model.disk import Disk, DiskFiles
 from ...model.plan import ObservedVm
 from ...model.vm import Vm
-from ..base import Adjusted, Adjustment, Deployment, Driver, Mark, Site, Survey, domain_name, id_in_name, label_of
+from ..base import (
+    Adjusted,
+    Adjustment,
+    BackUp,
+    Deployment,
+    Driver,
+    Mark,
+    RunningBackup,
+    Site,
+    Survey,
+    domain_name,
+    id_in_name,
+    label_of,
+)
 from ..libvirt.domain_xml import MARK_PATH, attribute_of
 from ..libvirt.domains import PASSING_SECONDS, PRESS_AGAIN, STEP, LibvirtDomains, message_of
+from ..standing_still import Pausing
 from . import config, switch_ports, xl, xl_logs
 from . import xen_domain_xml as xen_xml
 from .dom0 import XenNode
@@ -43,12 +60,13 @@ REMEDIES = (
 class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
     name = "xen_libvirt"
     uri = "xen:///system"
-    capabilities = frozenset(("shutdown", "reboot", "reset", "suspend", "resume", "adjust"))
+    capabilities = frozenset(("shutdown", "reboot", "reset", "suspend", "resume", "adjust", "back_up"))
     programs = ("xl", "libvirtd", "virtlogd")
     libraries = ("libvirt",)
     services = hypervisor_daemons.LIBVIRT
     remedies = REMEDIES
     names_runs = False
+    stands_still = True
 
     def __init__(self) -> None:
         XenNode.__init__(self)
@@ -250,6 +268,23 @@ class XenLibvirtDriver(XenNode, LibvirtDomains, Driver):
         with self._explained(asked):
             self._connection().restoreFlags(checkpoint, None, 0)
         self._weigh_as_defined(self._found(mark))
+
+    def pausing(self, mark: Mark) -> Pausing | None:
+        domain = self._found(mark)
+
+        def pause() -> None:
+            with self._explained(f"having {label_of(mark)} stand still"):
+                domain.suspend()
+            self._let_requests_end()
+
+        return self._pausing(domain, mark, pause)
+
+    def back_up(
+        self, mark: Mark, disks: Sequence[tuple[Disk, DiskFiles]], order: BackUp
+    ) -> AbstractContextManager[RunningBackup]:
+        from ..still_disks import back_up
+
+        return back_up(self, mark, disks, order)
 
     def is_saved(self, file: BinaryIO) -> bool:
         return xl.is_complete(file, SAVED)

@@ -79,7 +79,12 @@ def test_a_key_is_no_argument(told, tmp_path):
 # Where each of these programs may be started: what opens disks there looks at their headers before.
 STARTED_IN = {
     "qemu-img": {"module_utils/storage/qemu_img.py"},
-    "qemu-nbd": {"module_utils/guest_disk/open/nbd.py"},
+    # The latter opens a container that is none of a machine's disks, in a sandbox.
+    "qemu-nbd": {
+        "module_utils/guest_disk/open/nbd.py",
+        "module_utils/storage/disk_exports.py",
+        "module_utils/storage/luks_stream.py",
+    },
     "qemu-storage-daemon": {"module_utils/guest_disk/open/kernel_mount.py"},
     # In the former it is asked for its QEMU, and opens nothing.
     "guestfish": {"module_utils/guest_disk/open/appliance_qemu.py", "module_utils/guest_disk/open/guestfish.py"},

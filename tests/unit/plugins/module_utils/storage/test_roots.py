@@ -99,3 +99,74 @@ def test_unpacked_images_that_another_user_has_put_there_are_shown_by_nobody(tmp
         with pytest.raises(InvalidValue, match="unpacked: user 12345 owns it"):
             make()
     assert not (tmp_path / "disk.0").exists() and (tree / "bin").is_dir()
+
+
+STEPS = (
+    "disk.0.restored",
+    "disk.0.unpacking",
+    "disk.0.replaced",
+    "disk.0.replaced-layers",
+    "disk.0.restored.unpacking",
+)
+
+
+def tree(path, text):
+    path.mkdir()
+    (path / "file").write_text(text)
+
+
+def shown(path):
+    return {each.name: (each / "file").read_text() for each in path.iterdir() if (each / "file").exists()}
+
+
+@pytest.mark.parametrize("before", ["nothing", "empty", "tree"])
+def test_a_restored_root_takes_the_place_of_what_was_there(before, tmp_path):
+    directory = tmp_path / "disk.0"
+    if before == "tree":
+        tree(directory, "old")
+    elif before == "empty":
+        directory.mkdir()
+    tree(tmp_path / "disk.0.restored", "new")
+    roots.put_in_place(str(directory))
+    old = {"disk.0.replaced": "old"} if before == "tree" else {}
+    assert shown(tmp_path) == {"disk.0": "new", **old}
+    # Once more, as after a kill: nothing is left to do.
+    roots.put_in_place(str(directory))
+    assert shown(tmp_path) == {"disk.0": "new", **old}
+    assert roots.remove_replaced(str(directory)) == bool(old)
+    assert shown(tmp_path) == {"disk.0": "new"} and not roots.remove_replaced(str(directory))
+
+
+def test_killed_between_the_two_names(tmp_path):
+    directory = tmp_path / "disk.0"
+    tree(tmp_path / "disk.0.replaced", "old")
+    tree(tmp_path / "disk.0.restored", "new")
+    roots.put_in_place(str(directory))
+    assert shown(tmp_path) == {"disk.0": "new", "disk.0.replaced": "old"}
+
+
+@pytest.mark.parametrize("step", ["made", "between", "done"])
+def test_taken_back(step, tmp_path):
+    directory = tmp_path / "disk.0"
+    tree(tmp_path / ("disk.0" if step == "made" else "disk.0.replaced"), "old")
+    tree(tmp_path / ("disk.0" if step == "done" else "disk.0.restored"), "new")
+    for _again in range(2):
+        roots.put_back(str(directory))
+        assert shown(tmp_path) == {"disk.0": "old"} and os.listdir(tmp_path) == ["disk.0"]
+
+
+def test_what_a_guest_has_called_like_layers_is_none(tmp_path):
+    directory = tmp_path / "disk.0"
+    tree(directory, "old")
+    (directory / "layers.json").write_text('{"base": "/", "start": 0, "count": 9}')
+    tree(tmp_path / "disk.0.restored", "new")
+    roots.put_in_place(str(directory))
+    roots.put_back(str(directory))
+    assert shown(tmp_path) == {"disk.0": "old"} and not roots.shows_image(str(directory))
+
+
+def test_what_belongs_to_a_restored_root_goes_with_it(tmp_path):
+    for name in ("disk.0", *STEPS):
+        (tmp_path / name).mkdir()
+        assert roots.root_of(name) == "disk.0"
+    assert roots.remove(str(tmp_path / "disk.0")) and os.listdir(tmp_path) == []

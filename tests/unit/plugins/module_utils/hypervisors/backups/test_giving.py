@@ -36,7 +36,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_bac
     MachineToBackUp,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.storage import root_backups
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_files import NbdSource
+from ansible_collections.nebula.provision.plugins.module_utils.storage.root_backups import ReadableRoot
 
 TOKEN = "7d0c0000000000000000000000000001"
 FIRST, ORDER = ("new", ""), ("new", "old")
@@ -58,6 +60,16 @@ class Host:
     begun: list[tuple[str, str, str]] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
+    root: bytes = b""
+    root_error: NebulaError | None = None
+
+    def pack(self, fd: int, _seconds: float) -> int:
+        view = memoryview(self.root)
+        while view:
+            view = view[os.write(fd, view) :]
+        if self.root_error is not None:
+            raise self.root_error
+        return 7
 
     @contextlib.contextmanager
     def begin(self, asked: MachineToBackUp, checkpoint: str, since: str) -> Iterator[object]:
@@ -84,6 +96,10 @@ class Shown:
     @property
     def sources(self) -> dict[int, NbdSource]:
         return {0: NbdSource(self.path, "vda", 1 << 20, "b")}
+
+    @property
+    def roots(self) -> dict[int, ReadableRoot]:
+        return {0: ReadableRoot(3 << 20, self.host.pack)}
 
     @property
     def files(self) -> dict[str, str]:
@@ -174,6 +190,40 @@ def test_other_files_come_too(tmp_path: Path) -> None:
     with together(host, machine(1)) as (taking, _beside), taking.begin(machine(1), *FIRST) as taken:
         taken.fetch("nvram", str(tmp_path / "fetched"))
         assert (tmp_path / "fetched").read_bytes() == b"variables" * 999
+
+
+ROOT = replace(GIVEN, disks=(GivenDisk(0, "", "tar", 0, holds=3 << 20),), incremental=False)
+
+
+def test_the_root_of_a_container_comes_as_an_archive(tmp_path: Path) -> None:
+    host = Host(tmp_path, ROOT, root=os.urandom(3 << 20) + b"end")
+    with together(host, machine(1)) as (taking, beside):
+        with taking.begin(machine(1), *FIRST) as taken:
+            assert taken.sources == {}
+            place = tmp_path / "place"
+            place.mkdir()
+            root = taken.roots[0]
+            stored = root_backups.store_root(str(place), "b.root.0.tar", root.pack, root.size, "x", compress=False)
+            assert (place / "b.root.0.tar").read_bytes() == host.root and stored.left_out == 7
+            taken.keep()
+        taking.close()
+        assert beside.result() == {}
+    assert host.kept == ["web-1"]
+
+
+def test_a_root_that_can_not_be_packed(tmp_path: Path) -> None:
+    error = WrongState("the root", "a file changed while it was read", "Run again")
+    host = Host(tmp_path, ROOT, root=bytes(2 << 20), root_error=error)
+    with together(host, machine(1)) as (taking, beside):
+        with (
+            pytest.raises(HypervisorError, match=r"the root \(host node1\): a file changed while it was read"),
+            taking.begin(machine(1), *FIRST) as taken,
+        ):
+            root = taken.roots[0]
+            root_backups.store_root(str(tmp_path), "b.root.0.tar", root.pack, root.size, "x", compress=False)
+        taking.close()
+        assert list(beside.result()) == [1]
+    assert host.kept == [] and not (tmp_path / "b.root.0.tar").exists()
 
 
 def test_what_is_not_kept_is_ended(tmp_path: Path) -> None:

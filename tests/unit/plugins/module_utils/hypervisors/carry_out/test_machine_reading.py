@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ AT = 1796040000
 class Running:
     sources = {0: NbdSource("/socket", "vda", 1 << 20, "written")}
     incremental, reason, consistency, checkpoint = True, "", "crash-consistent", NEW
+    roots: Mapping[int, str] = {}
+    way = ""
 
 
 class Driver(mock.Mock):
@@ -70,6 +72,7 @@ def driver() -> Driver:
     found.state.return_value = "RUNNING"
     found.state_files.return_value = {}
     found.state_elsewhere.return_value = None
+    found.own_roots.return_value = {}
     return found
 
 
@@ -115,13 +118,35 @@ def test_a_machine_is_read(driver: Driver, root: str) -> None:
         (replace(VM, uuid=CATALOG), ForeignObject, "no mark of this machine"),
         (replace(VM, attributes={"INSTALLS": "YES"}), WrongState, "being installed"),
         (replace(VM, disks=(replace(VM.disks[0], luks_secret=UUID),)), InvalidValue, "would not be"),
-        (replace(VM, disks=(replace(VM.disks[0], format="tar"),)), Unsupported, "no disk but a directory"),
         (replace(VM, disks=()), Unsupported, "no disk of its own: none at all"),
     ],
 )
 def test_machines_that_are_refused(driver: Driver, root: str, vm: Vm, kind: type[NebulaError], why: str) -> None:
     with pytest.raises(kind, match=why):
         read(driver, root, vm)
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "POWEROFF"])
+def test_the_root_of_a_container_is_read(driver: Driver, root: str, state: str) -> None:
+    vm = replace(VM, disks=(replace(VM.disks[0], format="tar", target=""),))
+    driver.state.return_value = state
+    driver.own_roots.return_value = {0: "/private"}
+    driver.root_size.return_value = 77
+    running = {"sources": {}, "roots": {0: "/private"}, "incremental": False, "way": "slowly", "reason": "why"}
+    with (
+        mock.patch.object(machine_reading, "_find", lambda disk, _root: disk.source),
+        mock.patch.multiple(Running, **running),
+    ):
+        found = read(driver, root, vm, OLD, stand_still=True)
+    (disk,) = found.given.disks
+    assert (disk.format, disk.size, disk.holds, disk.export) == ("tar", 0, 77, "")
+    assert not found.given.incremental and not found.given.unchanged and found.sources == {}
+    found.roots[0].pack(1, 5)
+    assert driver.pack_root.call_args.args[1:3] == ("/private", 1)
+    if state == "RUNNING":
+        assert driver.order.stand_still and (found.given.way, found.given.reason) == ("slowly", "why")
+    else:
+        assert "always stored whole" in found.given.reason
 
 
 @pytest.mark.parametrize("generation", [2, 4])

@@ -26,7 +26,7 @@ def test_nothing_is_emulated_and_nothing_is_probed() -> None:
 
 
 def test_what_libvirt_can_not_do_to_a_container_is_no_capability() -> None:
-    assert LxcDriver.capabilities == {"shutdown", "reboot", "suspend", "resume", "adjust"}
+    assert LxcDriver.capabilities == {"shutdown", "reboot", "suspend", "resume", "adjust", "back_up"}
     assert LxcDriver.suspends_in_memory and LxcDriver.has_directories
     assert not Driver.suspends_in_memory and not Driver.has_directories
 
