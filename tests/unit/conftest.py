@@ -46,7 +46,9 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def no_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(argv: Sequence[str], _files: Mapping[str, str], **options: Any) -> command.Completed:
+    def run(
+        argv: Sequence[str], _files: Mapping[str, str], end_with_us: bool = False, **options: Any
+    ) -> command.Completed:
         return command.run(argv, **options)
 
     monkeypatch.setattr(sandbox, "run", run)

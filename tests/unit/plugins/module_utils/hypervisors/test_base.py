@@ -94,7 +94,7 @@ OPERATIONS: dict[str, tuple[Any, ...]] = {
     "snapshot_disk": (MARK, Disk(0, "vda"), "tag", ""),
     "delete_disk_snapshot": (MARK, Disk(0, "vda"), "tag"),
     "ask_agent": (MARK,),
-    "back_up": (MARK, (), BackUp("", "", "", "", "/x", "")),
+    "back_up": (MARK, (), BackUp("new", "", "nebula-", "", "/x", "/")),
 }
 
 
