@@ -47,6 +47,8 @@ def idle(root: str, catalog: str) -> dict[str, Mapping[str, Any]]:
         "nebula_info": {"root": root},
         "nebula_install": {"installs": "[]", "root": root},
         "nebula_install_wait": {"installs": [], "vms": [], "catalog": catalog},
+        "nebula_machine_backup": {"state": "chosen", "directory": nowhere, "root": root},
+        "nebula_machine_restore": {"state": "listed", "directory": nowhere, "root": root},
         "nebula_network": {"networks": [], "root": root},
         "nebula_node": {"root": root, "accelerator": "qemu"},
         "nebula_node_network": {"networks": [], "catalog": catalog, "root": root},

@@ -106,6 +106,7 @@ def actions(text: str, root: str) -> dict[str, dict[str, Any]]:
         "nebula_install": {"installs": [{"name": text, "iso": text}], "root": root},
         "nebula_install_wait": {"installs": [{"name": text}], "vms": [{"name": text}], "catalog": text},
         "nebula_machine_backup": {"state": "chosen", "vms": text, "root": root},
+        "nebula_machine_restore": {"state": "listed", "directory": f"{root}/{text}", "root": root},
         "nebula_network": {"networks": [{"name": text, "description": text}], "root": root},
         "nebula_node": {"luks_secrets": [{"uuid": text, "passphrase": text}], "root": root},
         "nebula_node_look": {"known": {"__nebula_frontend": {"uuid": text}, "__nebula_networks": {"networks": [text]}}},
