@@ -63,6 +63,7 @@ OPTIONS = {
     "nebula_machine_backup.at_once": "BACKUPS_AT_ONCE",
     "nebula_machine_backup.directory": "MACHINE_BACKUPS",
     "nebula_machine_backup.hypervisor": "HYPERVISOR",
+    "nebula_machine_restore.hypervisor": "HYPERVISOR",
     "nebula_node.hypervisor": "HYPERVISOR",
     "nebula_packages.cache_seconds": "PACKAGE_CACHE_SECONDS",
     "nebula_restore.directory": "BACKUPS",

@@ -262,11 +262,11 @@ def test_a_snapshot_is_made_once_reverted_to_and_removed_once(chain):
 @needs_qemu_img
 def test_bitmaps_of_backups_go_before_a_disk_goes_back_and_those_of_others_keep_it(chain):
     disk_saving.create_snapshot(chain, "nebula-0")
-    for name in ("nebula-a-b", "nebula-c-d"):
+    for name in ("nebula-0123abcd-b", "nebula-4567abcd-d"):
         qemu_img("bitmap", "--add", chain.path, name)
     disk_saving.revert(chain, "nebula-0", "disk 0")
-    assert "nebula-a-b" not in str(qemu_img("info", chain.path))
-    for name in ("nebula-a-b", "theirs"):
+    assert "nebula-0123abcd-b" not in str(qemu_img("info", chain.path))
+    for name in ("nebula-0123abcd-b", "theirs"):
         qemu_img("bitmap", "--add", chain.path, name)
     with pytest.raises(Conflict, match="bitmaps of somebody else, with which it can't go back: theirs"):
         disk_saving.revert(chain, "nebula-0", "disk 0")

@@ -134,7 +134,7 @@ def test_one_that_is_off_has_it_in_all_of_its_disks(disks: dict[int, DiskFiles])
     carry_out(task(SYSTEM_CREATE, False), VM, MARK, disks, "POWEROFF", driver)
     assert tags(disks) == [[TAG], [], [TAG]]
     vm = known(VM, memory=False)
-    for name in ("nebula-1", "nebula-2"):
+    for name in ("nebula-0123abcd-1", "nebula-4567abcd-2"):
         subprocess.run(["qemu-img", "bitmap", "--add", disks[0].path, name], check=True)
     carry_out(task(SYSTEM_REVERT, False), vm, MARK, disks, "POWEROFF", driver)
     info = subprocess.run(["qemu-img", "info", "--output=json", disks[0].path], check=True, capture_output=True)
