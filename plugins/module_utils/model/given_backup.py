@@ -15,7 +15,7 @@ from ..dataclass import dataclass
 from ..errors import InvalidValue, NebulaError
 from .dataclass_json import from_plain
 from .disk import DISK_FORMATS, TAR
-from .machine_backup import CRASH_CONSISTENT, FROZEN, OFF, STOOD_STILL
+from .machine_backup import CRASH_CONSISTENT, FROZEN, FURTHER_FILES, OFF, STOOD_STILL
 from .vm import Vm
 
 _MIB = 1 << 20
@@ -23,10 +23,9 @@ _MIB = 1 << 20
 _LARGEST_DISK = 1 << 46
 # Bytes of NVRAM, or of the state of a TPM.
 LARGEST_FILE = 256 * _MIB
-_LONGEST, _MOST_TEXTS, _MOST_FILES = 1000, 256, 8
+_LONGEST, _MOST_TEXTS = 1000, 256
 _CONSISTENCIES = (OFF, FROZEN, CRASH_CONSISTENT, STOOD_STILL)
 _STATES = ("RUNNING", "POWEROFF")
-_WHAT = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
 _CHECKPOINT = re.compile(r"[A-Za-z0-9.-]{0,128}", re.ASCII)
 _SHOWN = re.compile(r"[A-Za-z0-9/._:-]{0,128}", re.ASCII)
 _TARGET = re.compile(r"[A-Za-z0-9/._-]{0,255}", re.ASCII)
@@ -133,9 +132,7 @@ def _check_texts(given: GivenBackup, asked: str) -> None:
     texts = [given.way, given.reason, *given.left_out, *given.unchanged, *given.unchanged.values()]
     if len(texts) > _MOST_TEXTS or not all(isinstance(each, str) and len(each) <= _LONGEST for each in texts):
         raise _refused(asked, "it says too much")
-    if len(given.files) > _MOST_FILES or not all(
-        _WHAT.fullmatch(name) and _is_number(size, LARGEST_FILE) for name, size in given.files.items()
-    ):
+    if not all(name in FURTHER_FILES and _is_number(size, LARGEST_FILE) for name, size in given.files.items()):
         raise _refused(asked, "it has further files that no machine has")
 
 

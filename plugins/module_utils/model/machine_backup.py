@@ -20,6 +20,8 @@ FULL, INCREMENTAL = "full", "incremental"
 OFF, FROZEN, CRASH_CONSISTENT, STOOD_STILL = "off", "frozen", "crash-consistent", "stood still"
 # How the data of a disk is stored.
 QCOW2, LUKS, TAR = "qcow2", "luks", "tar"
+# What else of a machine's is in a backup, beside its disks and secrets: its NVRAM, and the state of its TPM.
+FURTHER_FILES = ("nvram", "tpm")
 # Where the directory of backups is.
 FRONTEND, NODE = "frontend", "node"
 # That directory in a datastore.

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..dataclass import dataclass
+from ..dataclass import dataclass, replace
 from ..errors import ChecksumMismatch, ImageRefused, InvalidValue, NebulaError, NoSpace, StorageFailed
 from ..host import command
 from ..host.files import closing_fd, explained, is_a_link, remove_file, sync_directory
@@ -45,6 +45,8 @@ _NO_TICK = "accurate CPU usage"
 _WRONG_KEY = ("Invalid password", "Cannot unlock")
 # In the place of a bitmap's name: nothing was written since the backup before.
 NOTHING = "-"
+# The last command of qemu-io: tables that can't be written when it ends would not make it fail.
+_FLUSH = "flush\n"
 _ALTERED = "It was altered or damaged: use another backup"
 # Bytes that even an empty disk takes: tables of qcow2, head of LUKS.
 SMALLEST = 4 * MIB
@@ -155,7 +157,10 @@ def store_disk(
                 # A person restores without this collection then. -u: nothing below is opened.
                 disk = DiskFiles(new, "qcow2")
                 words = ("-q", "-u", "-F", "qcow2", "-b", below)
-                qemu_img.run("rebase", *words, disk=disk, use=WRITE, open_below=False, named=False, what=what)
+                done = qemu_img.run(
+                    "rebase", *words, disk=disk, use=WRITE, open_below=False, named=False, what=what, check=False
+                )
+                require_success(done, what)
         else:
             _copy_all(source, new, stored, compress, key, rate, what)
         found, digest = settled_digest(new)
@@ -287,7 +292,7 @@ def _copy_written(source: NbdSource, new: str, stored: str, compress: bool, key:
     )
     if " failed" in done.stdout:
         # Of such reads it says so, and ends with 0.
-        done = command.Completed(done.argv, 1, done.stdout, done.stderr, done.seconds)
+        done = replace(done, returncode=1)
     require_success(done, what)
 
 
@@ -303,6 +308,7 @@ def _reads(extents: Sequence[tuple[int, int]], together: int) -> Iterator[str]:
                 yield "aio_flush\n"
     if together > 1:
         yield "aio_flush\n"
+    yield _FLUSH
 
 
 def written_extents(source: NbdSource, what: str) -> Iterator[tuple[int, int]]:
@@ -334,9 +340,12 @@ def extents_of(text: str, size: int, what: str) -> Iterator[tuple[int, int, bool
 
 
 def require_success(done: command.Completed, what: str) -> None:
-    """Raise the error of a program that failed."""
+    """Raise the error of a program that failed. It also failed where it says so and ends with 0: what it could not
+    write when it closed a file, QEMU tells nobody else."""
     if done.returncode == 0:
-        return
+        if not is_complaint(done.stderr):
+            return
+        done = replace(done, returncode=1)
     # qemu-io prints there why it can't read.
     text = done.stderr if done.stderr.strip() else done.stdout.replace("qemu-io> ", "")
     if any(each in text for each in _WRONG_KEY):
@@ -346,6 +355,11 @@ def require_success(done: command.Completed, what: str) -> None:
     error = command.failure_of(command.Completed(done.argv, done.returncode, "", text, done.seconds))
     error.asked = what
     raise error
+
+
+def is_complaint(text: str) -> bool:
+    """Return whether a program that is quiet where all goes well says that something did not."""
+    return any(line.strip() and "warning: " not in line for line in text.splitlines())
 
 
 def settled_digest(path: str) -> tuple[int, str]:
@@ -529,13 +543,15 @@ def _merge(
         require_success(done, what)
     if compress:
         # What is there can't be compressed over; the newer file has all of this.
-        commands = "".join(_discards(newer, source, reading, keys, sizes[1], what))
+        commands = "".join(_discards(newer, source, reading, keys, sizes[1], what)) + _FLUSH
         done = qemu_img.run_program(
-            IO_PROGRAM, "-t", "unsafe", "-d", "unmap", target, files=writing, keys=keys, input=commands,
+            IO_PROGRAM, "-t", "writeback", "-d", "unmap", target, files=writing, keys=keys, input=commands,
             most=_LONGEST_MAP, size=sizes[1], check=False,
         )  # fmt: skip
         require_success(done, what)
-    words = ["-q", "-n", "-W", "-m", "8", *(["-c"] if compress else []), "-f", "qcow2", "-O", "qcow2"]
+    # writeback: what is written in its place is read again after a power cut, so its order on the disk counts.
+    words = ["-q", "-n", "-t", "writeback", "-W", "-m", "8", *(["-c"] if compress else [])]
+    words += ["-f", "qcow2", "-O", "qcow2"]
     # -B: only what the newer file itself holds.
     words += ["-B", zeroes, "-F", "raw"]
     done = qemu_img.run_program(

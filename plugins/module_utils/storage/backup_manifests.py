@@ -26,6 +26,7 @@ from ..model.machine_backup import (
     FORMAT,
     FROZEN,
     FULL,
+    FURTHER_FILES,
     INCREMENTAL,
     LUKS,
     OFF,
@@ -41,14 +42,13 @@ MANIFEST = ".json"
 ID = r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}"
 # Bytes of a manifest, of a disk, and of a file.
 LONGEST, LARGEST_DISK, LARGEST_FILE = 4 << 20, 1 << 46, 1 << 50
-_MOST_DISKS, _MOST_FILES, _LONGEST_TEXT, _MOST_TEXTS = 256, 64, 4000, 4096
+_MOST_DISKS, _LONGEST_TEXT, _MOST_TEXTS = 256, 4000, 4096
 _LATEST = 1 << 37
 _PARTS = {
     QCOW2: re.compile(r"disk\.[0-9]{1,4}\.qcow2"),
     LUKS: re.compile(r"disk\.[0-9]{1,4}\.luks"),
     STORED_TAR: re.compile(r"root\.[0-9]{1,4}\.tar(\.zst)?(\.luks)?"),
 }
-_WHAT = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 SECRETS = "secrets.luks"
 _PATTERNS = {
     "id": re.compile(ID),
@@ -62,6 +62,7 @@ _PATTERNS = {
 }
 _SHA256, _TARGET = re.compile(r"[0-9a-f]{64}"), re.compile(r"[A-Za-z0-9/._-]{0,255}")
 _REMEDY = "It was altered or damaged: use another backup, and see who can write there"
+UNSEALED_REMEDY = "Name another backup, or leave the key out to restore what is plain"
 # What takes as long as this to guess at is nothing that a manifest makes easier to guess.
 _SCRYPT = {"n": 1 << 14, "r": 8, "p": 1, "dklen": 32}
 
@@ -124,6 +125,7 @@ def _faults(manifest: MachineBackup) -> Iterator[str]:
         yield "it holds a text that is too long, or too many"
     yield from _faults_of_disks(manifest)
     yield from _faults_of_files(manifest)
+    yield from _faults_of_encryption(manifest)
 
 
 def _faults_of_disks(manifest: MachineBackup) -> Iterator[str]:
@@ -146,11 +148,19 @@ def _faults_of_disks(manifest: MachineBackup) -> Iterator[str]:
             yield f"{what} is {disk.target[:80]!r}"
 
 
+def _faults_of_encryption(manifest: MachineBackup) -> Iterator[str]:
+    """Yield where a manifest is without the seal that all have which name what a key opens: without it, anybody could
+    have others' containers opened."""
+    encrypted = [disk.stored == LUKS or disk.file.name.endswith(".luks") for disk in manifest.disks]
+    if any(each != manifest.encrypted for each in encrypted) or (manifest.secrets_file and not manifest.encrypted):
+        yield f"it is {'' if manifest.encrypted else 'not '}encrypted, and a file of it is otherwise"
+    if manifest.encrypted and not manifest.seal:
+        yield "it is encrypted, and its seal is missing"
+
+
 def _faults_of_files(manifest: MachineBackup) -> Iterator[str]:
-    if len(manifest.files) > _MOST_FILES:
-        yield "it has too many files"
     for what, file in manifest.files.items():
-        if not _WHAT.fullmatch(what) or _part(manifest.id, file.name) != what or what in ("disk", "root", "secrets"):
+        if what not in FURTHER_FILES or _part(manifest.id, file.name) != what:
             yield f"file {what[:80]!r} is {file.name[:80]!r}"
     if manifest.secrets_file and _part(manifest.id, manifest.secrets_file.name) != SECRETS:
         yield f"the file of its secrets is {manifest.secrets_file.name[:80]!r}"
@@ -249,6 +259,13 @@ def refuse_broken_seal(manifest: MachineBackup, key: str, uuid: str, path: str) 
             f"{found}: the key is another one, or the manifest was altered",
             "Give the key under which it was made (nebula_machine_backup_key); if it is, use another backup",
         )
+
+
+def refuse_unsealed(manifest: MachineBackup, asked: str) -> None:
+    """Raise ImageRefused for a backup that is not under the key which was given: of what is not sealed, nobody knows
+    who wrote it."""
+    if not manifest.seal or not manifest.encrypted:
+        raise ImageRefused(asked, "a key was given, and it is not sealed", UNSEALED_REMEDY)
 
 
 def same_key(manifests: Sequence[MachineBackup], key: str, uuid: str) -> bool:

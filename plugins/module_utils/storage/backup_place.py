@@ -206,6 +206,7 @@ class MachineDirectory:
         return known, errors
 
     def latest(self) -> MachineBackup | None:
+        """Return the one that was made last, also where it is not sealed: then none may rest on it under a key."""
         return next(reversed(self.backups()), None)
 
     def get(self, id: str) -> MachineBackup:
@@ -213,11 +214,18 @@ class MachineDirectory:
         asked = f"backup {id[:80]} of machine {self.vm_id}"
         for each in self.backups():
             if each.id == id:
+                self.refuse_unsealed(each)
                 return each
         for error in self.unreadable:
             if id in error.asked or id in error.found:
                 raise error
         raise NotFound(asked, f"there is none in {self.directory}", "Name another backup")
+
+    def refuse_unsealed(self, backup: MachineBackup) -> None:
+        """Raise ImageRefused where there is a key, and the backup is not sealed by it. Such are listed: they lie before
+        the first one under a key, which rests on none of them."""
+        if self.key:
+            backup_manifests.refuse_unsealed(backup, f"backup {backup.id} of machine {self.vm_id}")
 
     def new_id(self, time: int | None = None) -> str:
         """Return an id that no backup has. time: seconds since 1970; now, if it is not given."""

@@ -96,6 +96,7 @@ def chosen(held: MachineDirectory, wanted: str) -> MachineBackup:
             raise error
     if not until:
         raise NotFound(asked, f"there is none in {held.directory}", "See which ones there are")
+    held.refuse_unsealed(until[-1])
     return until[-1]
 
 

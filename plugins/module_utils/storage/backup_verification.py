@@ -60,6 +60,10 @@ def verify(directory: MachineDirectory) -> list[Verified]:
 def _own_faults(directory: MachineDirectory, backup: MachineBackup) -> Iterator[str]:
     """Yield what is wrong with the files of this backup, whatever they rest on."""
     what = f"backup {backup.id}"
+    try:
+        directory.refuse_unsealed(backup)
+    except NebulaError as error:
+        yield str(error)
     for file in backup_manifests.files_of(backup):
         try:
             backup_files.refuse_altered_file(directory.path(file.name), file.size, file.sha256, what)

@@ -54,6 +54,7 @@ def test_what_can_be_true_is_read() -> None:
         ({"checkpoint": "a/b"}, "its checkpoint"),
         ({"files": {"../x": 1}}, "further files"),
         ({"files": {"nvram": 1 << 40}}, "further files"),
+        ({"files": {"json": 1}}, "further files"),
     ],
 )
 def test_what_can_not_be_true_is_refused(changed: dict[str, Any], words: str) -> None:

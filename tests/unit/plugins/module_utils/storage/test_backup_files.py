@@ -65,6 +65,24 @@ def test_what_qemu_says(out: str, err: str, kind: type[NebulaError]) -> None:
         backup_files.require_success(Completed(("qemu-io",), 1, out, err, 0.1), "disk of web")
 
 
+def test_what_qemu_could_not_write_when_it_ended() -> None:
+    def ended(err: str) -> Completed:
+        return Completed(("qemu-img",), 0, "", err, 0.1)
+
+    with pytest.raises(NoSpace, match="disk of web"):
+        text = "qemu-img: Failed to flush the L2 table cache: No space left on device\n"
+        backup_files.require_success(ended(text), "disk of web")
+    with pytest.raises(NebulaError, match="something else"):
+        backup_files.require_success(ended("something else\n"), "disk of web")
+    backup_files.require_success(ended("qemu-img: warning: this is old\n\n"), "disk of web")
+
+
+@pytest.mark.parametrize("together", [1, 8])
+def test_reads_end_with_a_flush(together: int) -> None:
+    *reads, last = backup_files._reads([(0, 3 << 20)], together)
+    assert last == "flush\n" and sum("read" in each for each in reads) == 3
+
+
 def test_sums(tmp_path: Path) -> None:
     path, content = tmp_path / "x", os.urandom(3_000_000)
     path.write_bytes(content)

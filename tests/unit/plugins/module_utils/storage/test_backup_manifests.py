@@ -21,6 +21,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_bac
     CRASH_CONSISTENT,
     FULL,
     INCREMENTAL,
+    LUKS,
     BackedUpDisk,
     MachineBackup,
     StoredFile,
@@ -46,16 +47,41 @@ def manifest(id: str = FIRST, parent: str = "", **changes: Any) -> MachineBackup
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
-    found = manifest(files={"nvram": stored(f"{FIRST}.nvram")}, secrets_file=stored(f"{FIRST}.secrets.luks"))
+    disk = BackedUpDisk(0, "vda", "qcow2", 1024, stored(f"{FIRST}.disk.0.luks"), LUKS)
+    files = {"nvram": stored(f"{FIRST}.nvram")}
+    found = manifest(files=files, secrets_file=stored(f"{FIRST}.secrets.luks"), disks=(disk,), encrypted=True)
+    found = backup_manifests.sealed(found, "a key", CATALOG)
     path = tmp_path / f"{FIRST}.json"
     path.write_text(backup_manifests.text_of(found))
     assert backup_manifests.read(str(path), 7, CATALOG) == found
     assert [file.name for file in backup_manifests.files_of(found)] == [
-        f"{FIRST}.disk.0.qcow2", f"{FIRST}.nvram", f"{FIRST}.secrets.luks",
+        f"{FIRST}.disk.0.luks", f"{FIRST}.nvram", f"{FIRST}.secrets.luks",
     ]  # fmt: skip
     path.rename(tmp_path / f"{SECOND}.json")
     with pytest.raises(CatalogError, match="called otherwise"):
         backup_manifests.read(str(tmp_path / f"{SECOND}.json"), 7, CATALOG)
+
+
+@pytest.mark.parametrize("name", ["json", "disk", "root", "secrets", "notes"])
+def test_a_further_file_is_one_that_machines_have(name: str) -> None:
+    assert not backup_manifests.fault(manifest(files={"tpm": stored(f"{FIRST}.tpm")}), 7, CATALOG)
+    assert f"file '{name}'" in backup_manifests.fault(manifest(files={name: stored(f"{FIRST}.{name}")}), 7, CATALOG)
+
+
+def test_what_a_key_opens_is_sealed() -> None:
+    container = BackedUpDisk(0, "vda", "qcow2", 1024, stored(f"{FIRST}.disk.0.luks"), LUKS)
+    root = BackedUpDisk(1, "vdb", "tar", 0, stored(f"{FIRST}.root.1.tar.luks"), "tar")
+    secrets = stored(f"{FIRST}.secrets.luks")
+    plain = manifest().disks[0]
+    for changes in ({"disks": (container,)}, {"disks": (root,)}, {"secrets_file": secrets}):
+        assert "not encrypted, and a file" in backup_manifests.fault(manifest(**changes), 7, CATALOG)
+        found = backup_manifests.fault(manifest(**{"disks": (), **changes, "encrypted": True}), 7, CATALOG)
+        assert found == "it is encrypted, and its seal is missing"
+    mixed = manifest(disks=(container, replace(plain, disk_id=2)), encrypted=True, seal="0" * 64)
+    assert "a file of it is otherwise" in backup_manifests.fault(
+        replace(mixed, disks=(container, replace(plain, disk_id=2, file=stored(f"{FIRST}.disk.2.qcow2")))), 7, CATALOG
+    )
+    assert not backup_manifests.fault(replace(mixed, disks=(container, root)), 7, CATALOG)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', "NaN", "[" * 100_000, '{"format": 1, "id": 5}'])

@@ -10,8 +10,13 @@ from pathlib import Path
 import pytest
 from made_backups import MadeBackups
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import Ambiguous, NebulaError, NotFound
-from ansible_collections.nebula.provision.plugins.module_utils.storage import backup_search
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    Ambiguous,
+    ImageRefused,
+    NebulaError,
+    NotFound,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.storage import backup_search, backup_verification
 
 ONE, OTHER = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10", "1b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
 DISK = {0: b"x" * 65536}
@@ -64,3 +69,21 @@ def test_a_newer_one_that_is_damaged_is_not_passed_over(made: MadeBackups) -> No
             backup_search.chosen(held, "latest")
         assert backup_search.chosen(held, first.id).id == first.id
     assert [len(each.unreadable) for each in backup_search.machines(place)] == [1]
+
+
+def test_under_a_key_what_is_plain_is_not_chosen(tmp_path: Path) -> None:
+    made = MadeBackups(tmp_path / "backups", "a key")
+    sealed = made.full(7, ONE, DISK)
+    made.key = ""
+    plain = made.full(7, ONE, DISK)
+    place = backup_search.open_place(str(made.directory), ONE, "/nowhere")
+    with place.machine(7, key="a key") as held:
+        assert [each.id for each in held.backups()] == [sealed.id, plain.id] and held.unreadable == []
+        for wanted in (plain.id, "latest"):
+            with pytest.raises(ImageRefused, match="it is not sealed.*leave the key out"):
+                backup_search.chosen(held, wanted)
+        assert backup_search.chosen(held, sealed.id).id == sealed.id
+        one, other = backup_verification.verify(held)
+        assert one.faults == () and "it is not sealed" in other.faults[0]
+    with place.machine(7) as held:
+        assert backup_search.chosen(held, "latest").id == plain.id
