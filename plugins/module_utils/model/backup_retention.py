@@ -54,10 +54,11 @@ def checked(keep: Mapping[str, object], asked: str) -> dict[str, int]:
 
 def kept(backups: Sequence[MachineBackup], keep: Mapping[str, int]) -> set[str]:
     """Return the ids of the backups of one machine that are kept; without rules, of all. Times are UTC's. What others
-    rest on is not looked at here: whoever deletes merges them."""
+    rest on is not looked at here: whoever deletes merges them.
+    backups: the oldest first, where several have one time"""
     if not any(keep.values()):
         return {backup.id for backup in backups}
-    newest_first = sorted(backups, key=lambda backup: (backup.time, backup.id), reverse=True)
+    newest_first = sorted(backups, key=lambda backup: backup.time)[::-1]
     found = {backup.id for backup in newest_first[: keep.get(LAST, 0)]}
     for name, period_of in _PERIODS.items():
         periods: set[int] = set()

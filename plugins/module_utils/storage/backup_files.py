@@ -113,7 +113,7 @@ def chain_node(chain: Sequence[ChainFile], resolved: bool = True) -> dict[str, A
     """Return a disk's files, the newest first, as QEMU takes them. resolved: by their whole paths without links."""
     node: dict[str, Any] | None = None
     for each in reversed(chain):
-        node = {**file_node(os.path.realpath(each.path) if resolved else each.path, each.stored), "backing": node}
+        node = {**file_node(path_of(each) if resolved else each.path, each.stored), "backing": node}
     if node is None:
         raise ValueError("a disk has a file")
     return node
@@ -411,7 +411,13 @@ def refuse_headers(chain: Sequence[ChainFile], what: str) -> None:
 
 
 def files_of(chain: Sequence[ChainFile]) -> dict[str, str]:
-    return {os.path.realpath(each.path): READ for each in chain}
+    return {path_of(each): READ for each in chain}
+
+
+def path_of(each: ChainFile) -> str:
+    """Return a file's whole path. It is looked at without following a link, so none that is put there later is
+    followed here."""
+    return os.path.join(os.path.realpath(os.path.dirname(each.path)), os.path.basename(each.path))
 
 
 def restore_disk(
@@ -499,7 +505,7 @@ def refuse_altered_file(path: str, size: int, sha256: str, what: str) -> None:
 
 def check_file(each: ChainFile, key: str, what: str) -> None:
     """Raise the error for a file whose tables are damaged."""
-    node = text_of(file_node(os.path.realpath(each.path), each.stored))
+    node = text_of(file_node(path_of(each), each.stored))
     done = qemu_img.run_program(
         PROGRAM, "check", "-q", node, files=files_of([each]), keys={KEY: key}, size=each.size, check=False
     )

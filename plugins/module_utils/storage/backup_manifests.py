@@ -195,6 +195,23 @@ def missing_file(directory: str, manifest: MachineBackup) -> NebulaError | None:
     return None
 
 
+def in_order(manifests: Sequence[MachineBackup], until: int) -> list[MachineBackup]:
+    """Return them, the oldest first, and each behind that on which it rests.
+    until: a time that is later is of a clock that was wrong, and says nothing"""
+    known = {each.id: each for each in manifests}
+
+    def place(manifest: MachineBackup) -> tuple[int, int, str]:
+        time, ids, above = 0, {manifest.id}, manifest
+        while True:
+            time = max(time, above.time if above.time <= until else 0)
+            if above.parent not in known or above.parent in ids:
+                return time, len(ids), manifest.id
+            above = known[above.parent]
+            ids.add(above.id)
+
+    return sorted(manifests, key=place)
+
+
 def lineage(manifest: MachineBackup, known: Mapping[str, MachineBackup]) -> list[MachineBackup]:
     """Return a backup and all on which it rests, the newest first. Raise CatalogError where one is missing, or does not
     fit the one above."""
@@ -244,6 +261,11 @@ def sealed(manifest: MachineBackup, key: str, uuid: str) -> MachineBackup:
 
 def _seal_of(manifest: MachineBackup, key: str, uuid: str) -> str:
     plain: dict[str, Any] = to_plain(replace(manifest, seal=""))
+    return seal_of(plain, key, uuid)
+
+
+def seal_of(plain: Mapping[str, Any], key: str, uuid: str) -> str:
+    """Return the seal of something that is in a place. uuid: of the place."""
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hmac.new(_seal_key(key, uuid), text.encode(), hashlib.sha256).hexdigest()
 

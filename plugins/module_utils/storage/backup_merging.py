@@ -9,13 +9,14 @@ nothing changes. Then it gets the name of the newest, on which others may rest."
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 from collections.abc import Mapping
-from typing import Callable
+from typing import Any, Callable
 
 from ..dataclass import dataclass, replace
-from ..errors import CatalogError, InvalidValue, NebulaError
+from ..errors import CatalogError, ImageRefused, InvalidValue, NebulaError
 from ..host.files import explained, read_limited, remove_file, sync_directory, write_atomically
 from ..model.backup_retention import Merge
 from ..model.dataclass_json import from_plain, json_value, to_plain
@@ -34,20 +35,29 @@ class Journal:
     """Says what is being merged.
     expired: the backups that are no more, the oldest first. into: the one that rests on the last of them, as it was.
     resting: those that rest on it, the oldest first, as they were.
-    merged: the manifests as they are to be, once all files are merged; empty before."""
+    merged: the manifests as they are to be, once all files are merged; empty before.
+    writing: what it merges into may have been written to, and has no checksum any more.
+    seal: HMAC of all the rest with the user's key, where one of the backups has a seal."""
 
     expired: tuple[MachineBackup, ...]
     into: MachineBackup
     resting: tuple[MachineBackup, ...] = ()
     merged: tuple[MachineBackup, ...] = ()
     format: int = FORMAT
+    writing: bool = False
+    seal: str = ""
+
+    @property
+    def merging(self) -> tuple[MachineBackup, ...]:
+        """Return all backups of which it speaks, as they were."""
+        return (*self.expired, self.into, *self.resting)
 
 
 def is_pending(directory: str) -> bool:
     return os.path.lexists(os.path.join(directory, JOURNAL))
 
 
-def begin(directory: str, merge: Merge, known: Mapping[str, MachineBackup]) -> None:
+def begin(directory: str, merge: Merge, known: Mapping[str, MachineBackup], key: str, place_uuid: str) -> None:
     """Write down what is to be merged. From then on, what expires is no backup any more. Raise ChecksumMismatch before
     where a file is not what it was: merged, it would get a new checksum.
     known: all backups, by id"""
@@ -58,19 +68,50 @@ def begin(directory: str, merge: Merge, known: Mapping[str, MachineBackup]) -> N
     ]
     journal = Journal(tuple(known[id] for id in merge.expired), known[merge.into], tuple(resting))
     what = f"backup {merge.into}: merging into it those that expire"
-    needed = 0
+    _compare(directory, journal, what)
+    needed = sum(each.file.size for disk in journal.into.disks for each in _files(journal, disk)[:-1])
+    datastore_layout.require_space(directory, needed, what)
+    _write(directory, journal, key, place_uuid)
+
+
+def _compare(directory: str, journal: Journal, what: str) -> None:
+    """Raise ChecksumMismatch where a file that is merged is not what it was. The one into which they are merged can be
+    compared until something may have been written to it."""
     for disk in journal.into.disks:
         newest_first = _files(journal, disk)
-        for each in newest_first if len(newest_first) > 1 else ():
+        compared = newest_first if not journal.writing else newest_first[:-1]
+        for each in compared if len(newest_first) > 1 else ():
             chain_file = _chain_file(directory, each)
             backup_files.refuse_headers([chain_file], what)
             backup_files.refuse_altered([chain_file], what)
-        needed += sum(each.file.size for each in newest_first[:-1])
-    datastore_layout.require_space(directory, needed, what)
-    _write(directory, journal)
 
 
-def _write(directory: str, journal: Journal) -> None:
+def _seal_of(journal: Journal, key: str, place_uuid: str) -> str:
+    plain: dict[str, Any] = to_plain(replace(journal, seal=""))
+    return backup_manifests.seal_of(plain, key, place_uuid)
+
+
+def _refuse_broken_seals(directory: str, journal: Journal, key: str, place_uuid: str) -> None:
+    """Raise the error where the key did not seal what is to be signed anew with it."""
+    path = os.path.join(directory, JOURNAL)
+    for each in journal.merging:
+        backup_manifests.refuse_broken_seal(each, key, place_uuid, path)
+    if _is_sealed(journal) and not hmac.compare_digest(journal.seal, _seal_of(journal, key, place_uuid)):
+        raise ImageRefused(
+            f"journal {path}",
+            "its seal is not by this key: the key is another one, or the journal was altered",
+            "Give the key under which the backups were made (nebula_machine_backup_key); if it is, see who can write "
+            "there, and use other backups",
+        )
+
+
+def _is_sealed(journal: Journal) -> bool:
+    return any(each.seal for each in journal.merging)
+
+
+def _write(directory: str, journal: Journal, key: str, place_uuid: str) -> None:
+    if key and _is_sealed(journal):
+        journal = replace(journal, seal=_seal_of(journal, key, place_uuid))
     write_atomically(os.path.join(directory, JOURNAL), json.dumps(to_plain(journal)) + "\n", mode=0o600)
 
 
@@ -107,35 +148,48 @@ def _fault(journal: Journal) -> str:
     return ""
 
 
-def finish(directory: str, vm_id: int, catalog: str, sign: Sign, key: str, place_uuid: str) -> None:
-    """Merge what a journal says, from wherever a run was ended.
-    sign: completes a manifest, from those on which it rests"""
+def finish(
+    directory: str, vm_id: int, catalog: str, sign: Sign, key: str, place_uuid: str, compared: bool = False
+) -> None:
+    """Merge what a journal says, from wherever a run was ended. Raise the error, before anything is changed, where that
+    can't be done.
+
+    What a killed run had begun to write to has no checksum until it is merged. Then its tables are looked at, and for
+    its content whoever could write to the directory in between is trusted; all other files are compared.
+    sign: completes a manifest, from those on which it rests
+    compared: this run compared the files when it wrote the journal"""
     journal = read(directory, vm_id, catalog)
     if journal is None:
         return
-    if key:
-        # Signed anew is only what was signed.
-        for each in (*journal.expired, journal.into, *journal.resting, *journal.merged):
-            backup_manifests.refuse_broken_seal(each, key, place_uuid, os.path.join(directory, JOURNAL))
+    if not journal.merged:
+        if _is_sealed(journal) and not key:
+            raise InvalidValue(
+                f"backup {journal.into.id} in {directory}",
+                "a run was killed while it merged it, and it is sealed by a key, and none was given",
+                "Give the key under which it was made (nebula_machine_backup_key): that finishes it",
+            )
+        if key:
+            # Signed anew is only what was signed.
+            _refuse_broken_seals(directory, journal, key, place_uuid)
+        if not compared:
+            _compare(directory, journal, f"backup {journal.into.id}: merging into it those that expired")
+    # Those that are merged already have seals of their own, or none.
     for each in journal.expired:
         remove_file(os.path.join(directory, each.id + MANIFEST))
     with explained(directory):
         sync_directory(directory)
     if not journal.merged:
-        sealed = [each for each in (*journal.expired, journal.into, *journal.resting) if each.seal]
-        if sealed and not key:
-            raise InvalidValue(
-                f"backup {sealed[-1].id} in {directory}",
-                "a run was killed while it merged it, and it is sealed by a key, and none was given",
-                "Give the key under which it was made (nebula_machine_backup_key): that finishes it",
-            )
-        disks = tuple(_merged(directory, journal, disk, key) for disk in journal.into.disks)
+        again = journal.writing
+        known = {each.id: each for each in _others(directory, vm_id, catalog)}
+        since = _made_since(journal, known, key, place_uuid)
+        journal = replace(journal, writing=True, resting=(*journal.resting, *since))
+        _write(directory, journal, key, place_uuid)
+        disks = tuple(_merged(directory, journal, disk, key, again) for disk in journal.into.disks)
         parent = journal.expired[0].parent
         into = replace(
             journal.into, kind=INCREMENTAL if parent else FULL, parent=parent, disks=disks,
             compressed=journal.into.compressed,
         )  # fmt: skip
-        known = {each.id: each for each in _others(directory, vm_id, catalog)}
         merged = []
         for each in (into, *journal.resting):
             completed = sign(each, known)
@@ -143,8 +197,26 @@ def finish(directory: str, vm_id: int, catalog: str, sign: Sign, key: str, place
             merged.append(completed if each.seal else replace(completed, seal=""))
             known[each.id] = merged[-1]
         journal = replace(journal, merged=tuple(merged))
-        _write(directory, journal)
+        _write(directory, journal, key, place_uuid)
     _apply(directory, journal)
+
+
+def _made_since(journal: Journal, known: Mapping[str, MachineBackup], key: str, place_uuid: str) -> list[MachineBackup]:
+    """Return the backups that rest on those of the journal, and were made while it could not be finished, the oldest
+    first."""
+    everyone = {**known, **{each.id: each for each in journal.merging}}
+    found: list[tuple[int, MachineBackup]] = []
+    for each in known.values():
+        try:
+            ids = [other.id for other in backup_manifests.lineage(each, everyone)]
+            if key:
+                backup_manifests.refuse_broken_seal(each, key, place_uuid, each.id)
+        except NebulaError:
+            # It is told of where backups are listed.
+            continue
+        if journal.into.id in ids and each.id not in {other.id for other in journal.merging}:
+            found.append((len(ids), each))
+    return [each for _length, each in sorted(found, key=lambda pair: (pair[0], pair[1].id))]
 
 
 def _others(directory: str, vm_id: int, catalog: str) -> list[MachineBackup]:
@@ -171,8 +243,8 @@ def _files(journal: Journal, disk: BackedUpDisk) -> list[BackedUpDisk]:
     return found
 
 
-def _merged(directory: str, journal: Journal, disk: BackedUpDisk, key: str) -> BackedUpDisk:
-    """Merge the files of a disk, and return the disk as it is then."""
+def _merged(directory: str, journal: Journal, disk: BackedUpDisk, key: str, again: bool) -> BackedUpDisk:
+    """Merge the files of a disk, and return the disk as it is then. again: a killed run may have begun to write."""
     newest_first = _files(journal, disk)
     if len(newest_first) == 1:
         return disk
@@ -180,14 +252,17 @@ def _merged(directory: str, journal: Journal, disk: BackedUpDisk, key: str) -> B
     oldest = newest_first[-1]
     target = os.path.join(directory, oldest.file.name)
     size = oldest.size
+    # Of the oldest, size and sum are others by now.
+    grown = replace(_chain_file(directory, oldest), sha256="")
+    encrypted = key if disk.stored == LUKS else ""
+    if again:
+        backup_files.check_file(grown, encrypted, what)
     for each in reversed(newest_first[:-1]):
         newer = os.path.join(directory, each.file.name)
-        # Of the oldest, size and sum are others by now.
-        grown = replace(_chain_file(directory, oldest), sha256="")
         backup_files.refuse_headers([_chain_file(directory, each), grown], what)
-        encrypted = key if disk.stored == LUKS else ""
         backup_files.merge_file(target, newer, disk.stored, (size, each.size), journal.into.compressed, encrypted, what)
         size = each.size
+    backup_files.check_file(grown, encrypted, what)
     length, sha256 = backup_files.settled_digest(target)
     return replace(disk, below=oldest.below, file=StoredFile(disk.file.name, length, sha256))
 
@@ -211,7 +286,7 @@ def _apply(directory: str, journal: Journal) -> None:
             write_atomically(path, backup_manifests.text_of(manifest), mode=0o600)
         ids = tuple(f"{each.id}." for each in journal.expired)
         for name in os.listdir(directory):
-            if name.startswith(ids):
+            if name.startswith(ids) and not os.path.isdir(os.path.join(directory, name)):
                 remove_file(os.path.join(directory, name))
         sync_directory(directory)
         remove_file(os.path.join(directory, JOURNAL), sync=True)

@@ -54,6 +54,10 @@ _OWN = re.compile(rf"({ID})(\.[a-z0-9_-]+){{1,4}}")
 _UNFINISHED = re.compile(r"\..*\.tmp")
 # A place without even this much room is full.
 LEAST = 8 << 20
+# Manifests of a machine, and their bytes: so many backups every hour makes in almost two years.
+MOST_MANIFESTS, _LARGEST_MANIFESTS = 16384, 256 << 20
+# Seconds by which a backup's time may be later than the clock: more is a clock that was wrong.
+AHEAD = 86400
 
 
 class Place:
@@ -132,7 +136,9 @@ class Place:
 
 class MachineDirectory:
     """Is the directory of one machine in a place, while this run holds it.
-    unreadable: why backups of it are not among backups(), which fills it."""
+    unreadable: why backups of it are not among backups(), which fills it; and why those that expired before could not
+    be merged.
+    warnings: a sentence each."""
 
     def __init__(
         self, directory: str, vm_id: int, catalog: str, place_uuid: str, key: str = "", for_writing: bool = True
@@ -140,7 +146,10 @@ class MachineDirectory:
         self.directory, self.vm_id, self.catalog = directory, vm_id, catalog
         self.place_uuid, self.key, self.for_writing = place_uuid, key, for_writing
         self.unreadable: list[NebulaError] = []
+        self.warnings: list[str] = []
         self._merging: dict[str, MachineBackup] = {}
+        self._unfinished: list[NebulaError] = []
+        self._read: dict[str, tuple[tuple[int, ...], MachineBackup | NebulaError]] = {}
 
     def settle(self) -> None:
         """Finish what a killed run had begun, and remove what it had not."""
@@ -156,23 +165,58 @@ class MachineDirectory:
             self._merging = {each.id: each for each in journal.expired} if journal else {}
             return
         self._remove(lambda name: bool(_UNFINISHED.fullmatch(name)))
-        backup_merging.finish(self.directory, self.vm_id, self.catalog, self._sign, self.key, self.place_uuid)
+        try:
+            self._finish_merging()
+        except NebulaError as error:
+            journal = backup_merging.read(self.directory, self.vm_id, self.catalog)
+            if journal is None or journal.merged:
+                raise
+            # The place is full, or the key is another one: what can be read then, can be backed up again.
+            self._merging = {each.id: each for each in journal.expired}
+            self._unfinished = [error]
         with explained(self.directory):
             names = set(os.listdir(self.directory))
-        # What has no manifest is no backup.
-        self._remove(lambda name: _is_left(name, names))
+        # What has no manifest is no backup, unless others rest on it: then somebody lost the manifest.
+        left = {own[1] for own in map(_OWN.fullmatch, names) if own is not None and own[1] + MANIFEST not in names}
+        left -= self._named(names) if left else set()
+        self._remove(lambda name: _OWN.fullmatch(name) is not None and name.split(".")[0] in left)
+
+    def _named(self, names: Collection[str]) -> set[str]:
+        """Return the ids of all backups of which a manifest speaks, also one that says what none of ours does."""
+        found = set(self._merging)
+        for name in names:
+            if name.endswith(MANIFEST) and not name.startswith("."):
+                try:
+                    text = read_limited(self._join(name), backup_manifests.LONGEST, follow=False).decode(
+                        errors="replace"
+                    )
+                except NebulaError:
+                    # It may speak of any.
+                    return {each.split(".")[0] for each in names}
+                found.update(re.findall(ID, text))
+        return found
+
+    def _finish_merging(self, compared: bool = False) -> None:
+        backup_merging.finish(
+            self.directory, self.vm_id, self.catalog, self._sign, self.key, self.place_uuid, compared=compared
+        )
 
     def _remove(self, is_meant: Callable[[str], bool]) -> None:
         with explained(self.directory):
             found = [name for name in os.listdir(self.directory) if is_meant(name)]
             for name in found:
-                remove_file(os.path.join(self.directory, name))
+                path = self._join(name)
+                if os.path.isdir(path) and not os.path.islink(path):
+                    self.warnings.append(f"directory {path} is called as a file of backups, and was left as it is")
+                else:
+                    remove_file(path)
             if found:
                 sync_directory(self.directory)
 
     def backups(self) -> list[MachineBackup]:
         """Return all backups that are whole as far as can be seen without reading them, the oldest first."""
         known, errors = self._manifests()
+        errors = [*self._unfinished, *errors]
         # Files that are being merged have other sizes by now.
         whole = [each for each in known.values() if each.id not in self._merging]
         missing = {each.id: backup_manifests.missing_file(self.directory, each) for each in whole}
@@ -186,24 +230,42 @@ class MachineDirectory:
             except NebulaError as error:
                 errors.append(error)
         self.unreadable = errors
-        return sorted(found, key=lambda each: (each.time, each.id))
+        return backup_manifests.in_order(found, int(clock.time()) + AHEAD)
 
     def _manifests(self) -> tuple[dict[str, MachineBackup], list[NebulaError]]:
-        known, errors = {}, []
+        """Return what all manifests say, and why others can't be read. Each is read once, while it stays as it is."""
+        known, errors, total = {}, [], 0
         with explained(self.directory):
-            names = sorted(name for name in os.listdir(self.directory) if name.endswith(MANIFEST))
-        for name in names:
+            names = [name for name in os.listdir(self.directory) if name.endswith(MANIFEST) and name[0] != "."]
+        for name in sorted(names):
             path = self._join(name)
-            if name.startswith("."):
-                continue
-            try:
-                manifest = backup_manifests.read(path, self.vm_id, self.catalog)
-                if self.key:
-                    backup_manifests.refuse_broken_seal(manifest, self.key, self.place_uuid, path)
-                known[manifest.id] = manifest
-            except NebulaError as error:
-                errors.append(error)
+            with explained(path):
+                status = os.lstat(path)
+            total += min(status.st_size, backup_manifests.LONGEST)
+            if len(names) > MOST_MANIFESTS or total > _LARGEST_MANIFESTS:
+                raise CatalogError(
+                    f"directory {self.directory}",
+                    f"{len(names)} manifests are in it: more than {MOST_MANIFESTS}, or {_LARGEST_MANIFESTS} bytes",
+                    "Move what is none of its backups elsewhere, or back up to another directory",
+                )
+            state = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            if name not in self._read or self._read[name][0] != state:
+                self._read[name] = (state, self._manifest(path))
+            found = self._read[name][1]
+            if isinstance(found, NebulaError):
+                errors.append(found)
+            else:
+                known[found.id] = found
         return known, errors
+
+    def _manifest(self, path: str) -> MachineBackup | NebulaError:
+        try:
+            manifest = backup_manifests.read(path, self.vm_id, self.catalog)
+            if self.key:
+                backup_manifests.refuse_broken_seal(manifest, self.key, self.place_uuid, path)
+        except NebulaError as error:
+            return error
+        return manifest
 
     def latest(self) -> MachineBackup | None:
         """Return the one that was made last, also where it is not sealed: then none may rest on it under a key."""
@@ -260,7 +322,7 @@ class MachineDirectory:
     def write(self, manifest: MachineBackup) -> MachineBackup:
         """Write the manifest of a backup whose files are all there, which makes it one. Return it as it was written:
         with the commands that restore it by hand, and sealed where there is a key."""
-        known, _errors = self._manifests()
+        known = {**self._manifests()[0], **self._merging}
         written = self._sign(manifest, known)
         path = self._join(manifest.id + MANIFEST)
         if missing := backup_manifests.missing_file(self.directory, written):
@@ -297,14 +359,23 @@ class MachineDirectory:
                 f"{asked}: those that expire", f"one can't be read ({self.unreadable[0]})",
                 "Bring back what is missing of it, or remove its files; until then all are kept",
             )  # fmt: skip
+        for each in backups:
+            if each.time > clock.time() + AHEAD:
+                day = clock.strftime("%Y-%m-%d", clock.gmtime(each.time))
+                raise CatalogError(
+                    f"{asked}: those that expire",
+                    f"{each.id} has a time that is yet to come ({day}): by it, others would expire too early",
+                    "Set the clock if it is wrong now; if it was then, make a full backup (nebula_machine_backup_full) "
+                    "and remove the files of that backup and of those that rest on it; until then all are kept",
+                )
         found = backup_retention.expiry(backups, backup_retention.kept(backups, keep))
         self._refuse_other_key(backups, found, asked)
         for id in found.removed:
             self.discard(id)
         for merge in found.merges:
             known = {each.id: each for each in self.backups()}
-            backup_merging.begin(self.directory, merge, known)
-            backup_merging.finish(self.directory, self.vm_id, self.catalog, self._sign, self.key, self.place_uuid)
+            backup_merging.begin(self.directory, merge, known, self.key, self.place_uuid)
+            self._finish_merging(compared=True)
         return found
 
     def _refuse_other_key(self, backups: Sequence[MachineBackup], found: backup_retention.Expiry, asked: str) -> None:
@@ -332,11 +403,6 @@ def _refuse_missing(manifest: MachineBackup, each: MachineBackup, missing: Nebul
         )
     if missing is not None:
         raise missing
-
-
-def _is_left(name: str, names: Collection[str]) -> bool:
-    own = _OWN.fullmatch(name)
-    return own is not None and own[1] + MANIFEST not in names
 
 
 # -- what a place may be -----------------------------------------------------------------------------------------------

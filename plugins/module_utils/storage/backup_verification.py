@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from ..dataclass import dataclass
 from ..errors import ImageRefused, InvalidValue, NebulaError
 from ..model.machine_backup import LUKS, TAR, MachineBackup
-from . import backup_files, backup_manifests, backup_secrets
+from . import backup_by_hand, backup_files, backup_manifests, backup_secrets
 from .backup_place import MachineDirectory, Place
 
 # Errors of one backup that are listed.
@@ -83,7 +83,13 @@ def _own_faults(directory: MachineDirectory, backup: MachineBackup) -> Iterator[
 
 
 def _faults_of_chain(directory: MachineDirectory, backup: MachineBackup) -> Iterator[str]:
-    """Yield why disks can't be opened with all that they rest on, and secrets not be read."""
+    """Yield why disks can't be opened with all that they rest on, and secrets not be read; and whether its commands are
+    somebody's: they are for root."""
+    try:
+        if backup.by_hand and backup.by_hand != backup_by_hand.commands(directory.lineage(backup)):
+            yield f"backup {backup.id}: by_hand in its manifest is not what follows from it: type none of it"
+    except NebulaError as error:
+        yield str(error)
     for disk in backup.disks:
         if disk.stored == TAR or (disk.stored == LUKS and not directory.key):
             continue

@@ -44,6 +44,8 @@ MIB = 1 << 20
 _COMPRESSED = 4
 # Of the place's uuid, what the names of its checkpoints have.
 _DIGITS = 8
+# Seconds by which backups that are made one after another can come before their own times.
+_CLOSE = 60
 
 Report = Callable[[int, int, int], None]
 """done, failed, total: after each machine."""
@@ -119,7 +121,8 @@ def back_up(request: BackupRequest, place: Place, begin: Begin, machine: Machine
         with place.machine(machine.vm.vm_id, request.catalog, request.key) as directory:
             storing = _Storing(request, place, directory, machine)
             manifest = storing.carry_out(begin)
-            outcome["warnings"] += [*storing.warnings, *(str(error) for error in directory.unreadable)]
+            outcome["warnings"] += [*storing.warnings, *directory.warnings]
+            outcome["warnings"] += [str(error) for error in directory.unreadable]
         files = [*(disk.file for disk in manifest.disks), *manifest.files.values()]
         outcome.update(
             id=manifest.id,
@@ -143,6 +146,13 @@ def back_up(request: BackupRequest, place: Place, begin: Begin, machine: Machine
         )
     outcome["seconds"] = round(time.monotonic() - began, 3)
     return outcome
+
+
+def _time_after(latest: MachineBackup | None) -> int:
+    """Return the time of a new backup: the clock's, or where the one before is of this second, the next. A clock that
+    was wrong then is not followed."""
+    now = int(time.time())
+    return latest.time + 1 if latest is not None and now <= latest.time < now + _CLOSE else now
 
 
 class _Storing:
@@ -207,8 +217,7 @@ class _Storing:
             name=machine.vm.name,
             host=machine.host,
             hypervisor=machine.vm.hypervisor,
-            # The newest one is always told apart.
-            time=max(int(time.time()), self._latest.time + 1 if self._latest is not None else 0),
+            time=_time_after(self._latest),
             kind=FULL if parent is None else INCREMENTAL,
             state=given.state,
             consistency=given.consistency,
