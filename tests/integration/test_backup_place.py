@@ -219,6 +219,31 @@ def test_a_source_that_fails_while_it_is_read_leaves_nothing(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("full", [True, False])
+def test_tables_that_could_not_be_written_leave_nothing(full: bool, tmp_path: Path, monkeypatch) -> None:
+    """QEMU's programs say so when they close the file, and end as if all were well."""
+    machine = Machine(tmp_path / "machine", size=16 * MIB)
+    machine.write("write -P 1 0 4M")
+    real = backup_files.file_node
+
+    def failing(path: str, stored: str) -> dict[str, Any]:
+        node = real(path, stored)
+        begins = {"event": "write_aio", "state": 1, "new_state": 2}
+        fails = {"event": "l2_update", "state": 2, "errno": 28, "once": False}
+        node["file"] = {"driver": "blkdebug", "set-state": [begins], "inject-error": [fails], "image": node["file"]}
+        return node
+
+    with opened(tmp_path / "backups").machine(VM) as directory:
+        if not full:
+            machine.back_up(directory)
+            machine.write("write -P 2 0 1M")
+        before = sorted(os.listdir(directory.directory))
+        monkeypatch.setattr(backup_files, "file_node", failing)
+        with pytest.raises(NoSpace, match="full"):
+            machine.back_up(directory)
+        assert sorted(os.listdir(directory.directory)) == before
+
+
+@pytest.mark.parametrize("full", [True, False])
 def test_a_rate_is_kept_to(full: bool, tmp_path: Path) -> None:
     machine = Machine(tmp_path / "machine", size=16 * MIB)
     with opened(tmp_path / "backups").machine(VM) as directory:

@@ -423,6 +423,11 @@ def test_a_file_that_was_altered_before_a_merge_goes_on_is_not_signed(begun: boo
         held.backups()
         assert "SHA-256" in str(held.unreadable[0])
     plain = json.loads(journal.read_text())
+    evil = [{**plain["expired"][0], "name": "evil"}]
+    journal.write_text(json.dumps({**plain, "expired": evil}))
+    reading = Place.open(place.directory, CATALOG, for_writing=False)
+    with pytest.raises(ImageRefused, match="its seal is not"), reading.machine(VM, key="a key"):
+        pass
     journal.write_text(json.dumps({**plain, "seal": ""}))
     with place.machine(VM, key="a key") as held:
         held.backups()

@@ -52,6 +52,12 @@ class Journal:
         """Return all backups of which it speaks, as they were."""
         return (*self.expired, self.into, *self.resting)
 
+    @property
+    def written(self) -> set[str]:
+        """Return the names of the files that may be others by now than their manifests say."""
+        chains = [_files(self, disk) for disk in self.into.disks] if self.writing else []
+        return {chain[-1].file.name for chain in chains if len(chain) > 1}
+
 
 def is_pending(directory: str) -> bool:
     return os.path.lexists(os.path.join(directory, JOURNAL))
@@ -91,8 +97,8 @@ def _seal_of(journal: Journal, key: str, place_uuid: str) -> str:
     return backup_manifests.seal_of(plain, key, place_uuid)
 
 
-def _refuse_broken_seals(directory: str, journal: Journal, key: str, place_uuid: str) -> None:
-    """Raise the error where the key did not seal what is to be signed anew with it."""
+def refuse_broken_seals(directory: str, journal: Journal, key: str, place_uuid: str) -> None:
+    """Raise the error where the key did not seal what is to be signed anew with it, or to be read by it."""
     path = os.path.join(directory, JOURNAL)
     for each in journal.merging:
         backup_manifests.refuse_broken_seal(each, key, place_uuid, path)
@@ -170,7 +176,7 @@ def finish(
             )
         if key:
             # Signed anew is only what was signed.
-            _refuse_broken_seals(directory, journal, key, place_uuid)
+            refuse_broken_seals(directory, journal, key, place_uuid)
         if not compared:
             _compare(directory, journal, f"backup {journal.into.id}: merging into it those that expired")
     # Those that are merged already have seals of their own, or none.

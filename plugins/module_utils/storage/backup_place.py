@@ -148,6 +148,7 @@ class MachineDirectory:
         self.unreadable: list[NebulaError] = []
         self.warnings: list[str] = []
         self._merging: dict[str, MachineBackup] = {}
+        self._written: set[str] = set()
         self._unfinished: list[NebulaError] = []
         self._read: dict[str, tuple[tuple[int, ...], MachineBackup | NebulaError]] = {}
 
@@ -161,8 +162,10 @@ class MachineDirectory:
                     "a run was killed while it merged backups there",
                     "Run again where it can be written: that finishes it",
                 )
-            # What is being merged is whole only with those that rest on it, and has no checksum.
-            self._merging = {each.id: each for each in journal.expired} if journal else {}
+            if journal is not None:
+                if self.key:
+                    backup_merging.refuse_broken_seals(self.directory, journal, self.key, self.place_uuid)
+                self._set_merging(journal)
             return
         self._remove(lambda name: bool(_UNFINISHED.fullmatch(name)))
         try:
@@ -172,7 +175,7 @@ class MachineDirectory:
             if journal is None or journal.merged:
                 raise
             # The place is full, or the key is another one: what can be read then, can be backed up again.
-            self._merging = {each.id: each for each in journal.expired}
+            self._set_merging(journal)
             self._unfinished = [error]
         with explained(self.directory):
             names = set(os.listdir(self.directory))
@@ -180,6 +183,10 @@ class MachineDirectory:
         left = {own[1] for own in map(_OWN.fullmatch, names) if own is not None and own[1] + MANIFEST not in names}
         left -= self._named(names) if left else set()
         self._remove(lambda name: _OWN.fullmatch(name) is not None and name.split(".")[0] in left)
+
+    def _set_merging(self, journal: backup_merging.Journal) -> None:
+        """Take note of what is being merged: it is whole only with those that rest on it."""
+        self._merging, self._written = {each.id: each for each in journal.expired}, journal.written
 
     def _named(self, names: Collection[str]) -> set[str]:
         """Return the ids of all backups of which a manifest speaks, also one that says what none of ours does."""
@@ -312,8 +319,8 @@ class MachineDirectory:
         """Return the files that together hold a disk of the backup, the newest first."""
         lineage = self.lineage(backup)
         found = backup_by_hand.disk_chain(self.directory, lineage, disk_id)
-        merging = {file.name for each in self._merging.values() for file in backup_manifests.files_of(each)}
-        found = [replace(each, sha256="") if os.path.basename(each.path) in merging else each for each in found]
+        # What is being written to has no checksum.
+        found = [replace(each, sha256="") if os.path.basename(each.path) in self._written else each for each in found]
         if not found:
             has = ", ".join(str(disk.disk_id) for disk in backup.disks) or "none"
             raise NotFound(f"backup {backup.id}: disk {disk_id}", f"it has {has}", "Name another disk")

@@ -65,6 +65,10 @@ def test_what_is_kept(keep: dict[str, int], expected: list[str]) -> None:
     assert kept([at(day) for day in DAYS], keep) == set(expected)
 
 
+def test_of_one_time_the_last_is_the_newest() -> None:
+    assert kept([backup("2", 5), backup("1", 5, "2"), backup("3", 4)], {"last": 1}) == {"1"}
+
+
 @pytest.mark.parametrize(
     ("keep", "text"),
     [({"hourly": 1}, "no such rule"), ({"last": -1}, "no number"), ({"last": True}, "no number"), ({"last": 0}, "no")],

@@ -69,6 +69,7 @@ def frontend(tmp_path: Path) -> Frontend:
 def test_in_its_place_it_is_off_and_on_this_host(frontend: Frontend) -> None:
     with pytest.raises(NotFound, match="there are none of it"):
         frontend.plan()
+    frontend.places.key = "secret"
     frontend.places.full(frontend.ids["off"], frontend.catalog, {0: b"x" * 65536}, name="off")
     payload = frontend.plan(frontend="node1", disks=[0], key="secret")
     assert (payload["way"], payload["host"]) == ("place", "node1")

@@ -84,6 +84,18 @@ def test_what_a_key_opens_is_sealed() -> None:
     assert not backup_manifests.fault(replace(mixed, disks=(container, root)), 7, CATALOG)
 
 
+def test_order_is_by_time_and_by_what_rests_on_what() -> None:
+    ids = [f"20260101T00000{n}Z-000000" for n in range(5)]
+    first = manifest(ids[4], time=10)
+    ahead = manifest(ids[3], ids[4], time=9000)
+    last, late = manifest(ids[2], ids[3], time=11), manifest(ids[1], ids[2], time=11)
+    wrong = manifest(ids[0], time=9000)
+    found = backup_manifests.in_order([late, last, wrong, ahead, first], 100)
+    assert found == [wrong, first, ahead, last, late]
+    circle = [manifest(ids[0], ids[1]), manifest(ids[1], ids[0])]
+    assert len(backup_manifests.in_order(circle, 100)) == 2
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', "NaN", "[" * 100_000, '{"format": 1, "id": 5}'])
 def test_what_is_no_manifest(text: str, tmp_path: Path) -> None:
     path = tmp_path / f"{FIRST}.json"

@@ -80,7 +80,7 @@ def test_under_a_key_what_is_plain_is_not_chosen(tmp_path: Path) -> None:
     with place.machine(7, key="a key") as held:
         assert [each.id for each in held.backups()] == [sealed.id, plain.id] and held.unreadable == []
         for wanted in (plain.id, "latest"):
-            with pytest.raises(ImageRefused, match="it is not sealed.*leave the key out"):
+            with pytest.raises(ImageRefused, match=r"it is not sealed.*leave the key out"):
                 backup_search.chosen(held, wanted)
         assert backup_search.chosen(held, sealed.id).id == sealed.id
         one, other = backup_verification.verify(held)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_bac
     StoredFile,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.storage import backup_files
+from ansible_collections.nebula.provision.plugins.module_utils.storage import backup_files, backup_manifests
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_files import NOTHING, NbdSource
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import Place
 
@@ -125,6 +126,19 @@ def test_what_makes_it_full(request_: BackupRequest, bitmaps: list[str], given: 
     outcome = back_up(request_, Machine(given))
     assert outcome["kind"] == FULL and why in outcome["reason"]
     assert bitmaps == ["", ""]
+
+
+@pytest.mark.parametrize(("ahead", "follows"), [(0, True), (30, True), (3600, False), (1 << 30, False)])
+def test_a_clock_that_was_wrong_is_not_followed(ahead: int, follows: bool, request_: BackupRequest) -> None:
+    back_up(request_, Machine())
+    (first,) = manifests(request_)
+    now = int(time.time())
+    path = Path(request_.directory, f"1-{CATALOG}", f"{first.id}.json")
+    path.write_text(backup_manifests.text_of(replace(first, time=now + ahead)), encoding="ascii")
+    back_up(request_, Machine())
+    before, last = manifests(request_)
+    assert (before.id, last.parent) == (first.id, first.id)
+    assert last.time == now + ahead + 1 if follows and ahead else now <= last.time <= now + 60
 
 
 def test_a_full_one_is_asked_for(request_: BackupRequest) -> None:
