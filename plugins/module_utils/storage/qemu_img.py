@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..dataclass import replace
 from ..host import command, sandbox
 from ..host.sandbox import NEW, READ, WRITE
 from ..model.disk import DiskFiles
@@ -34,6 +35,7 @@ LONG_CPU = 4 * 3600
 SLOWEST = 2 * MIB
 # Where programs that were given a key find it: arguments and files are seen by others.
 KEY = ("--object", "secret,id=key,file=/dev/stdin")
+_NOT_FLUSHED = "Failed to flush"
 LUKS = "encrypt.format=luks,encrypt.key-secret=key"
 
 
@@ -104,8 +106,20 @@ def run(
         files[new] = NEW
     program = [PROGRAM, *words]
     if _is_unnamed(disk.path):
-        return command.run(program, timeout=timeout, memory=MEMORY, cpu=cpu, check=check, input=key or None)
-    return sandbox.run(program, files, timeout=timeout, memory=MEMORY, cpu=cpu, check=check, input=key or None)
+        done = command.run(program, timeout=timeout, memory=MEMORY, cpu=cpu, check=check, input=key or None)
+    else:
+        done = sandbox.run(program, files, timeout=timeout, memory=MEMORY, cpu=cpu, check=check, input=key or None)
+    return _flushed(done, check)
+
+
+def _flushed(done: command.Completed, check: bool) -> command.Completed:
+    """Return how a program ended; as one that failed where it could not write its tables when it closed a file, which
+    QEMU only prints. Raise its error then if that is checked."""
+    if done.returncode == 0 and _NOT_FLUSHED in done.stderr:
+        done = replace(done, returncode=1)
+        if check:
+            raise command.failure_of(done)
+    return done
 
 
 def run_on_node(
@@ -118,9 +132,10 @@ def run_on_node(
     if new:
         words.append(new)
         files[new] = NEW
-    return sandbox.run(
+    done = sandbox.run(
         words, files, timeout=LONG_TIMEOUT if long else TIMEOUT, memory=MEMORY, cpu=LONG_CPU if long else CPU
     )
+    return _flushed(done, check=True)
 
 
 def run_program(
@@ -147,7 +162,7 @@ def run_program(
         descriptors = {name: held.enter_context(_in_memory(key)) for name, key in (keys or {}).items() if key}
         for name, fd in descriptors.items():
             verb += ["--object", f"secret,id={name},file=/proc/self/fd/{fd}"]
-        return sandbox.run(
+        done = sandbox.run(
             [program, *verb, *rest],
             files,
             timeout=LONG_TIMEOUT + size / SLOWEST,
@@ -160,6 +175,7 @@ def run_program(
             descriptors=(*descriptors.values(), *more),
             end_with_us=True,
         )
+    return _flushed(done, check)
 
 
 @contextlib.contextmanager
@@ -183,4 +199,5 @@ def run_trusted(
 ) -> command.Completed:
     """Run qemu-img where it opens no disk but one that it makes, or one that an administrator trusts."""
     words = [PROGRAM, verb, *(KEY if key else ()), *arguments]
-    return command.run(words, timeout=timeout, memory=MEMORY, cpu=cpu, check=False, input=key or None)
+    done = command.run(words, timeout=timeout, memory=MEMORY, cpu=cpu, check=False, input=key or None)
+    return _flushed(done, check=False)

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.nebula.provision.plugins.module_utils.errors import NoSpace
 from ansible_collections.nebula.provision.plugins.module_utils.host import sandbox
+from ansible_collections.nebula.provision.plugins.module_utils.host.command import Completed
 from ansible_collections.nebula.provision.plugins.module_utils.host.sandbox import NEW, READ, WRITE
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.storage import qemu_img
@@ -42,8 +44,27 @@ def test_each_file_of_a_chain_is_named_whatever_it_is_called(path):
 def told(monkeypatch):
     """What the sandbox is asked for: the words, and what is done with which file."""
     calls = []
-    monkeypatch.setattr(sandbox, "run", lambda argv, files, **options: calls.append((argv, files, options)))
+
+    def run(argv, files, **options):
+        calls.append((argv, files, options))
+        return Completed(argv, 0, "", "", 0.1)
+
+    monkeypatch.setattr(sandbox, "run", run)
     return calls
+
+
+def test_tables_that_could_not_be_written_are_a_failure(monkeypatch, tmp_path):
+    """QEMU's programs print it when they close the file, and end as if all were well."""
+    text = "qemu-img: Failed to flush the refcount block cache: No space left on device\n"
+    monkeypatch.setattr(sandbox, "run", lambda argv, *_files, **_options: Completed(argv, 0, "", text, 0.1))
+    disk = DiskFiles(str(write(tmp_path / "disk")), "qcow2")
+    with pytest.raises(NoSpace):
+        qemu_img.run("resize", disk=disk, use=WRITE, after=["1G"])
+    with pytest.raises(NoSpace):
+        qemu_img.run_program("qemu-img", "convert", files={})
+    with pytest.raises(NoSpace):
+        qemu_img.run_on_node("convert", path=disk.path, node={})
+    assert qemu_img.run("resize", disk=disk, use=WRITE, after=["1G"], check=False).returncode == 1
 
 
 def test_a_sandbox_has_the_files_of_the_chain_and_no_others(told, tmp_path):
