@@ -30,7 +30,14 @@ QUICK = (
 # One whole life of every world, and what a change must not break.
 TEST = (
     *("test_announcers", "test_audit", "test_backup", "test_capacity", "test_demo_image", "test_disk_tasks"),
-    *("test_backup_place", "test_disks", "test_hostile_disks", "test_hostile_downloads", "test_image_life"),
+    *(
+        "test_backup_life",
+        "test_backup_place",
+        "test_disks",
+        "test_hostile_disks",
+        "test_hostile_downloads",
+        "test_image_life",
+    ),
     "test_importer",
     *("test_install", "test_installed", "test_inventory", "test_kills", "test_kvm", "test_kvm_firmware"),
     *("test_awx_jobs", "test_kvm_modules", "test_kvm_running"),
