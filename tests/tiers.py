@@ -235,7 +235,7 @@ SUITES = {
             *(f"{UTILS}/model/{name}.py" for name in ("given_backup", "machine_backup", "template_secrets")),
         ),
         files=(
-            *("test_backed_up_state", "test_backup_chains", "test_machine_backups"),
+            *("test_backed_up_state", "test_backup_chains", "test_backup_faults", "test_machine_backups"),
             *("test_restore_drill", "test_role_machine_backup"),
         ),
         minutes=20,
