@@ -26,6 +26,7 @@ from faults import Faults
 from in_world import in_world
 from made_backups import MadeBackups, content_of, random_content
 
+from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError, NoSpace
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import (
     disk_restores,
     machine_backups,
@@ -444,3 +445,38 @@ def test_power_cut_while_disks_are_restored() -> None:
                 assert [each.id for each in listed.backups()] == [each.id for each in backups]
         assert seen == {True, False}
         assert came.count(True) > len(came) // 2, came
+
+
+@pytest.mark.parametrize("way", ["gone", "full"])
+@in_world
+def test_what_goes_wrong_while_disks_are_restored_leaves_the_old_ones(way: str) -> None:
+    with a_node() as node:
+        vm = filled(node, 7, 3)
+        place = MadeBackups(Path(f"{node.root}-made"))
+        boots = content_of(node.directory(vm) / "disk.0", "qcow2")
+        made = place.full(7, node.catalog, {0: boots, 2: random_content(3 * MIB, "new")})
+        before = {number: content_of(node.directory(vm) / f"disk.{number}", "qcow2") for number in (0, 2)}
+        asked = MachineToRestore(node.catalog, vm, node.number, str(place.directory), made.id)
+        real, done = disk_restores.restored_disks.make, []
+
+        def make(*arguments: Any) -> None:
+            done.append(arguments)
+            if len(done) == 2 and way == "gone":
+                place.directory.rename(f"{place.directory}-elsewhere")
+            if len(done) == 2 and way == "full":
+                raise NoSpace("the disk", "it is full", "Make room")
+            real(*arguments)
+
+        disk_restores.restored_disks.make = make
+        try:
+            with pytest.raises(NebulaError):
+                disk_restores.restore(asked, node.driver, node.root)
+        finally:
+            disk_restores.restored_disks.make = real
+        found = {number: content_of(node.directory(vm) / f"disk.{number}", "qcow2") for number in (0, 2)}
+        assert found == before
+        assert [name for name in os.listdir(node.directory(vm)) if "restore" in name] == []
+        if way == "gone":
+            Path(f"{place.directory}-elsewhere").rename(place.directory)
+        disk_restores.restore(asked, node.driver, node.root)
+        assert content_of(node.directory(vm) / "disk.2", "qcow2") == random_content(3 * MIB, "new")
