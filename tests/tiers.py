@@ -241,8 +241,11 @@ SUITES = {
             *(f"{UTILS}/reconcile/backup_choice.py", f"{UTILS}/reconcile/nodes/node_backups.py"),
             *(f"{UTILS}/model/{name}.py" for name in ("given_backup", "machine_backup", "template_secrets")),
         ),
-        files=("test_backup_chains", "test_machine_backups", "test_role_machine_backup"),
-        minutes=12,
+        files=(
+            *("test_backed_up_state", "test_backup_chains", "test_backup_faults", "test_machine_backups"),
+            *("test_restore_drill", "test_role_machine_backup"),
+        ),
+        minutes=20,
     ),
     "install": Suite(
         subjects=(

@@ -341,6 +341,7 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
     },
     "module_utils/storage/luks_stream.py": "in directories of backups, which are root's",
     "module_utils/storage/root_backups.py": "in directories of backups, which are root's; what is read there, no link",
+    "module_utils/storage/backup_secrets.py": "in directories of backups, which are root's; what is read, no link",
     "module_utils/storage/root_overlay.py": "the tops of layers, in a directory of 0700 beside the root",
     "module_utils/storage/device_nodes.py": {
         "_make": "a node that is held open, by its descriptor in /proc",

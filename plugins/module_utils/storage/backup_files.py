@@ -225,7 +225,7 @@ def encrypt(source: str, path: str, key: str, what: str, fd: int = -1) -> None:
 
 
 def decrypted(path: str, key: str, longest: int, what: str) -> bytes:
-    """Return what is in a LUKS container, which is small, and has zeroes behind its end; it gets on no disk."""
+    """Return what is in a LUKS container, which is small, and zeroes behind its end; it gets on no disk."""
     with explained(path), closing_fd(_opened(path)) as fd:
         length = os.fstat(fd).st_size
     if length > longest + SMALLEST:
@@ -237,7 +237,7 @@ def decrypted(path: str, key: str, longest: int, what: str) -> bytes:
             PROGRAM, "convert", *words, files={path: READ}, keys={KEY: key}, check=False, more=(fd,)
         )
         require_success(done, what)
-        return os.pread(fd, length, 0).rstrip(b"\0")
+        return os.pread(fd, length, 0)
 
 
 def _copy_all(source: NbdSource, new: str, stored: str, compress: bool, key: str, rate: int, what: str) -> None:

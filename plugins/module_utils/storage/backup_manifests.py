@@ -49,7 +49,8 @@ _PARTS = {
     STORED_TAR: re.compile(r"root\.[0-9]{1,4}\.tar(\.zst)?(\.luks)?"),
 }
 _WHAT = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-SECRETS = "secrets.luks"
+CONTAINER = ".luks"
+SECRETS = f"secrets{CONTAINER}"
 _PATTERNS = {
     "id": re.compile(ID),
     "parent": re.compile(rf"({ID})?"),
@@ -150,12 +151,15 @@ def _faults_of_files(manifest: MachineBackup) -> Iterator[str]:
     if len(manifest.files) > _MOST_FILES:
         yield "it has too many files"
     for what, file in manifest.files.items():
-        if not _WHAT.fullmatch(what) or _part(manifest.id, file.name) != what or what in ("disk", "root", "secrets"):
+        part = _part(manifest.id, file.name)
+        names = (what, what + CONTAINER)
+        if not _WHAT.fullmatch(what) or part not in names or what in ("disk", "root", "secrets"):
             yield f"file {what[:80]!r} is {file.name[:80]!r}"
     if manifest.secrets_file and _part(manifest.id, manifest.secrets_file.name) != SECRETS:
         yield f"the file of its secrets is {manifest.secrets_file.name[:80]!r}"
     for file in files_of(manifest):
-        if not 0 <= file.size <= LARGEST_FILE or not _SHA256.fullmatch(file.sha256):
+        sizes = 0 <= file.size <= LARGEST_FILE and 0 <= file.holds <= file.size
+        if not sizes or not _SHA256.fullmatch(file.sha256):
             yield f"file {file.name[:80]!r} has {file.size} bytes, and SHA-256 {file.sha256[:80]!r}"
 
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 
 from ..dataclass import dataclass
 from ..errors import ImageRefused, InvalidValue, NebulaError
+from ..model.given_backup import LARGEST_FILE
 from ..model.machine_backup import LUKS, TAR, MachineBackup
 from . import backup_files, backup_manifests, backup_secrets
 from .backup_place import MachineDirectory, Place
@@ -79,7 +80,7 @@ def _own_faults(directory: MachineDirectory, backup: MachineBackup) -> Iterator[
 
 
 def _faults_of_chain(directory: MachineDirectory, backup: MachineBackup) -> Iterator[str]:
-    """Yield why disks can't be opened with all that they rest on, and secrets not be read."""
+    """Yield why disks can't be opened with all that they rest on, and what else is stored not be read."""
     for disk in backup.disks:
         if disk.stored == TAR or (disk.stored == LUKS and not directory.key):
             continue
@@ -88,6 +89,12 @@ def _faults_of_chain(directory: MachineDirectory, backup: MachineBackup) -> Iter
             chain = directory.chain(backup, disk.disk_id)
             backup_files.refuse_headers(chain, what)
             backup_files.require_size(chain, directory.key, disk.size, what)
+        except NebulaError as error:
+            yield str(error)
+    for name, file in backup.files.items() if directory.key else ():
+        what = f"backup {backup.id}: {name}"
+        try:
+            backup_secrets.content_of(directory.path(file.name), file, directory.key, LARGEST_FILE, what)
         except NebulaError as error:
             yield str(error)
     if backup.secrets_file and directory.key:

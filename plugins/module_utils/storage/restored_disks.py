@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 from ..dataclass import dataclass, replace
 from ..errors import InvalidValue
-from ..host.files import adopt, read_limited, remove_file
+from ..host.files import adopt, remove_file
 from ..host.sandbox import READ, WRITE
 from ..model.disk import DiskFiles
 from ..model.machine_backup import LUKS, BackedUpDisk, MachineBackup
-from . import backup_files, disk_creation, qcow2_header, qemu_img
+from . import backup_files, backup_secrets, disk_creation, qcow2_header, qemu_img
 from .backup_files import ChainFile
 from .backup_place import MachineDirectory
 from .datastore_layout import free_space, hypervisor_group, require_space
@@ -120,4 +120,4 @@ def content_of(held: MachineDirectory, backup: MachineBackup, what: str, most: i
     path = held.path(file.name)
     asked = f"backup {backup.id} of {backup.name}: {what}"
     backup_files.refuse_altered_file(path, file.size, file.sha256, asked)
-    return read_limited(path, most, follow=False)
+    return backup_secrets.content_of(path, file, held.key, most, asked)

@@ -25,7 +25,7 @@ from ...errors import (
 from ...host.files import explained, lock, read_limited
 from ...model.disk import DIRECTORY, SHARED_DIRECTORY, TAR, Disk, DiskFiles
 from ...model.installation_marks import MARK
-from ...model.machine_backup import BackedUpDisk, MachineBackup
+from ...model.machine_backup import NVRAM, TPM, BackedUpDisk, MachineBackup
 from ...model.machine_restore import MachineRestored, MachineToRestore
 from ...model.transfer import OWN_PREFIX, name_of
 from ...model.vm import Vm
@@ -42,8 +42,6 @@ from .fence import LOCK_SECONDS, REMEDY_LOCKED
 MIB = 1024 * 1024
 # Why the next backup is a full one.
 RESTORED = "it was restored"
-# Files of a backup beside disks: a machine's variables of UEFI, and the state of its TPM.
-NVRAM, TPM = "nvram", "tpm"
 
 
 @dataclass(frozen=True)
