@@ -183,6 +183,11 @@ requests:
       another host, of both, and they act in one task.
   returned: with O(state=planned), in its place
   type: dict
+need_key:
+  description: Those of them that need the O(key). Nobody gets it by this result, in which Ansible would mask it.
+  returned: with O(state=planned), in its place
+  type: list
+  elements: str
 backup:
   description: The backup's id.
   returned: with O(state=planned), else

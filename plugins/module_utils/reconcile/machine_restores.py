@@ -52,7 +52,13 @@ _HOSTS_OF_A_PASSAGE = 2
 
 def listed(params: Mapping[str, Any]) -> Result:
     """Return the backups in a directory, the newest of each machine first. name: of one machine, "" for all."""
-    place = backup_search.open_place(_directory(params), "", params["root"])
+    try:
+        place = backup_search.open_place(_directory(params), "", params["root"])
+    except NotFound:
+        # A node may never have had a machine.
+        if params["at"] == FRONTEND or params["backups_datastore"]:
+            raise
+        return Result(payload={"backups": []})
     name = params["name"] or ""
     shown = [each for each in backup_search.machines(place) if not name or name in (each.name, each.place)]
     rows = [_row(each, backup) for each in shown for backup in reversed(each.backups)]
@@ -142,7 +148,6 @@ def _in_place(params: Mapping[str, Any]) -> Result:
         params["directory"],
         params["backup"],
         None if params["disks"] is None else tuple(params["disks"]),
-        params["key"] or "",
     )
     requests = {record.host: request}
     if params["at"] == FRONTEND:
@@ -155,7 +160,9 @@ def _in_place(params: Mapping[str, Any]) -> Result:
             if params["frontend"] and record.host != params["frontend"]:
                 requests = _passage(params, request, record.host, held, backup, asked)
     shown = {host: json.dumps(to_plain(each)) for host, each in requests.items()}
-    return Result(payload={"requests": shown, "host": record.host, "way": "place"})
+    # The key itself Ansible would mask.
+    keepers = [host for host, each in requests.items() if each.directory]
+    return Result(payload={"requests": shown, "need_key": keepers, "host": record.host, "way": "place"})
 
 
 def _passage(
@@ -179,7 +186,7 @@ def _passage(
     receives = BackupPassage(token, True, frontend, "", place.port, ours, theirs, their_key)
     brings = BackupPassage(token, False, host, place.address, place.port, theirs, ours, our_key)
     bare = replace(backup, template={}, secrets=(), secrets_file=None, by_hand=(), seal="")
-    theirs_part = replace(request, directory="", key="", backup=backup.id, passage=receives, brought=bare, room=room)
+    theirs_part = replace(request, directory="", backup=backup.id, passage=receives, brought=bare, room=room)
     return {frontend: replace(request, backup=backup.id, passage=brings), host: theirs_part}
 
 

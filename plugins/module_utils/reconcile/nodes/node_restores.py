@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...arguments import parse_json
+from ...dataclass import replace
 from ...hypervisors.base import Driver
 from ...hypervisors.carry_out import disk_restores
 from ...hypervisors.registry import open_driver
@@ -20,7 +21,8 @@ from ...sync import Item, Result
 
 def request_of(params: Mapping[str, Any]) -> MachineToRestore:
     """Return what this host is asked for. Raise InvalidValue for what is none."""
-    return from_plain(MachineToRestore, parse_json(params["request"], "request"))
+    request = from_plain(MachineToRestore, parse_json(params["request"], "request"))
+    return replace(request, key=params["key"] or "") if request.directory else request
 
 
 def is_of_other_host(request: MachineToRestore) -> bool:

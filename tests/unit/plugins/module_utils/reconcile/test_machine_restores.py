@@ -73,7 +73,8 @@ def test_in_its_place_it_is_off_and_on_this_host(frontend: Frontend) -> None:
     payload = frontend.plan(frontend="node1", disks=[0], key="secret")
     assert (payload["way"], payload["host"]) == ("place", "node1")
     wanted = json.loads(payload["requests"]["node1"])
-    assert wanted["disks"] == [0] and wanted["key"] == "secret" and wanted["vm"]["name"] == "off"
+    assert wanted["disks"] == [0] and wanted["key"] == "" and payload["need_key"] == ["node1"]
+    assert wanted["vm"]["name"] == "off"
     assert "hidden" not in payload["requests"]["node1"]
     with pytest.raises(WrongState, match="-e do=stop"):
         frontend.plan("on")
@@ -93,9 +94,9 @@ def test_in_its_place_on_another_host(frontend: Frontend) -> None:
     payload = frontend.plan(**given)
     assert (payload["way"], payload["host"], sorted(payload["requests"])) == ("place", "node1", ["front", "node1"])
     brings, receives = (json.loads(payload["requests"][host]) for host in ("front", "node1"))
-    assert (brings["key"], brings["directory"]) == ("k-Zx9", str(frontend.places.directory))
+    assert (payload["need_key"], brings["directory"]) == (["front"], str(frontend.places.directory))
     assert (receives["key"], receives["directory"], receives["brought"]["id"]) == ("", "", made.id)
-    assert "k-Zx9" not in payload["requests"]["node1"] and "hidden" not in payload["requests"]["node1"]
+    assert "k-Zx9" not in json.dumps(payload) and "hidden" not in payload["requests"]["node1"]
     assert 0 < receives["room"]["0"] < 8 << 20
     one, other = brings["passage"], receives["passage"]
     assert (one["gives"], one["address"], one["port"], one["peer"]) == (False, "192.0.2.7", 4711, "node1")

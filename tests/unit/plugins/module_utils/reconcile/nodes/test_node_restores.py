@@ -33,7 +33,7 @@ def test_it_is_restored_and_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(node_restores, "open_driver", lambda _name: Driver())
     monkeypatch.setattr(node_restores.disk_restores, "restore", restore)
-    params = {"request": json.dumps(to_plain(wanted)), "hypervisor": "kvm", "root": "/srv"}
+    params = {"request": json.dumps(to_plain(wanted)), "hypervisor": "kvm", "root": "/srv", "key": None}
     result = node_restores.restore(params, True)
     assert asked == [(wanted, ("/srv", True)), "closed"]
     assert result.changed and result.warnings == ["it is larger"]
