@@ -350,7 +350,7 @@ def test_restored_in_its_place() -> None:
         vm = node.vm(64)
         assert node.one(vm, "POWEROFF").error is None
         root = node.directory(vm) / "disk.0"
-        files = Path(os.environ["NEBULA_WORLD"], "backups-of-lxc")
+        os.mkdir(f"{node.root}-place", 0o700)
         (root / "etc/mine").write_text("then\n", encoding="utf-8")
         os.chown(root / "etc/mine", id_range(vm.vm_id).start + 5, id_range(vm.vm_id).start + 6)
         outcome = backed_up(node, vm)
@@ -358,9 +358,8 @@ def test_restored_in_its_place() -> None:
         (root / "etc/mine").write_text("now\n", encoding="utf-8")
         (root / "etc/later").touch()
         made = backups_of(node, vm)[-1]
-        directory = place_of(node)
-        assert files != directory
-        request = MachineToRestore(node.catalog, vm, node.number, directory, made.id)
+        generation = node.ledger[vm.vm_id].generation
+        request = MachineToRestore(node.catalog, vm, generation, f"{node.root}-place", made.id)
         foreseen = disk_restores.restore(request, node.driver, node.root, check_mode=True)
         assert (root / "etc/mine").read_text(encoding="utf-8") == "now\n"
         assert disk_restores.restore(request, node.driver, node.root) == foreseen
@@ -371,6 +370,7 @@ def test_restored_in_its_place() -> None:
         # Killed once the new root was whole, and in the middle of its way: the next plan finishes it.
         for moved in (False, True):
             (root / "etc/mine").write_text("now\n", encoding="utf-8")
+            request = replace(request, generation=node.ledger[vm.vm_id].generation)
             with (
                 mock.patch.object(disk_swap, "_forth", side_effect=KeyboardInterrupt),
                 pytest.raises(KeyboardInterrupt),
