@@ -32,7 +32,6 @@ TEST = (
     *("test_announcers", "test_audit", "test_backup", "test_capacity", "test_demo_image", "test_disk_tasks"),
     *(
         "test_backup_life",
-        "test_backup_place",
         "test_disks",
         "test_hostile_disks",
         "test_hostile_downloads",
@@ -156,12 +155,12 @@ SUITES = {
             f"{UTILS}/model/backup_retention.py",
         ),
         files=(
-            *("test_machine_restore", "test_restored_machines", "test_role_machine_restore"),
+            *("test_machine_restore", "test_restored_machines", "test_role_machine_restore", "test_brought_backups"),
             *("test_kvm_broken_off", "test_kvm_changes", "test_kvm_living", "test_kvm_hardware"),
             *("test_backup_place", "test_shared_directories", "test_stored_chains", "test_system_snapshots"),
-            *("test_lxc_backups", "test_openvz_backups", "test_xen_backups"),
+            *("test_lxc_backups", "test_openvz_backups", "test_xen_backups", "test_role_restored_elsewhere"),
         ),
-        minutes=22,
+        minutes=27,
     ),
     "disks": Suite(
         subjects=(

@@ -297,6 +297,7 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
     "module_utils/host/run_certificates.py": SCRATCH,
     "module_utils/hypervisors/backups/giving.py": MACHINE,
     "module_utils/hypervisors/backups/taking.py": SCRATCH,
+    "module_utils/hypervisors/backups/bringing.py": SCRATCH,
     "module_utils/hypervisors/lxc/driver.py": {
         "LxcDriver._freeze": "the top of a mounted disk, in a directory of root's; nothing is read or changed there",
     },
