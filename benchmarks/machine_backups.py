@@ -62,6 +62,8 @@ class BackedUp(Ours):
             "nebula_machine_backup_directory": str(self.place),
             "nebula_machine_backup_at": "node",
             "nebula_machine_backup_compress": False,
+            # What is merged is another work.
+            "nebula_machine_backup_keep": {"last": 1000},
             "nebula_machine_backup_at_once": THREADS,
         }
         self.names = [f"{name}-{number}" for number in range(count)]

@@ -30,7 +30,13 @@ QUICK = (
 # One whole life of every world, and what a change must not break.
 TEST = (
     *("test_announcers", "test_audit", "test_backup", "test_capacity", "test_demo_image", "test_disk_tasks"),
-    *("test_backup_place", "test_disks", "test_hostile_disks", "test_hostile_downloads", "test_image_life"),
+    *(
+        "test_backup_life",
+        "test_disks",
+        "test_hostile_disks",
+        "test_hostile_downloads",
+        "test_image_life",
+    ),
     "test_importer",
     *("test_install", "test_installed", "test_inventory", "test_kills", "test_kvm", "test_kvm_firmware"),
     *("test_awx_jobs", "test_kvm_modules", "test_kvm_running"),
@@ -149,12 +155,12 @@ SUITES = {
             f"{UTILS}/model/backup_retention.py",
         ),
         files=(
-            *("test_machine_restore", "test_restored_machines", "test_role_machine_restore"),
+            *("test_machine_restore", "test_restored_machines", "test_role_machine_restore", "test_brought_backups"),
             *("test_kvm_broken_off", "test_kvm_changes", "test_kvm_living", "test_kvm_hardware"),
-            *("test_shared_directories", "test_stored_chains", "test_system_snapshots"),
-            *("test_lxc_backups", "test_openvz_backups", "test_xen_backups"),
+            *("test_backup_place", "test_shared_directories", "test_stored_chains", "test_system_snapshots"),
+            *("test_lxc_backups", "test_openvz_backups", "test_xen_backups", "test_role_restored_elsewhere"),
         ),
-        minutes=22,
+        minutes=27,
     ),
     "disks": Suite(
         subjects=(
@@ -234,8 +240,11 @@ SUITES = {
             *(f"{UTILS}/reconcile/backup_choice.py", f"{UTILS}/reconcile/nodes/node_backups.py"),
             *(f"{UTILS}/model/{name}.py" for name in ("given_backup", "machine_backup", "template_secrets")),
         ),
-        files=("test_backup_chains", "test_machine_backups", "test_role_machine_backup"),
-        minutes=12,
+        files=(
+            *("test_backed_up_state", "test_backup_chains", "test_backup_faults", "test_machine_backups"),
+            *("test_restore_drill", "test_role_machine_backup"),
+        ),
+        minutes=20,
     ),
     "install": Suite(
         subjects=(

@@ -107,6 +107,12 @@ options:
     description: Whether data are compressed, by zstd.
     type: bool
     default: true
+  encrypted:
+    description:
+      - Whether hosts that make backups get a O(key), with O(state=chosen). In the result the key itself would be
+        masked.
+    type: bool
+    default: false
   key:
     description:
       - A key under which the backups are encrypted. The same key is wanted to read them, and to make further ones.

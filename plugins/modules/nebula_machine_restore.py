@@ -91,11 +91,22 @@ options:
     description: The name of the front-end among hosts.
     type: str
     default: ''
+  frontend_acts:
+    description: Whether the front-end takes part in the task that restores disks in their places.
+    type: bool
+    default: false
+  forks:
+    description: On how many hosts Ansible acts at a time. The front-end and the machine's host act in one task.
+    type: int
+    default: 5
+  meeting_places:
+    description: Address and port by which the front-end meets each host, by its name.
+    type: json
   images:
     description: What RV(images) of O(state=planned) says.
     type: json
   request:
-    description: What RV(request) of O(state=planned) says.
+    description: What RV(requests) of O(state=planned) has for this host.
     type: json
   safe_dirs:
     description: Directories of which files become images although they are restricted.
@@ -131,7 +142,7 @@ EXAMPLES = r"""
 
 - name: Restore its disks
   nebula.provision.nebula_machine_restore:
-    request: "{{ planned.request }}"
+    request: "{{ planned.requests[inventory_hostname] }}"
   become: true
 """
 
@@ -166,10 +177,17 @@ directory:
   description: Where the backups are.
   returned: with O(state=planned)
   type: str
-request:
-  description: What the machine's host is asked for, as JSON.
+requests:
+  description:
+    - What each host is asked for, as JSON by its name; where the backups are on the front-end and the machine on
+      another host, of both, and they act in one task.
   returned: with O(state=planned), in its place
-  type: str
+  type: dict
+need_key:
+  description: Those of them that need the O(key). Nobody gets it by this result, in which Ansible would mask it.
+  returned: with O(state=planned), in its place
+  type: list
+  elements: str
 backup:
   description: The backup's id.
   returned: with O(state=planned), else

@@ -7,6 +7,7 @@ it here, in their sandbox."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import subprocess
 import time
@@ -31,6 +32,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_bac
     MachineToBackUp,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.storage import backup_secrets
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_files import NbdSource, store_disk
 
 MIB = 1 << 20
@@ -118,6 +120,25 @@ def test_a_disk_of_another_host_is_stored_as_if_it_were_here(disk: Path, tmp_pat
     if not key:
         words = ["qemu-img", "compare", "-f", "qcow2", "-F", "qcow2", str(place / stored.name), str(disk)]
         assert "identical" in subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+def test_what_another_host_has_beside_its_disks_is_encrypted_here(disk: Path, tmp_path: Path) -> None:
+    content = b"state" * 999 + bytes(100)
+    (tmp_path / "tpm").write_bytes(content)
+    given = GivenBackup(
+        "POWEROFF", "off", "by qemu-nbd", (GivenDisk(0, "vda", "qcow2", SIZE, EXPORT),), files={"tpm": len(content)}
+    )
+    place = tmp_path / "backups"
+    place.mkdir()
+    with shown(disk, tmp_path) as path:
+        host = Shown(given, path, {"tpm": str(tmp_path / "tpm")})
+        with taking_of(host) as taking, taking.begin(MachineToBackUp(VM, 1, "node1"), *FIRST) as taken:
+            fetch = functools.partial(taken.fetch, "tpm")
+            stored = backup_secrets.store_file(str(place), "x.tpm.luks", fetch, "key", "x")
+            taken.keep()
+    (found,) = place.iterdir()
+    assert b"state" not in found.read_bytes()
+    assert backup_secrets.content_of(str(found), stored, "key", MIB, "x") == content
 
 
 def test_an_export_that_ends_meanwhile_leaves_nothing(disk: Path, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.host import proce
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import standing_still, still_disks
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import BackUp, Mark
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import (
+    disk_restores,
     machine_backups,
     root_transfers,
 )
@@ -40,8 +41,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_bac
     MachineBackup,
     MachineToBackUp,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model.machine_restore import MachineToRestore
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage import (
+    disk_swap,
     machine_disks,
     root_backups,
     roots,
@@ -337,5 +340,46 @@ def test_runs_of_backups_of_a_root_and_a_disk() -> None:
         roots.put_in_place(own.path)
         roots.remove_replaced(own.path)
         assert (root / "etc/second").read_text() == last
+        assert node.one(vm).error is None
+        assert node.one(vm, "DONE", hard=True).error is None
+
+
+@in_world
+def test_restored_in_its_place() -> None:
+    with a_container_node() as node:
+        vm = node.vm(64)
+        assert node.one(vm, "POWEROFF").error is None
+        root = node.directory(vm) / "disk.0"
+        os.mkdir(f"{node.root}-place", 0o700)
+        (root / "etc/mine").write_text("then\n", encoding="utf-8")
+        os.chown(root / "etc/mine", id_range(vm.vm_id).start + 5, id_range(vm.vm_id).start + 6)
+        outcome = backed_up(node, vm)
+        assert (outcome["error"], outcome["kind"]) == ("", "full")
+        (root / "etc/mine").write_text("now\n", encoding="utf-8")
+        (root / "etc/later").touch()
+        made = backups_of(node, vm)[-1]
+        generation = node.ledger[vm.vm_id].generation
+        request = MachineToRestore(node.catalog, vm, generation, f"{node.root}-place", made.id)
+        foreseen = disk_restores.restore(request, node.driver, node.root, check_mode=True)
+        assert (root / "etc/mine").read_text(encoding="utf-8") == "now\n"
+        assert disk_restores.restore(request, node.driver, node.root) == foreseen
+        found = (root / "etc/mine").stat()
+        assert (root / "etc/mine").read_text(encoding="utf-8") == "then\n" and not (root / "etc/later").exists()
+        assert (found.st_uid, found.st_gid) == (id_range(vm.vm_id).start + 5, id_range(vm.vm_id).start + 6)
+        assert [name for name in os.listdir(node.directory(vm)) if "restore" in name or "replaced" in name] == []
+        # Killed once the new root was whole, and in the middle of its way: the next plan finishes it.
+        for moved in (False, True):
+            (root / "etc/mine").write_text("now\n", encoding="utf-8")
+            request = replace(request, generation=node.ledger[vm.vm_id].generation)
+            with (
+                mock.patch.object(disk_swap, "_forth", side_effect=KeyboardInterrupt),
+                pytest.raises(KeyboardInterrupt),
+            ):
+                disk_restores.restore(request, node.driver, node.root)
+            if moved:
+                roots.put_in_place(str(root))
+            assert node.one(vm, "POWEROFF").error is None
+            assert (root / "etc/mine").read_text(encoding="utf-8") == "then\n", moved
+            assert [name for name in os.listdir(node.directory(vm)) if "restore" in name or "replaced" in name] == []
         assert node.one(vm).error is None
         assert node.one(vm, "DONE", hard=True).error is None

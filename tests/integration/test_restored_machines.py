@@ -211,11 +211,11 @@ def test_a_machine_is_restored_in_its_place() -> None:
     disks = {0: content, 1: random_content(8 * MIB, "1")}
     made = site.place.full(machine["id"], catalog, disks, name="web-7")
     # Disk 2 is swap, which no backup holds.
-    assert "on host node1" in site.plan(frontend="front")["msg"]
+    assert "Name front in --limit" in site.plan(frontend="front")["msg"]
     planned = site.plan(frontend=HOST, backup=made.id)
     assert not planned.get("failed"), planned
-    foreseen = flow.run("nebula_machine_restore", request=planned["request"], _ansible_check_mode=True)
-    done = flow.run("nebula_machine_restore", request=planned["request"])
+    foreseen = flow.run("nebula_machine_restore", request=planned["requests"][HOST], _ansible_check_mode=True)
+    done = flow.run("nebula_machine_restore", request=planned["requests"][HOST])
     assert foreseen["changed"] and done["restored"]["disks"] == [0, 1]
     assert foreseen["restored"] == done["restored"]
     assert content_of(place / "disk.1") == disks[1]

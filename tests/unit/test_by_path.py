@@ -297,6 +297,7 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
     "module_utils/host/run_certificates.py": SCRATCH,
     "module_utils/hypervisors/backups/giving.py": MACHINE,
     "module_utils/hypervisors/backups/taking.py": SCRATCH,
+    "module_utils/hypervisors/backups/bringing.py": SCRATCH,
     "module_utils/hypervisors/lxc/driver.py": {
         "LxcDriver._freeze": "the top of a mounted disk, in a directory of root's; nothing is read or changed there",
     },
@@ -341,6 +342,7 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
     },
     "module_utils/storage/luks_stream.py": "in directories of backups, which are root's",
     "module_utils/storage/root_backups.py": "in directories of backups, which are root's; what is read there, no link",
+    "module_utils/storage/backup_secrets.py": "in directories of backups, which are root's; what is read, no link",
     "module_utils/storage/root_overlay.py": "the tops of layers, in a directory of 0700 beside the root",
     "module_utils/storage/device_nodes.py": {
         "_make": "a node that is held open, by its descriptor in /proc",

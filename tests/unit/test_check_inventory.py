@@ -32,7 +32,6 @@ PLAYBOOKS = {
             "machine",
             "maintenance",
             "restore",
-            "restore_machines",
             "status",
             "teardown",
             "topology",
@@ -40,7 +39,7 @@ PLAYBOOKS = {
         "node1, node2",
     ),
     **dict.fromkeys(("backup", "forget_host"), "front"),
-    **dict.fromkeys(("backup_machines", "install_os", "ovn", "site"), "front, node1, node2"),
+    **dict.fromkeys(("backup_machines", "install_os", "ovn", "restore_machines", "site"), "front, node1, node2"),
 }
 
 

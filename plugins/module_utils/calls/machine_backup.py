@@ -45,6 +45,7 @@ ARGUMENTS: dict[str, Any] = {
         "full": {"type": "bool", "default": False},
         "consistency": {"type": "str", "choices": ["auto", "agent", "crash"], "default": "auto"},
         "compress": {"type": "bool", "default": True},
+        "encrypted": {"type": "bool", "default": False},
         "key": {"type": "str", "no_log": True},
         "rate": {"type": "int", "default": 0},
         "at_once": {"type": "int", "default": defaults.BACKUPS_AT_ONCE},

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..arguments import ENGINE
 from ..deps import respawn_if_missing
+from ..errors import NebulaError
 from ..hypervisors.registry import DRIVERS
 from ..model import defaults
 from ..sync import Result
@@ -43,6 +44,9 @@ ARGUMENTS: dict[str, Any] = {
         "secrets": {"type": "json", "no_log": True},
         "item": {"type": "json", "no_log": True},
         "frontend": {"type": "str", "default": ""},
+        "frontend_acts": {"type": "bool", "default": False},
+        "forks": {"type": "int", "default": defaults.FORKS},
+        "meeting_places": {"type": "json"},
         "images": {"type": "json"},
         "request": {"type": "json", "no_log": True},
         "safe_dirs": {"type": "list", "elements": "path", "default": []},
@@ -59,7 +63,19 @@ ARGUMENTS: dict[str, Any] = {
 
 def libraries(params: Mapping[str, Any]) -> list[str]:
     """Return the names of the libraries that this call needs."""
-    return list(DRIVERS[params["hypervisor"]].libraries) if params["state"] == "present" else []
+    if params["state"] != "present" or _is_of_other_host(params):
+        return []
+    return list(DRIVERS[params["hypervisor"]].libraries)
+
+
+def _is_of_other_host(params: Mapping[str, Any]) -> bool:
+    from ..reconcile.nodes import node_restores
+
+    try:
+        return node_restores.is_of_other_host(node_restores.request_of(params))
+    except NebulaError:
+        # What is wrong with the option is told when it is read again.
+        return False
 
 
 respawn = respawn_if_missing

@@ -24,6 +24,8 @@ QCOW2, LUKS, TAR = "qcow2", "luks", "tar"
 FURTHER_FILES = ("nvram", "tpm")
 # Where the directory of backups is.
 FRONTEND, NODE = "frontend", "node"
+# What else of a machine's is in its backup: variables of UEFI, and the state of its TPM, which is a secret.
+NVRAM, TPM = "nvram", "tpm"
 # That directory in a datastore.
 IN_DATASTORE = "machine_backups"
 
@@ -32,11 +34,13 @@ IN_DATASTORE = "machine_backups"
 class StoredFile:
     """Describes one file of a backup, beside its manifest.
     size: bytes.
-    sha256: of the file as it lies there."""
+    sha256: of the file as it lies there.
+    holds: bytes of what is in it, where it is a container whose last sector is filled up; else 0."""
 
     name: str
     size: int
     sha256: str
+    holds: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class MachineBackup:
     checkpoint: by which its hypervisor knows what is written from now on; "" if nothing is kept there.
     unchanged: names, by disk id, what must be as it was for a disk of a machine that is off to count as not written to.
     left_out: the machine's disks that are not in it, a sentence each.
-    files: what else of the machine's is in it: NVRAM, state of a TPM; by what they are.
+    files: what else of the machine's is in it, NVRAM and TPM, by what they are. With a key they are containers.
     template: the machine's template as plain attributes, without secrets.
     secrets: names of what was left out of it, or is in secrets_file.
     secrets_file: these, under the user's key; None without a key.

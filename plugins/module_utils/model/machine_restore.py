@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Optional
 
 from ..dataclass import dataclass
+from .machine_backup import BackupPassage, MachineBackup
 from .vm import Vm
 
 
@@ -17,9 +19,12 @@ class MachineToRestore:
     """Describes a machine whose disks are to be again what a backup holds of them.
     catalog, vm: whose it is, and what the catalog has of it.
     generation: the decision that the catalog has of it; its host refuses another one.
-    directory: where the backups lie, on the host. backup: as backup_search.chosen() takes it.
+    directory: where the backups lie, on the host; "" for a host to which the front-end brings what it needs.
+    backup: as backup_search.chosen() takes it.
     disks: ids of those that are to be restored; None for all.
-    key: the user's, "" for none."""
+    key: the user's, "" for none.
+    passage: how the machine's host and the front-end meet, where the backups are on the front-end; else None.
+    brought: what the backup is that the front-end brings. room: bytes, by disk id, that its disks take at most."""
 
     catalog: str
     vm: Vm
@@ -28,6 +33,9 @@ class MachineToRestore:
     backup: str
     disks: Optional[tuple[int, ...]] = None
     key: str = field(default="", repr=False)
+    passage: Optional[BackupPassage] = None
+    brought: Optional[MachineBackup] = None
+    room: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def choose(params: Mapping[str, Any], check_mode: bool) -> Result:
         directory = _directory(engine, params)
         records = _chosen(engine, params)
         vms = engine.vms.described([record.id for record in records if record.id is not None])
-        run = _Run(params["hosts"], _silent(believed), _installing(engine), bool(params["key"]))
+        run = _Run(params["hosts"], _silent(believed), _installing(engine), params["encrypted"])
         machines, left = _judged(records, vms, run, params["purpose"] == "verified")
         base = BackupRequest(
             engine.catalog(),
@@ -124,7 +124,6 @@ def choose(params: Mapping[str, Any], check_mode: bool) -> Result:
             full=params["full"],
             consistency=params["consistency"],
             compress=params["compress"],
-            key=params["key"] or "",
             rate=params["rate"],
             at_once=params["at_once"],
             stand_still=params["stand_still"],
@@ -305,12 +304,12 @@ def _requests(
         theirs = _pair(pairs, host, check_mode)
         token = secrets.token_hex(16)
         gives = BackupPassage(
-            token, True, frontend, "", place.port, ours[1], theirs[1], theirs[0], encrypted=bool(base.key)
+            token, True, frontend, "", place.port, ours[1], theirs[1], theirs[0], encrypted=params["encrypted"]
         )
         takes = BackupPassage(token, False, host, place.address, place.port, theirs[1], ours[1], ours[0])
         # What is a secret stays where it is needed: on the front-end.
         bare = tuple(replace(each, template={}, secrets={}) for each in own)
-        requests[host] = [replace(base, directory="", key="", machines=bare, passage=gives)]
+        requests[host] = [replace(base, directory="", machines=bare, passage=gives)]
         requests.setdefault(frontend, []).append(replace(base, machines=tuple(own), passage=takes))
     return requests, left
 

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -26,9 +27,11 @@ from ..model.datastore import DatastoreType
 from ..model.disk import TAR
 from ..model.image import Image
 from ..model.installation_marks import MARK
-from ..model.machine_backup import FRONTEND, IN_DATASTORE, QCOW2, MachineBackup
+from ..model.machine_backup import FRONTEND, IN_DATASTORE, QCOW2, BackupPassage, MachineBackup
 from ..model.machine_backup import TAR as STORED_TAR
 from ..model.machine_restore import MachineToRestore
+from ..model.meeting import leads_to_itself, read_places
+from ..model.move import MeetingPlace
 from ..model.object_names import check_name
 from ..model.restored_template import RestoredTemplate, is_wanted, restored, template_of
 from ..model.stated_secrets import complete, of_item
@@ -43,11 +46,19 @@ from ..sync import Result
 
 # The attribute of images and templates that says of which backup they are.
 ORIGIN = "RESTORED_FROM"
+# Front-end and host act in one task.
+_HOSTS_OF_A_PASSAGE = 2
 
 
 def listed(params: Mapping[str, Any]) -> Result:
     """Return the backups in a directory, the newest of each machine first. name: of one machine, "" for all."""
-    place = backup_search.open_place(_directory(params), "", params["root"])
+    try:
+        place = backup_search.open_place(_directory(params), "", params["root"])
+    except NotFound:
+        # A node may never have had a machine.
+        if params["at"] == FRONTEND or params["backups_datastore"]:
+            raise
+        return Result(payload={"backups": []})
     name = params["name"] or ""
     shown = [each for each in backup_search.machines(place) if not name or name in (each.name, each.place)]
     rows = [_row(each, backup) for each in shown for backup in reversed(each.backups)]
@@ -130,13 +141,6 @@ def _in_place(params: Mapping[str, Any]) -> Result:
         vm = engine.vms.described([record.id])[record.id]
         _require_at_rest(engine, record, vm, asked)
         catalog = engine.catalog()
-    if params["at"] == FRONTEND and params["frontend"] and record.host != params["frontend"]:
-        raise Unsupported(
-            asked,
-            f"the backups are on the front-end {params['frontend']}, and the machine is on host {record.host}",
-            "Restore it as an image or as a new machine (nebula_machine_restore_image, nebula_machine_restore_as), or "
-            f"bring the directory to {record.host} and set nebula_machine_restore_at: node",
-        )
     request = MachineToRestore(
         catalog,
         _bare(vm),
@@ -144,17 +148,71 @@ def _in_place(params: Mapping[str, Any]) -> Result:
         params["directory"],
         params["backup"],
         None if params["disks"] is None else tuple(params["disks"]),
-        params["key"] or "",
     )
+    requests = {record.host: request}
     if params["at"] == FRONTEND:
         # What the host is going to find is looked at now, before anything else is done.
         place = backup_search.open_place(params["directory"], catalog, params["root"])
         if (record.id, catalog) not in place.machines():
             raise _of_others(place, name)
         with place.machine(record.id, catalog, params["key"] or "") as held:
-            backup_search.chosen(held, params["backup"])
-    payload = {"request": json.dumps(to_plain(request)), "host": record.host, "way": "place"}
-    return Result(payload=payload)
+            backup = backup_search.chosen(held, params["backup"])
+            if params["frontend"] and record.host != params["frontend"]:
+                requests = _passage(params, request, record.host, held, backup, asked)
+    shown = {host: json.dumps(to_plain(each)) for host, each in requests.items()}
+    # The key itself Ansible would mask.
+    keepers = [host for host, each in requests.items() if each.directory]
+    return Result(payload={"requests": shown, "need_key": keepers, "host": record.host, "way": "place"})
+
+
+def _passage(
+    params: Mapping[str, Any],
+    request: MachineToRestore,
+    host: str,
+    held: MachineDirectory,
+    backup: MachineBackup,
+    asked: str,
+) -> dict[str, MachineToRestore]:
+    """Return what the front-end and the machine's host are asked for, where the backup is on the one and the disks on
+    the other. The host gets neither the key nor what the machine's template was."""
+    from ..host.run_certificates import key_pair
+
+    frontend = params["frontend"]
+    place = _meeting_place(params, host, asked)
+    wanted = [disk for disk in backup.disks if request.disks is None or disk.disk_id in request.disks]
+    found = [restored_disks.disk_of(held, backup, disk.disk_id) for disk in wanted]
+    room = {str(each.disk.disk_id): restored_disks.measured(each, held.key) for each in found}
+    token, (our_key, ours), (their_key, theirs) = secrets.token_hex(16), *(key_pair("nebula restore") for _ in "ab")
+    receives = BackupPassage(token, True, frontend, "", place.port, ours, theirs, their_key)
+    brings = BackupPassage(token, False, host, place.address, place.port, theirs, ours, our_key)
+    bare = replace(backup, template={}, secrets=(), secrets_file=None, by_hand=(), seal="")
+    theirs_part = replace(request, directory="", backup=backup.id, passage=receives, brought=bare, room=room)
+    return {frontend: replace(request, backup=backup.id, passage=brings), host: theirs_part}
+
+
+def _meeting_place(params: Mapping[str, Any], host: str, asked: str) -> MeetingPlace:
+    """Return where the front-end meets the host. Raise InvalidValue where they can't act in one task."""
+    frontend, found = params["frontend"], f"the backups are on the front-end {params['frontend']}"
+    if params["forks"] < _HOSTS_OF_A_PASSAGE:
+        raise InvalidValue(
+            asked,
+            f"{found}, it and host {host} have to act at the same time, and Ansible acts on {params['forks']} host at "
+            "a time",
+            "Set forks to 2 or more (ansible-playbook --forks 2)",
+        )
+    if not params["frontend_acts"]:
+        raise InvalidValue(
+            asked, f"{found}, which is not part of this run", f"Name {frontend} in --limit, too, or see that it answers"
+        )
+    places = read_places(parse_json(params["meeting_places"], "meeting_places") if params["meeting_places"] else {})
+    place = places.get(host)
+    if place is None or leads_to_itself(place.address):
+        raise InvalidValue(
+            asked,
+            f"{found}, and nothing says where it is to meet host {host}",
+            f"Set nebula_move_address of {host} to an address by which the front-end reaches it",
+        )
+    return place
 
 
 def _of_others(place: Place, name: str) -> NotFound:
@@ -386,8 +444,7 @@ def _template(
         own = _secrets_of(held, backup, asked) if key else {}
         item = parse_json(params["item"], "item") if params["item"] else None
         stated = {str(name).upper(): str(value) for name, value in given.items()}
-        secrets = complete(needed, stated, [own, of_item(item)], asked)
-        template = join(template, secrets)
+        template = join(template, complete(needed, stated, [own, of_item(item)], asked))
     known = {network.name for network in engine.networks.pool()}
     pool = {image.name for image in engine.images.pool()}
     disks = [(disk, images[disk.disk_id]) for disk in sorted(backup.disks, key=lambda disk: disk.disk_id)]

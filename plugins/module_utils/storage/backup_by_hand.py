@@ -40,8 +40,8 @@ def disk_chain(directory: str, lineage: Sequence[MachineBackup], disk_id: int) -
 
 def _commands(backup: MachineBackup, lineage: Sequence[MachineBackup]) -> Iterator[str]:
     yield _PLACE
-    encrypted = backup.secrets_file is not None or any(_is_encrypted(disk.file) for disk in backup.disks)
-    if encrypted:
+    own = [*(disk.file for disk in backup.disks), *backup.files.values()]
+    if backup.secrets_file is not None or any(map(_is_encrypted, own)):
         yield _KEY_FILE
     for disk in backup.disks:
         chain = disk_chain("", lineage, disk.disk_id)
@@ -64,7 +64,11 @@ def _commands(backup: MachineBackup, lineage: Sequence[MachineBackup]) -> Iterat
             yield f"qemu-img convert -f qcow2 -O {disk.format} {name} {target}"
     for what, file in sorted(backup.files.items()):
         yield _comparison(file)
-        yield f'cp {shlex.quote(file.name)} "$TO"/{what}'
+        target = f'"$TO"/{what}'
+        if _is_encrypted(file):
+            yield f"{_decryption(file.name, target)} && truncate -s {file.holds} {target}"
+        else:
+            yield f"cp {shlex.quote(file.name)} {target}"
     if backup.secrets_file:
         yield _comparison(backup.secrets_file)
         yield _decryption(backup.secrets_file.name, '"$TO"/secrets.json')

@@ -15,7 +15,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..dataclass import dataclass, replace
 from ..errors import ChecksumMismatch, ImageRefused, InvalidValue, NebulaError, NoSpace, StorageFailed
@@ -26,6 +26,9 @@ from ..model.disk import DiskFiles
 from ..model.machine_backup import LUKS, QCOW2, StoredFile
 from . import datastore_layout, qcow2_header, qemu_img
 from .qemu_img import IO_PROGRAM, MIB, PROGRAM
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 UNFINISHED = ".tmp"
 CLUSTER = 64 * 1024
@@ -230,7 +233,7 @@ def encrypt(source: str, path: str, key: str, what: str, fd: int = -1) -> None:
 
 
 def decrypted(path: str, key: str, longest: int, what: str) -> bytes:
-    """Return what is in a LUKS container, which is small, and has zeroes behind its end; it gets on no disk."""
+    """Return what is in a LUKS container, which is small, and zeroes behind its end; it gets on no disk."""
     with explained(path), closing_fd(_opened(path)) as fd:
         length = os.fstat(fd).st_size
     if length > longest + SMALLEST:
@@ -242,7 +245,7 @@ def decrypted(path: str, key: str, longest: int, what: str) -> bytes:
             PROGRAM, "convert", *words, files={path: READ}, keys={KEY: key}, check=False, more=(fd,)
         )
         require_success(done, what)
-        return os.pread(fd, length, 0).rstrip(b"\0")
+        return os.pread(fd, length, 0)
 
 
 def _copy_all(source: NbdSource, new: str, stored: str, compress: bool, key: str, rate: int, what: str) -> None:
@@ -445,7 +448,7 @@ def restore_disk(
     try:
         with ThreadPoolExecutor(1) as worker:
             compared = worker.submit(refuse_altered, chain, what)
-            require_size(chain, key, size, what)
+            _require_size_unless_altered(chain, key, size, what, compared)
             _convert(chain, new_path, words, {KEY: key, DISK_KEY: disk_key}, size, what)
             compared.result()
     except BaseException as error:
@@ -454,6 +457,27 @@ def restore_disk(
         if isinstance(error, NoSpace):
             raise no_space(os.path.dirname(new_path), what, error, taken) from error
         raise
+
+
+def write_disk(chain: Sequence[ChainFile], target: NbdSource, key: str, size: int, what: str) -> None:
+    """Write what the files hold together to a new, empty disk that is shown for writing. When this ends without an
+    error, all of it has arrived; files were compared with their checksums meanwhile.
+    chain, key, size: as restore_disk() has them"""
+    from concurrent.futures import ThreadPoolExecutor
+
+    refuse_headers(chain, what)
+    words = ["-q", "-n", "--target-is-zero", "-W", "-m", "8", "-t", "writeback", "-O", "raw"]
+    with ThreadPoolExecutor(1) as worker:
+        compared = worker.submit(refuse_altered, chain, what)
+        _require_size_unless_altered(chain, key, size, what, compared)
+        nodes = (text_of(chain_node(chain)), text_of(target.node()))
+        files = {**files_of(chain), **target.files()}
+        done = qemu_img.run_program(
+            PROGRAM, "convert", *words, *nodes, files=files, keys={KEY: key}, size=size, check=False
+        )
+        # A file that was altered is the reason for whatever else went wrong.
+        compared.result()
+    require_success(done, what)
 
 
 def _convert(
@@ -479,6 +503,17 @@ def require_size(chain: Sequence[ChainFile], key: str, size: int, what: str) -> 
     found = json.loads(done.stdout).get("required")
     if found != size:
         raise _other_size(chain[0].path, found, size, what)
+
+
+def _require_size_unless_altered(
+    chain: Sequence[ChainFile], key: str, size: int, what: str, compared: Future[None]
+) -> None:
+    """Do as require_size() does. A file that was altered is the reason then, also where it looks like a wrong key."""
+    try:
+        require_size(chain, key, size, what)
+    except (InvalidValue, ImageRefused):
+        compared.result()
+        raise
 
 
 def _other_size(path: str, found: int, size: int, what: str) -> ImageRefused:

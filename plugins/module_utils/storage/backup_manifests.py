@@ -49,7 +49,8 @@ _PARTS = {
     LUKS: re.compile(r"disk\.[0-9]{1,4}\.luks"),
     STORED_TAR: re.compile(r"root\.[0-9]{1,4}\.tar(\.zst)?(\.luks)?"),
 }
-SECRETS = "secrets.luks"
+CONTAINER = ".luks"
+SECRETS = f"secrets{CONTAINER}"
 _PATTERNS = {
     "id": re.compile(ID),
     "parent": re.compile(rf"({ID})?"),
@@ -151,8 +152,9 @@ def _faults_of_disks(manifest: MachineBackup) -> Iterator[str]:
 def _faults_of_encryption(manifest: MachineBackup) -> Iterator[str]:
     """Yield where a manifest is without the seal that all have which name what a key opens: without it, anybody could
     have others' containers opened."""
-    encrypted = [disk.stored == LUKS or disk.file.name.endswith(".luks") for disk in manifest.disks]
-    if any(each != manifest.encrypted for each in encrypted) or (manifest.secrets_file and not manifest.encrypted):
+    encrypted = [disk.stored == LUKS or disk.file.name.endswith(CONTAINER) for disk in manifest.disks]
+    others = [file for file in files_of(manifest) if file.name.endswith(CONTAINER)]
+    if any(each != manifest.encrypted for each in encrypted) or (others and not manifest.encrypted):
         yield f"it is {'' if manifest.encrypted else 'not '}encrypted, and a file of it is otherwise"
     if manifest.encrypted and not manifest.seal:
         yield "it is encrypted, and its seal is missing"
@@ -160,12 +162,13 @@ def _faults_of_encryption(manifest: MachineBackup) -> Iterator[str]:
 
 def _faults_of_files(manifest: MachineBackup) -> Iterator[str]:
     for what, file in manifest.files.items():
-        if what not in FURTHER_FILES or _part(manifest.id, file.name) != what:
+        if what not in FURTHER_FILES or _part(manifest.id, file.name) not in (what, what + CONTAINER):
             yield f"file {what[:80]!r} is {file.name[:80]!r}"
     if manifest.secrets_file and _part(manifest.id, manifest.secrets_file.name) != SECRETS:
         yield f"the file of its secrets is {manifest.secrets_file.name[:80]!r}"
     for file in files_of(manifest):
-        if not 0 <= file.size <= LARGEST_FILE or not _SHA256.fullmatch(file.sha256):
+        sizes = 0 <= file.size <= LARGEST_FILE and 0 <= file.holds <= file.size
+        if not sizes or not _SHA256.fullmatch(file.sha256):
             yield f"file {file.name[:80]!r} has {file.size} bytes, and SHA-256 {file.sha256[:80]!r}"
 
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 
 from ..dataclass import dataclass
 from ..errors import ImageRefused, InvalidValue, NebulaError
+from ..model.given_backup import LARGEST_FILE
 from ..model.machine_backup import LUKS, TAR, MachineBackup
 from . import backup_by_hand, backup_files, backup_manifests, backup_secrets
 from .backup_place import MachineDirectory, Place
@@ -83,8 +84,8 @@ def _own_faults(directory: MachineDirectory, backup: MachineBackup) -> Iterator[
 
 
 def _faults_of_chain(directory: MachineDirectory, backup: MachineBackup) -> Iterator[str]:
-    """Yield why disks can't be opened with all that they rest on, and secrets not be read; and whether its commands are
-    somebody's: they are for root."""
+    """Yield why disks can't be opened with all that they rest on, and what else is stored not be read; and whether its
+    commands are somebody's: they are for root."""
     try:
         if backup.by_hand and backup.by_hand != backup_by_hand.commands(directory.lineage(backup)):
             yield f"backup {backup.id}: by_hand in its manifest is not what follows from it: type none of it"
@@ -98,6 +99,12 @@ def _faults_of_chain(directory: MachineDirectory, backup: MachineBackup) -> Iter
             chain = directory.chain(backup, disk.disk_id)
             backup_files.refuse_headers(chain, what)
             backup_files.require_size(chain, directory.key, disk.size, what)
+        except NebulaError as error:
+            yield str(error)
+    for name, file in backup.files.items() if directory.key else ():
+        what = f"backup {backup.id}: {name}"
+        try:
+            backup_secrets.content_of(directory.path(file.name), file, directory.key, LARGEST_FILE, what)
         except NebulaError as error:
             yield str(error)
     if backup.secrets_file and directory.key:

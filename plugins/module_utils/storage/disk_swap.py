@@ -7,6 +7,8 @@
     .disk.0.restored         a new file, beside the one that it is to replace
     .disk.0.before           the old one's second name, until all new ones are in their places
 
+Roots of containers, which are directories, change places as roots.put_in_place() does it.
+
 Whoever holds the lock of the machine's directory finishes what a killed run has begun before doing anything else."""
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from ..dataclass import dataclass, replace
 from ..errors import ForeignObject, NebulaError, NotFound
 from ..host.files import explained, read_limited, remove_file, settle, sync_directory, write_atomically
 from ..model.dataclass_json import from_plain, json_value, to_plain
+from . import roots as container_roots
 
 JOURNAL = ".restore.json"
 NEW, BEFORE = ".restored", ".before"
@@ -34,11 +37,13 @@ class Swap:
     """Says which files change places.
     stage: _MAKING: the new ones are not whole; _FORTH: they are; _BACK: the old ones come back.
     paths: of those that are replaced, or come.
-    state: whether state that is kept elsewhere waits in the machine's directory."""
+    state: whether state that is kept elsewhere waits in the machine's directory.
+    roots: directories of roots, beside which new ones are made."""
 
     stage: str
     paths: tuple[str, ...]
     state: bool = False
+    roots: tuple[str, ...] = ()
 
 
 def new_path(path: str) -> str:
@@ -54,10 +59,13 @@ def _beside(path: str, suffix: str) -> str:
 
 
 @contextlib.contextmanager
-def swapping(directory: str, paths: tuple[str, ...], state: bool, put_state: PutState) -> Iterator[Mapping[str, str]]:
+def swapping(
+    directory: str, paths: tuple[str, ...], state: bool, put_state: PutState, roots: tuple[str, ...] = ()
+) -> Iterator[Mapping[str, str]]:
     """Yield where the new files are to be made, by the paths of those that they replace; when the block ends, they are
-    in their places. After an error in it everything is as it was. state: state_path() is made, too."""
-    swap = Swap(_MAKING, paths, state)
+    in their places. After an error in it everything is as it was. state: state_path() is made, too. roots: beside
+    these, new ones are made (roots.RESTORED)."""
+    swap = Swap(_MAKING, paths, state, roots)
     _note(directory, swap)
     new = {path: new_path(path) for path in paths}
     try:
@@ -100,7 +108,7 @@ def _read(directory: str) -> Swap | None:
         raise ForeignObject(
             f"file {path}", f"it can't be read: {error}", "Move it away, and restore the machine again"
         ) from error
-    if swap.stage not in (_MAKING, _FORTH, _BACK) or not all(map(os.path.isabs, swap.paths)):
+    if swap.stage not in (_MAKING, _FORTH, _BACK) or not all(map(os.path.isabs, (*swap.paths, *swap.roots))):
         raise ForeignObject(f"file {path}", "it says what no run has written", "Move it away, and restore again")
     return swap
 
@@ -110,7 +118,7 @@ def _note(directory: str, swap: Swap) -> None:
 
 
 def _sync(directory: str, swap: Swap) -> None:
-    for place in {directory, *map(os.path.dirname, swap.paths)}:
+    for place in {directory, *map(os.path.dirname, (*swap.paths, *swap.roots))}:
         with explained(place):
             sync_directory(place)
 
@@ -123,6 +131,8 @@ def _forget(directory: str, swap: Swap) -> None:
 def _give_up(directory: str, swap: Swap) -> None:
     for path in swap.paths:
         remove_file(new_path(path))
+    for root in swap.roots:
+        container_roots.remove_replaced(root)
     remove_file(state_path(directory))
     _forget(directory, swap)
 
@@ -131,6 +141,8 @@ def _forth(directory: str, swap: Swap, put_state: PutState) -> None:
     try:
         for path in swap.paths:
             _replace(path)
+        for root in swap.roots:
+            container_roots.put_in_place(root)
     except (OSError, NebulaError):
         back = replace(swap, stage=_BACK)
         _note(directory, back)
@@ -141,6 +153,8 @@ def _forth(directory: str, swap: Swap, put_state: PutState) -> None:
         put_state(state_path(directory))
     for path in swap.paths:
         remove_file(_beside(path, BEFORE))
+    for root in swap.roots:
+        container_roots.remove_replaced(root)
     remove_file(state_path(directory))
     _forget(directory, swap)
 
@@ -165,5 +179,7 @@ def _back(directory: str, swap: Swap) -> None:
                 # Two names of one file: a rename leaves both.
                 remove_file(before)
         remove_file(new_path(path))
+    for root in swap.roots:
+        container_roots.put_back(root)
     remove_file(state_path(directory))
     _forget(directory, swap)

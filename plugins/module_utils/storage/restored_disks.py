@@ -2,25 +2,27 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Makes a disk anew of a backup, beside the one that it is to replace: in the machine's format, at least as large as
-the catalog says, and upon the image on which the machine's disk rests."""
+the catalog says, and upon the image on which the machine's disk rests. Says what a backup's content is read by."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Sequence
+from typing import Protocol
 
 from ..dataclass import dataclass, replace
 from ..errors import InvalidValue
-from ..host.files import adopt, read_limited, remove_file
+from ..host.files import adopt, remove_file
 from ..host.sandbox import READ, WRITE
 from ..model.disk import DiskFiles
-from ..model.machine_backup import LUKS, BackedUpDisk, MachineBackup
-from . import backup_files, disk_creation, qcow2_header, qemu_img
+from ..model.machine_backup import LUKS, TAR, BackedUpDisk, MachineBackup
+from . import backup_files, backup_secrets, disk_creation, qcow2_header, qemu_img, root_backups
 from .backup_files import ChainFile
 from .backup_place import MachineDirectory
 from .datastore_layout import free_space, hypervisor_group, require_space
 from .qemu_img import MIB
+from .root_backups import Unpack
 
 # Of a qcow2 file that qemu-img makes, its tables take less than 2**-12 of the disk's size.
 _TABLES = 12
@@ -38,6 +40,51 @@ class DiskOfBackup:
     def what(self) -> str:
         """Return how errors call it."""
         return f"backup {self.backup.id} of {self.backup.name}: disk {self.disk.disk_id}"
+
+
+class Origin(Protocol):
+    """Is where a backup's content comes from, on whichever host it is."""
+
+    @property
+    def backup(self) -> MachineBackup: ...
+
+    def disk(self, disk_id: int) -> DiskOfBackup:
+        """Return a disk of the backup. Raise the error of one that can't be read."""
+
+    def require_room(self, disks: Sequence[tuple[str, DiskOfBackup]], what: str) -> None:
+        """Raise NoSpace unless new disks fit. disks: with the path at which each is to be made."""
+
+    def make(self, found: DiskOfBackup, path: str, format: str) -> None:
+        """Make a disk that stands alone, with all that the backup holds of it, as large as it was."""
+
+    def make_root(self, found: DiskOfBackup, unpack: Unpack) -> list[str]:
+        """Have the root of a container unpacked. Return warnings."""
+
+    def content(self, what: str, most: int) -> bytes:
+        """Return what else of the machine's is in the backup."""
+
+
+@dataclass(frozen=True)
+class OfDirectory:
+    """Is a backup in a directory of this host."""
+
+    held: MachineDirectory
+    backup: MachineBackup
+
+    def disk(self, disk_id: int) -> DiskOfBackup:
+        return disk_of(self.held, self.backup, disk_id)
+
+    def require_room(self, disks: Sequence[tuple[str, DiskOfBackup]], what: str) -> None:
+        require_room(disks, self.held.key, what)
+
+    def make(self, found: DiskOfBackup, path: str, format: str) -> None:
+        make(found, path, format, self.held.key)
+
+    def make_root(self, found: DiskOfBackup, unpack: Unpack) -> list[str]:
+        return root_backups.restore_root(self.held.directory, found.disk.file, unpack, found.what, self.held.key)
+
+    def content(self, what: str, most: int) -> bytes:
+        return content_of(self.held, self.backup, what, most)
 
 
 def disk_of(held: MachineDirectory, backup: MachineBackup, disk_id: int) -> DiskOfBackup:
@@ -92,15 +139,23 @@ def require_room(disks: Sequence[tuple[str, DiskOfBackup]], key: str, what: str)
     for path, disk in disks:
         by_place.setdefault(os.path.dirname(path), []).append(disk)
     for place, several in by_place.items():
-        needed = sum(each.disk.size + (each.disk.size >> _TABLES) + MIB for each in several)
+        needed = sum(most_of(each.disk) for each in several)
         # Where even all of it fits, nobody needs to know how much it is.
         if needed > free_space(place):
-            needed = min(needed, sum(_measured(each, key) for each in several))
+            needed = min(needed, sum(measured(each, key) for each in several))
         require_space(place, needed, what)
 
 
-def _measured(found: DiskOfBackup, key: str) -> int:
-    """Return the bytes that a disk takes at most."""
+def most_of(disk: BackedUpDisk) -> int:
+    """Return the bytes that a disk takes at most, whatever it holds; of a root, what its archive has at least."""
+    return disk.file.size if disk.stored == TAR else disk.size + (disk.size >> _TABLES) + MIB
+
+
+def measured(found: DiskOfBackup, key: str) -> int:
+    """Return the bytes that a disk takes at most, by what it holds."""
+    if found.disk.stored == TAR:
+        return most_of(found.disk)
+    backup_files.refuse_headers(found.chain, found.what)
     node = backup_files.text_of(backup_files.chain_node(found.chain))
     done = qemu_img.run_program(
         qemu_img.PROGRAM,
@@ -120,4 +175,4 @@ def content_of(held: MachineDirectory, backup: MachineBackup, what: str, most: i
     path = held.path(file.name)
     asked = f"backup {backup.id} of {backup.name}: {what}"
     backup_files.refuse_altered_file(path, file.size, file.sha256, asked)
-    return read_limited(path, most, follow=False)
+    return backup_secrets.content_of(path, file, held.key, most, asked)

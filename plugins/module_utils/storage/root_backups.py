@@ -106,8 +106,16 @@ def restore_root(place: str, stored: StoredFile, unpack: Unpack, what: str, key:
     """Make a root of its file in the directory `place`. Return warnings. Raise ChecksumMismatch, before anything is
     made, for a file that is not as it was stored.
     what: the words that errors begin with. key: of an encrypted one."""
-    with _opened(place, stored, what) as fd, contextlib.closing(_archive(place, stored, fd, key, what)) as blocks:
+    with archive_of(place, stored, what, key) as blocks:
         return unpack(blocks, LONGEST)
+
+
+@contextlib.contextmanager
+def archive_of(place: str, stored: StoredFile, what: str, key: str = "") -> Iterator[Generator[bytes, None, None]]:
+    """Yield what is in a root's file in the directory `place`. Raise ChecksumMismatch for one that is not as it was
+    stored. what: the words that errors begin with. key: of an encrypted one."""
+    with _opened(place, stored, what) as fd, contextlib.closing(_archive(place, stored, fd, key, what)) as blocks:
+        yield blocks
 
 
 def verify_root(place: str, stored: StoredFile, what: str, key: str = "") -> int:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Has the words by which a host gives the front-end a machine's backup.
+"""Has the words by which a host gives the front-end a machine's backup, and the front-end brings one back to it.
 
 Each machine is one conversation, on a connection of its own:
 
@@ -16,12 +16,26 @@ Each machine is one conversation, on a connection of its own:
 | | `done`: what was known for the backup before is given up |
 
 What ends before `kept` was no backup: the host forgets what it began for it. A first connection of the run stays open
-as long as the front-end has further machines to back up."""
+as long as the front-end has further machines to back up.
+
+What is brought back is one conversation, which the host leads once the front-end has come:
+
+| front-end | host |
+|---|---|
+| `begin`: it has the backup | |
+| | `file`: what else of the machine's it wants, `root`: the number of one |
+| it in pieces, each after its `length`; 0 at the end | |
+| | `disk`: the number of one, of which a new file is shown now |
+| writes it by a connection of its own | |
+| `whole`: that number; what it was made of was as its manifest says | |
+| | `done`: everything is in its place |
+
+Whoever can't go on says `refused`, and why. What ends before `whole` of the last one has changed nothing."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
 from ...errors import HypervisorError, NebulaError, OtherHostFailed
@@ -29,6 +43,7 @@ from ..moves.passage import Channel
 
 BEGIN, GIVEN, FILE, KEPT, DONE, REFUSED, OVER = "begin", "given", "file", "kept", "done", "refused", "over"
 ROOT, LENGTH, LEFT_OUT = "root", "length", "left_out"
+DISK, WHOLE = "disk", "whole"
 # Bytes of a piece.
 LONGEST_PIECE = 1 << 20
 # Seconds in which the other one answers: a guest freezes its file systems, or a chain of snapshots is looked at.
@@ -55,7 +70,11 @@ def answer(channel: Channel, word: str, host: str, seconds: float = ANSWER_SECON
 
 def message(channel: Channel, word: str, host: str, seconds: float = ANSWER_SECONDS) -> Mapping[str, Any]:
     """Return the next message, which has this word. Raise the other one's own error where it refuses."""
-    found = channel.receive(seconds)
+    return read(channel.receive(seconds), word, channel, host)
+
+
+def read(found: Mapping[str, Any], word: str, channel: Channel, host: str) -> Mapping[str, Any]:
+    """Return a message that has come, as message() does."""
     refused = found.get(REFUSED)
     if isinstance(refused, dict):
         words = {key: str(refused.get(key, ""))[:_LONGEST] for key in ("asked", "found", "remedy")}
@@ -64,6 +83,29 @@ def message(channel: Channel, word: str, host: str, seconds: float = ANSWER_SECO
     if word not in found:
         raise channel.broken("it answers something else than it was asked")
     return found
+
+
+def send_pieces(channel: Channel, blocks: Iterable[bytes]) -> None:
+    """Send bytes of which nobody knows how many they are."""
+    for block in blocks:
+        view = memoryview(block)
+        while view:
+            piece, view = view[:LONGEST_PIECE], view[LONGEST_PIECE:]
+            channel.send(**{LENGTH: len(piece)})
+            channel.send_bytes(piece)
+    channel.send(**{LENGTH: 0})
+
+
+def pieces(channel: Channel, host: str, seconds: float) -> Generator[bytes, None, None]:
+    """Yield what send_pieces() sends, within so many seconds. Raise the other one's own error where it refuses."""
+    end = time.monotonic() + seconds
+    while True:
+        length = message(channel, LENGTH, host, min(STORING_SECONDS, end - time.monotonic()))[LENGTH]
+        if not isinstance(length, int) or isinstance(length, bool) or not 0 <= length <= LONGEST_PIECE:
+            raise channel.broken("it sends no piece of a file")
+        if not length:
+            return
+        yield from channel.receive_bytes(length, end - time.monotonic())
 
 
 def refuse(channel: Channel, error: NebulaError) -> None:

@@ -171,7 +171,7 @@ class Giving:
         shown: dict[str, Meeting] = {}
         for disk_id, source in sources.items():
             meeting = Meeting(self._passage.certificate, OF_BACKUPS)
-            meeting.tunnels = {DISKS: _tunnel_to(source.path)}
+            meeting.tunnels = {DISKS: tunnel_to(source.path)}
             shown[conversation.token_of(self._passage.token, vm_id, disk_id)] = meeting
         self._meetings.update(shown)
         try:
@@ -189,7 +189,9 @@ def _send_root(channel: Channel, pack: Pack, what: str) -> None:
         channel.send(**{conversation.LENGTH: 0, conversation.LEFT_OUT: under_way.left_out})
 
 
-def _tunnel_to(path: str) -> Callable[[Channel], None]:
+def tunnel_to(path: str) -> Callable[[Channel], None]:
+    """Return what leads a connection to a socket of this host."""
+
     def carry(channel: Channel) -> None:
         local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:

@@ -67,11 +67,11 @@ class TakenBackup:
     channel: Channel
     host: str
 
-    def fetch(self, name: str, path: str) -> None:
-        """Store one of given.files as a new file."""
+    def fetch(self, name: str, fd: int) -> None:
+        """Write one of given.files to a new file that is open."""
         self.channel.send(**{conversation.FILE: name})
         header = self.channel.receive(conversation.ANSWER_SECONDS)
-        file_streams.receive(self.channel, header, path, self.given.files[name], conversation.limit())
+        file_streams.receive_open(self.channel, header, fd, self.given.files[name], conversation.limit())
 
     @property
     def roots(self) -> Mapping[int, ReadableRoot]:

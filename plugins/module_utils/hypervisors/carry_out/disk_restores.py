@@ -25,7 +25,8 @@ from ...errors import (
 from ...host.files import explained, lock, read_limited
 from ...model.disk import DIRECTORY, SHARED_DIRECTORY, TAR, Disk, DiskFiles
 from ...model.installation_marks import MARK
-from ...model.machine_backup import BackedUpDisk, MachineBackup
+from ...model.machine_backup import NVRAM, TPM, BackedUpDisk, MachineBackup
+from ...model.machine_backup import TAR as STORED_TAR
 from ...model.machine_restore import MachineRestored, MachineToRestore
 from ...model.transfer import OWN_PREFIX, name_of
 from ...model.vm import Vm
@@ -33,49 +34,57 @@ from ...storage import backup_search, disk_creation, disk_swap, machine_disks, r
 from ...storage.backup_place import MachineDirectory
 from ...storage.datastore_layout import vm_directory
 from ...storage.node_image_files import CACHE
-from ...storage.restored_disks import DiskOfBackup
+from ...storage.restored_disks import DiskOfBackup, OfDirectory, Origin
+from ...storage.root_backups import Unpack
 from ..base import Driver, Mark, StateElsewhere
 from ..machine_record import CHECKPOINT, Record, read_record, write_record
 from ..moves import node_moves
+from . import root_transfers
 from .fence import LOCK_SECONDS, REMEDY_LOCKED
+from .root_transfers import Root
 
 MIB = 1024 * 1024
 # Why the next backup is a full one.
 RESTORED = "it was restored"
-# Files of a backup beside disks: a machine's variables of UEFI, and the state of its TPM.
-NVRAM, TPM = "nvram", "tpm"
 
 
 @dataclass(frozen=True)
 class NewDisk:
     """Describes a disk that is to be restored.
     of_backup: what holds it.
-    size: bytes that it has to have at least."""
+    size: bytes that it has to have at least.
+    root: of a container, which it is; else None."""
 
     disk: Disk
     files: DiskFiles
     of_backup: DiskOfBackup
     size: int
+    root: Root | None = None
 
 
-def restore(request: MachineToRestore, driver: Driver, root: str, check_mode: bool = False) -> MachineRestored:
+def restore(
+    request: MachineToRestore, driver: Driver, root: str, check_mode: bool = False, origin: Origin | None = None
+) -> MachineRestored:
     """Return what was restored, or in check mode would be. Raise NebulaError, before anything is touched, for what
-    stands against it."""
+    stands against it. origin: of the backup; None for a directory of this host."""
     vm = request.vm
     asked = f"virtual machine {vm.name}: restoring its disks"
     directory = vm_directory(root, vm.vm_id)
-    place = backup_search.open_place(request.directory, request.catalog, root)
-    with _held(directory, asked), place.machine(vm.vm_id, request.catalog, request.key) as held:
+    with contextlib.ExitStack() as holding:
+        place = backup_search.open_place(request.directory, request.catalog, root) if origin is None else None
+        holding.enter_context(_held(directory, asked))
+        held = holding.enter_context(place.machine(vm.vm_id, request.catalog, request.key)) if place else None
         mark = Mark(request.catalog, vm.vm_id, vm.uuid, request.generation)
         record = _require_ours(request, directory, asked)
         if not check_mode:
             settle(vm, directory, driver)
         _require_off(request, root, directory, driver, mark, asked)
-        backup = backup_search.chosen(held, request.backup)
-        new, warnings = _new_disks(request, root, directory, record, held, backup, asked)
-        files, state = _further_files(request, held, backup, driver, directory, warnings)
+        origin = origin or OfDirectory(*_chosen(request, held))
+        backup = origin.backup
+        new, warnings = _new_disks(request, root, directory, record, origin, driver, asked)
+        files, state = _further_files(request, origin, driver, directory, warnings)
         _require_no_snapshots(new, asked)
-        restored_disks.require_room([(each.files.path, each.of_backup) for each in new], request.key, asked)
+        origin.require_room([(each.files.path, each.of_backup) for each in new], asked)
         done = MachineRestored(
             vm.vm_id,
             vm.name,
@@ -87,17 +96,27 @@ def restore(request: MachineToRestore, driver: Driver, root: str, check_mode: bo
         if check_mode:
             return done
         driver.let_go(mark)
-        paths = (*(each.files.path for each in new), *files)
-        with disk_swap.swapping(directory, paths, state is not None, _state_putter(vm, driver)) as places:
+        paths = (*(each.files.path for each in new if each.root is None), *files)
+        roots = tuple(each.root.path for each in new if each.root is not None)
+        with disk_swap.swapping(directory, paths, state is not None, _state_putter(vm, driver), roots) as places:
             for each in new:
-                _make(each, places[each.files.path], request.key, asked)
+                if each.root is None:
+                    _make(each, places[each.files.path], origin, asked)
+                else:
+                    warnings += _make_root(each, each.root, origin, vm, driver)
             for path, content in files.items():
                 _write(places[path], content, path)
             if state is not None:
                 _write(disk_swap.state_path(directory), state, "")
             # Before the new disks are there: whoever backs it up next must not think that it knows them.
             write_record(directory, replace(record, unchained=RESTORED, unchained_at=int(time.time())))
-        return done
+        return replace(done, warnings=tuple(warnings))
+
+
+def _chosen(request: MachineToRestore, held: MachineDirectory | None) -> tuple[MachineDirectory, MachineBackup]:
+    if held is None:
+        raise ValueError("a backup that nobody brings is in a directory of this host")
+    return held, backup_search.chosen(held, request.backup)
 
 
 def settle(vm: Vm, directory: str, driver: Driver) -> bool:
@@ -173,13 +192,14 @@ def _new_disks(
     root: str,
     directory: str,
     record: Record,
-    held_backups: MachineDirectory,
-    backup: MachineBackup,
+    origin: Origin,
+    driver: Driver,
     asked: str,
 ) -> tuple[list[NewDisk], list[str]]:
     """Return the disks that are to be restored, and warnings. Raise an error where machine and backup do not fit."""
-    vm = request.vm
+    vm, backup = request.vm, origin.backup
     files = machine_disks.locate(vm, directory, lambda disk: _source(root, record, disk))
+    roots = root_transfers.of_machine(vm, directory, driver, lambda disk: _source(root, record, disk))
     there = {disk.disk_id: disk for disk in vm.disks if _has_content(disk)}
     held = {disk.disk_id: disk for disk in backup.disks}
     wanted = _wanted(request, there, held, asked)
@@ -187,8 +207,13 @@ def _new_disks(
     for disk_id in wanted:
         disk, of_backup = there[disk_id], held[disk_id]
         what = f"virtual machine {vm.name}: disk {disk_id}"
+        if disk_id in roots:
+            _require_root(roots[disk_id], of_backup, what)
+            place = DiskFiles(roots[disk_id].path, DIRECTORY)
+            new.append(NewDisk(disk, place, origin.disk(disk_id), 0, roots[disk_id]))
+            continue
         _require_disk(disk, files[disk_id], of_backup, what)
-        whole = restored_disks.disk_of(held_backups, backup, disk_id)
+        whole = origin.disk(disk_id)
         now = disk.size * MIB
         if os.path.lexists(files[disk_id].path):
             now = max(now, disk_creation.virtual_size(files[disk_id].path, files[disk_id].format))
@@ -240,11 +265,26 @@ def _listed(ids: set[int]) -> str:
     return ("disk " if len(ids) == 1 else "disks ") + (", ".join(map(str, sorted(ids))) or "none")
 
 
+def _require_root(root: Root, of_backup: BackedUpDisk, what: str) -> None:
+    if of_backup.stored != STORED_TAR:
+        raise Conflict(
+            what,
+            "it is the root file system of a container, and the backup holds a disk",
+            "Restore it as an image (nebula_machine_restore_image)",
+        )
+    if not os.path.isdir(root.path) or os.path.islink(root.path):
+        raise NotFound(
+            what,
+            f"there is no directory {root.path}",
+            "Have the machine brought up by playbook nebula.provision.site first, and power it off",
+        )
+
+
 def _require_disk(disk: Disk, files: DiskFiles, of_backup: BackedUpDisk, what: str) -> None:
-    if disk.format == TAR or disk.by_hypervisor or files.format == DIRECTORY or of_backup.stored == TAR:
+    if disk.format == TAR or disk.by_hypervisor or files.format == DIRECTORY or of_backup.stored == STORED_TAR:
         raise Unsupported(
             what,
-            "it is the root file system of a container",
+            "it is the root file system of a container, which here is none of the machine's own",
             "Restore it as an image (nebula_machine_restore_image), and make the machine anew of that (recreate: true)",
         )
     if disk.luks_secret:
@@ -283,8 +323,7 @@ def _require_no_snapshots(new: Sequence[NewDisk], asked: str) -> None:
 
 def _further_files(
     request: MachineToRestore,
-    held: MachineDirectory,
-    backup: MachineBackup,
+    origin: Origin,
     driver: Driver,
     directory: str,
     warnings: list[str],
@@ -295,16 +334,16 @@ def _further_files(
     state: bytes | None = None
     if request.disks is not None:
         return files, state
-    vm = request.vm
+    vm, backup = request.vm, origin.backup
     own = driver.state_files(vm)
     if NVRAM in backup.files and own:
         name, most = next(iter(own.items()))
-        files[os.path.join(directory, name)] = restored_disks.content_of(held, backup, NVRAM, most)
+        files[os.path.join(directory, name)] = origin.content(NVRAM, most)
     elif NVRAM in backup.files or own:
         warnings.append(f"virtual machine {vm.name}: its variables of UEFI stay as they are: {_only(bool(own))}")
     elsewhere = driver.state_elsewhere(vm)
     if TPM in backup.files and elsewhere is not None:
-        state = restored_disks.content_of(held, backup, TPM, elsewhere.most)
+        state = origin.content(TPM, elsewhere.most)
     elif TPM in backup.files or elsewhere is not None:
         warnings.append(
             f"virtual machine {vm.name}: the state of its TPM stays as it is: {_only(elsewhere is not None)}"
@@ -319,10 +358,18 @@ def _only(machine: bool) -> str:
 # -- doing it --------------------------------------------------------------------------------------------------------
 
 
-def _make(new: NewDisk, path: str, key: str, asked: str) -> None:
-    restored_disks.make(new.of_backup, path, new.files.format, key, new.size)
+def _make(new: NewDisk, path: str, origin: Origin, asked: str) -> None:
+    origin.make(new.of_backup, path, new.files.format)
+    disk_creation.resize(path, new.files.format, new.size)
     restored_disks.rest_upon(path, new.files, f"{asked}: disk {new.disk.disk_id}")
     restored_disks.give_to_hypervisor(path, new.files.path)
+
+
+def _make_root(new: NewDisk, root: Root, origin: Origin, vm: Vm, driver: Driver) -> list[str]:
+    def bring(unpack: Unpack) -> list[str]:
+        return origin.make_root(new.of_backup, unpack)
+
+    return root_transfers.take(root, vm, driver, bring, new.of_backup.what)
 
 
 def _write(path: str, content: bytes, before: str) -> None:

@@ -24,6 +24,7 @@ from ...model.machine_backup import (
     INCREMENTAL,
     LUKS,
     QCOW2,
+    TPM,
     BackedUpDisk,
     BackupRequest,
     MachineBackup,
@@ -33,6 +34,7 @@ from ...model.machine_backup import (
 from ...model.machine_backup import TAR as STORED_TAR
 from ...storage import backup_files, backup_secrets, root_backups
 from ...storage.backup_files import NOTHING, SMALLEST, NbdSource
+from ...storage.backup_manifests import CONTAINER
 from ...storage.backup_place import MachineDirectory, Place
 from ...storage.datastore_layout import vm_directory
 from ...storage.root_backups import ReadableRoot
@@ -64,8 +66,8 @@ class Readable(Protocol):
     @property
     def roots(self) -> Mapping[int, ReadableRoot]: ...
 
-    def fetch(self, name: str, path: str) -> None:
-        """Store one of given.files as a new file."""
+    def fetch(self, name: str, fd: int) -> None:
+        """Write one of given.files to a new file that is open."""
 
     def keep(self) -> None:
         """Take note that the backup is whole: the next one may go on from it."""
@@ -202,7 +204,9 @@ class _Storing:
             else self._stored_disk(disk, readable.sources[disk.disk_id], parent, unchanged)
             for disk in given.disks
         )
-        files = {name: self._stored_file(readable, name) for name in given.files}
+        # Where a host gives a secret in spite of that, it is kept nowhere.
+        kept = [name for name in given.files if request.key or name != TPM]
+        files = {name: self._stored_file(readable, name) for name in kept}
         machine, secrets = self._machine, None
         if request.key and machine.secrets:
             name = f"{self._id}.secrets.luks"
@@ -262,6 +266,7 @@ class _Storing:
     def _require_room(self, given: GivenBackup, full: bool) -> None:
         held = sum(min(disk.holds, disk.size or disk.holds) for disk in given.disks) if full else 0
         needed = (held // _COMPRESSED if self._request.compress else held) + SMALLEST * len(given.disks)
+        needed += sum(size + (SMALLEST if self._request.key else 0) for size in given.files.values())
         self._directory.room(needed, self._asked())
 
     def _stored_disk(
@@ -303,11 +308,10 @@ class _Storing:
         return BackedUpDisk(disk.disk_id, disk.target, TAR, 0, stored.file, STORED_TAR, "", disk.image)
 
     def _stored_file(self, readable: Readable, name: str) -> StoredFile:
-        directory, whole = self._directory.directory, f"{self._id}.{name}"
-        with backup_files.new_file(directory, whole, self._asked(name)) as new:
-            readable.fetch(name, new)
-            size, digest = backup_files.settled_digest(new)
-        return StoredFile(whole, size, digest)
+        directory, key = self._directory.directory, self._request.key
+        whole = f"{self._id}.{name}{CONTAINER if key else ''}"
+        fetch = functools.partial(readable.fetch, name)
+        return backup_secrets.store_file(directory, whole, fetch, key, self._asked(name))
 
     def _asked(self, what: str = "") -> str:
         return f"backup of virtual machine {self._machine.vm.name}" + (f": {what}" if what else "")

@@ -7,6 +7,7 @@ of its disks are as they were at one moment, and nothing of that stays."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -23,11 +24,11 @@ from ...errors import (
     Unsupported,
     WrongState,
 )
-from ...host.files import NEW_FILE, explained, lock, opened, remove_file
+from ...host.files import explained, lock, opened, remove_file
 from ...model.disk import DIRECTORY, SHARED_DIRECTORY, TAR, Disk, DiskFiles
 from ...model.given_backup import GivenBackup, GivenDisk
 from ...model.installation_marks import MARK
-from ...model.machine_backup import OFF, BackupRequest, MachineToBackUp
+from ...model.machine_backup import NVRAM, OFF, TPM, BackupRequest, MachineToBackUp
 from ...model.move import OVER
 from ...model.transfer import OWN_PREFIX, name_of
 from ...model.vm import Vm
@@ -42,10 +43,9 @@ from ..moves import node_moves
 from . import fence, root_transfers
 from .root_transfers import Root
 
-# What else of a machine's is in its backup.
-NVRAM, TPM = "nvram", "tpm"
 _AS_OFF = "read from the files of the machine, which was off"
 _ROOTS = "the root of a container is always stored whole"
+_TPM_LEFT_OUT = "the state of its TPM: it is a secret, and is kept under a key alone (nebula_machine_backup_key)"
 _AS_RUNNING = "read by libvirt's backup (pull mode) while the machine ran"
 # Of "nebula-<8 digits>-<id>": what the names of all checkpoints of one place begin with.
 _PREFIX = len("nebula-00000000-")
@@ -64,16 +64,13 @@ class ReadableMachine:
     running: RunningBackup | None = None
     roots: Mapping[int, ReadableRoot] = field(default_factory=dict)
 
-    def fetch(self, name: str, path: str) -> None:
-        """Store one of given.files as a new file."""
-        with (
-            explained(path),
-            opened(self.files[name], os.O_RDONLY | os.O_CLOEXEC) as source,
-            opened(path, NEW_FILE) as target,
-        ):
-            while block := os.read(source, _CHUNK):
-                os.write(target, block)
-            os.fsync(target)
+    def fetch(self, name: str, fd: int) -> None:
+        """Write one of given.files to a new file that is open."""
+        path = self.files[name]
+        with explained(path), opened(path, os.O_RDONLY | os.O_CLOEXEC) as source:
+            content = b"".join(iter(functools.partial(os.read, source, _CHUNK), b""))
+        with os.fdopen(fd, "wb", closefd=False) as target:
+            target.write(content)
 
     def keep(self) -> None:
         """Take note that the backup is whole: the next one may go on from it."""
@@ -117,7 +114,7 @@ def readable(
             stand_still=request.stand_still,
         )
         with contextlib.ExitStack() as held:
-            further = held.enter_context(_further_files(driver, vm, directory))
+            further = held.enter_context(_further_files(driver, vm, directory, request.is_encrypted, left_out))
             if state == "RUNNING":
                 machine_now = held.enter_context(_running(driver, mark, vm, chosen, own, order, asked))
             else:
@@ -412,13 +409,20 @@ def _held_by(files: DiskFiles) -> int:
 
 
 @contextlib.contextmanager
-def _further_files(driver: Driver, vm: Vm, directory: str) -> Iterator[Mapping[str, str]]:
-    """Yield paths of what else has changed in the machine, by what it is: variables of UEFI, the state of a TPM."""
+def _further_files(
+    driver: Driver, vm: Vm, directory: str, has_key: bool, left_out: list[str]
+) -> Iterator[Mapping[str, str]]:
+    """Yield paths of what else has changed in the machine, by what it is: variables of UEFI, the state of a TPM.
+    left_out: gets a sentence for what is a secret, where there is no key"""
     found = {}
     for name in driver.state_files(vm):
         path = os.path.join(directory, name)
         if os.path.isfile(path) and not os.path.islink(path):
             found[NVRAM] = path
+    if vm.tpm is not None and not has_key:
+        left_out.append(_TPM_LEFT_OUT)
+        yield found
+        return
     elsewhere = driver.state_elsewhere(vm)
     if elsewhere is None:
         yield found

@@ -6,7 +6,7 @@ hypervisor itself makes, its driver packs and unpacks; all others are unpacked f
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 from ...dataclass import dataclass
 from ...model.container_user_ids import id_range
@@ -14,7 +14,7 @@ from ...model.machine_backup import StoredFile
 from ...model.vm import Vm
 from ...storage import machine_disks, root_backups, roots
 from ...storage.machine_disks import Find
-from ...storage.root_backups import ReadableRoot
+from ...storage.root_backups import ReadableRoot, Unpack
 from ...storage.transfer_methods import path_of_shared
 from ..base import Driver, Mark
 
@@ -55,6 +55,11 @@ def restore(root: Root, vm: Vm, driver: Driver, place: str, stored: StoredFile, 
     disk, or not at all. Return warnings. roots.put_in_place() has it be the machine's root, roots.remove_replaced()
     removes what was there before, and roots.put_back() takes it back.
     what: the words that errors begin with. key: of an encrypted file."""
+    return take(root, vm, driver, lambda unpack: root_backups.restore_root(place, stored, unpack, what, key), what)
+
+
+def take(root: Root, vm: Vm, driver: Driver, bring: Callable[[Unpack], list[str]], what: str) -> list[str]:
+    """Do as restore() does, of an archive from wherever it is. bring: has it unpacked, and returns warnings."""
     roots.remove_replaced(root.path)
     new = root.path + roots.RESTORED
 
@@ -63,4 +68,4 @@ def restore(root: Root, vm: Vm, driver: Driver, place: str, stored: StoredFile, 
             return driver.take_root(new, blocks, what, seconds)
         return roots.take_in(blocks, new, id_range(vm.vm_id), what, seconds).warnings(what)
 
-    return root_backups.restore_root(place, stored, unpack, what, key)
+    return bring(unpack)

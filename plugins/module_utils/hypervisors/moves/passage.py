@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Connects two hosts by TLS: those of a move, and a host with the front-end that backs its machines up. One of them
+"""Connects two hosts by TLS: those of a move, and a host with the front-end that has its machines' backups. One of them
 opens a door for one run, and each takes part under a certificate of that run alone, which the other one was given with
 its plan: nobody else gets any further than that."""
 
@@ -75,6 +75,9 @@ OF_BACKUPS = Words(
     "a machine that the front-end backs up",
     "Front-end and host work in the same task: see what the other one says, and that nebula_move_address and "
     "nebula_move_port of the host are reached from the front-end. Then run again",
+)
+OF_RESTORES = Words(
+    OF_BACKUPS.caller, OF_BACKUPS.called, "a backup that the front-end brings back to a machine", OF_BACKUPS.remedy
 )
 
 Inspect = Callable[[bytes], bytes]

@@ -48,6 +48,9 @@ def requests_of(params: Mapping[str, Any]) -> list[BackupRequest]:
 
 
 def _of_this_host(request: BackupRequest, params: Mapping[str, Any]) -> BackupRequest:
+    if request.passage is None or not request.passage.gives:
+        # In what the front-end returned, Ansible would have put asterisks in its place.
+        request = replace(request, key=params["key"] or "")
     # Each node may have a directory of its own.
     return replace(request, directory=str(params["directory"])) if request.at == NODE else request
 

@@ -73,18 +73,46 @@ def test_in_its_place_it_is_off_and_on_this_host(frontend: Frontend) -> None:
     frontend.places.full(frontend.ids["off"], frontend.catalog, {0: b"x" * 65536}, name="off")
     payload = frontend.plan(frontend="node1", disks=[0], key="secret")
     assert (payload["way"], payload["host"]) == ("place", "node1")
-    wanted = json.loads(payload["request"])
-    assert wanted["disks"] == [0] and wanted["key"] == "secret" and wanted["vm"]["name"] == "off"
-    assert "hidden" not in payload["request"]
+    wanted = json.loads(payload["requests"]["node1"])
+    assert wanted["disks"] == [0] and wanted["key"] == "" and payload["need_key"] == ["node1"]
+    assert wanted["vm"]["name"] == "off"
+    assert "hidden" not in payload["requests"]["node1"]
     with pytest.raises(WrongState, match="-e do=stop"):
         frontend.plan("on")
     with pytest.raises(NotFound, match="nebula_machine_restore_as"):
         frontend.plan("gone")
-    with pytest.raises(Unsupported, match="machine is on host node1"):
-        frontend.plan(frontend="front")
     # A node looks at its own directory itself.
     assert frontend.plan(at="node", frontend="front")["host"] == "node1"
     frontend.places.full(99, OTHER, {0: b"x" * 65536}, name="on")
+
+
+def test_in_its_place_on_another_host(frontend: Frontend) -> None:
+    frontend.places.key = "k-Zx9"
+    made = frontend.places.full(
+        frontend.ids["off"], frontend.catalog, {0: b"x" * 65536}, name="off", template={"CONTEXT": {"SECRET": "hidden"}}
+    )
+    places = json.dumps({"node1": {"address": "192.0.2.7", "port": 4711}, "node2": {"address": "x", "port": 1}})
+    given = {"frontend": "front", "frontend_acts": True, "forks": 2, "meeting_places": places, "key": "k-Zx9"}
+    payload = frontend.plan(**given)
+    assert (payload["way"], payload["host"], sorted(payload["requests"])) == ("place", "node1", ["front", "node1"])
+    brings, receives = (json.loads(payload["requests"][host]) for host in ("front", "node1"))
+    assert (payload["need_key"], brings["directory"]) == (["front"], str(frontend.places.directory))
+    assert (receives["key"], receives["directory"], receives["brought"]["id"]) == ("", "", made.id)
+    assert "k-Zx9" not in json.dumps(payload) and "hidden" not in payload["requests"]["node1"]
+    assert 0 < receives["room"]["0"] < 8 << 20
+    one, other = brings["passage"], receives["passage"]
+    assert (one["gives"], one["address"], one["port"], one["peer"]) == (False, "192.0.2.7", 4711, "node1")
+    assert (other["gives"], other["address"], other["port"], other["peer"]) == (True, "", 4711, "front")
+    assert one["token"] == other["token"] and one["certificate"] == other["own_certificate"] != one["own_certificate"]
+    assert one["own_certificate"] == other["certificate"] and one["key"] != other["key"]
+    for wrong, text in (
+        ({"forks": 1}, "Set forks to 2 or more"),
+        ({"frontend_acts": False}, "Name front in --limit"),
+        ({"meeting_places": None}, "Set nebula_move_address of node1"),
+        ({"meeting_places": json.dumps({"node1": {"address": "127.0.0.1", "port": 1}})}, "Set nebula_move_address"),
+    ):
+        with pytest.raises(InvalidValue, match=text):
+            frontend.plan(**{**given, **wrong})
 
 
 @pytest.mark.parametrize(

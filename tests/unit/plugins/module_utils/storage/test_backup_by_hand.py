@@ -30,18 +30,20 @@ def test_each_kind_of_file_has_its_command() -> None:
         BackedUpDisk(3, "", "tar", 0, stored("root.3.tar.zst.luks"), "tar"),
     )
     backup = MachineBackup(ID, "", 7, "", "", "", "kvm", 0, FULL, "", CRASH_CONSISTENT, "", disks)
-    backup = replace(backup, files={"nvram": stored("nvram")}, secrets_file=stored("secrets.luks"))
+    files = {"nvram": stored("nvram"), "tpm": replace(stored("tpm.luks"), holds=2)}
+    backup = replace(backup, files=files, secrets_file=stored("secrets.luks"))
     text = "\n".join(backup_by_hand.commands([backup]))
     for part in (
         f'qemu-img convert -f qcow2 -O raw {ID}.disk.0.qcow2 "$TO"/disk.0',
         f"zstd -dc {ID}.root.2.tar.zst | tar -x",
         'zstd -dc "$TO"/root.3.tar.zst | tar -x',
         f'cp {ID}.nvram "$TO"/nvram',
+        '"$TO"/tpm && truncate -s 2 "$TO"/tpm',
         "secrets.json",
         "KEY_FILE",
         f"{ID}.disk.1.luks",
     ):
         assert part in text
-    assert text.count("sha256sum --check") == 6
-    plain = backup_by_hand.commands([replace(backup, disks=disks[:1], secrets_file=None)])
+    assert text.count("sha256sum --check") == 7
+    plain = backup_by_hand.commands([replace(backup, disks=disks[:1], files={}, secrets_file=None)])
     assert "KEY_FILE" not in "\n".join(plain)

@@ -188,7 +188,8 @@ def test_other_files_come_too(tmp_path: Path) -> None:
     (tmp_path / "nvram").write_bytes(b"variables" * 999)
     host = Host(tmp_path, replace(GIVEN, files={"nvram": 1 << 20}))
     with together(host, machine(1)) as (taking, _beside), taking.begin(machine(1), *FIRST) as taken:
-        taken.fetch("nvram", str(tmp_path / "fetched"))
+        with (tmp_path / "fetched").open("wb") as file:
+            taken.fetch("nvram", file.fileno())
         assert (tmp_path / "fetched").read_bytes() == b"variables" * 999
 
 

@@ -148,7 +148,8 @@ def test_what_stands_against_it_is_named_before_anything_is_done(node: Node) -> 
     snapshot = Snapshot(0, "before")
     refused(Conflict, "it has snapshots", replace(VM, disks=(replace(disk, snapshots=(snapshot,)),)))
     refused(Unsupported, "it is encrypted", replace(VM, disks=(replace(disk, luks_secret=UUID),)))
-    refused(Unsupported, "root file system", replace(VM, disks=(replace(disk, format="tar"),)))
+    refused(Conflict, "the backup holds a disk", replace(VM, disks=(replace(disk, format="tar"),)))
+    refused(Unsupported, "none of the machine's own", replace(VM, disks=(replace(disk, by_hypervisor=True),)))
     node.beside = {"VARS.fd": 64}
     (node.place.place(made) / made.files["nvram"].name).write_bytes(b"altereds")
     with pytest.raises(NebulaError):

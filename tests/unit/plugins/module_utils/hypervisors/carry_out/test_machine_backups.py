@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -50,8 +51,8 @@ class Machine:
     def sources(self) -> Mapping[int, NbdSource]:
         return {each.disk_id: NbdSource("/socket", each.target, each.size, each.bitmap) for each in self.given.disks}
 
-    def fetch(self, name: str, path: str) -> None:
-        Path(path).write_text(name, encoding="ascii")
+    def fetch(self, name: str, fd: int) -> None:
+        os.write(fd, name.encode())
 
     def keep(self) -> None:
         self.kept += 1
@@ -178,7 +179,21 @@ def test_what_fails_leaves_nothing(request_: BackupRequest, monkeypatch: pytest.
 def test_further_files_are_stored(request_: BackupRequest) -> None:
     back_up(request_, Machine(replace(GIVEN, files={"nvram": 5})))
     stored = manifests(request_)[0].files["nvram"]
-    assert stored.size == 5 and stored.name.endswith(".nvram")
+    assert (stored.size, stored.holds) == (5, 0) and stored.name.endswith(".nvram")
+
+
+def test_the_state_of_a_tpm_is_stored_under_a_key_alone(request_: BackupRequest) -> None:
+    given = replace(GIVEN, files={"nvram": 5, "tpm": 3})
+    back_up(request_, Machine(given))
+    assert list(manifests(request_)[0].files) == ["nvram"]
+    back_up(replace(request_, key="k"), Machine(given))
+    files = manifests(request_)[-1].files
+    assert {name: (file.holds, file.name.partition(".")[2]) for name, file in files.items()} == {
+        "nvram": (5, "nvram.luks"),
+        "tpm": (3, "tpm.luks"),
+    }
+    place = next(Path(request_.directory).glob("1-*"))
+    assert b"tpm" not in (place / files["tpm"].name).read_bytes()
 
 
 def test_its_end_goes_wrong(request_: BackupRequest) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -33,9 +34,17 @@ def test_it_is_restored_and_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(node_restores, "open_driver", lambda _name: Driver())
     monkeypatch.setattr(node_restores.disk_restores, "restore", restore)
-    params = {"request": json.dumps(to_plain(wanted)), "hypervisor": "kvm", "root": "/srv"}
+    params = {"request": json.dumps(to_plain(wanted)), "hypervisor": "kvm", "root": "/srv", "key": None}
     result = node_restores.restore(params, True)
     assert asked == [(wanted, ("/srv", True)), "closed"]
     assert result.changed and result.warnings == ["it is larger"]
     shown = {"vm_id": 7, "name": "web-7", "backup": "b", "disks": [0, 2], "files": ["tpm"]}
     assert result.payload == {"restored": shown}
+
+
+def test_the_key_is_given_beside_the_request_to_who_reads_the_backup() -> None:
+    wanted = MachineToRestore("c", Vm(7, "u", "web-7", "kvm", 1.0, 64), 3, "/backups", "latest")
+    params = {"request": json.dumps(to_plain(wanted)), "key": "k-Zx9"}
+    assert node_restores.request_of(params).key == "k-Zx9"
+    params["request"] = json.dumps(to_plain(replace(wanted, directory="")))
+    assert node_restores.request_of(params).key == ""
