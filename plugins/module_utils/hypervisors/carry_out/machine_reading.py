@@ -31,7 +31,7 @@ from ...model.machine_backup import OFF, BackupRequest, MachineToBackUp
 from ...model.move import OVER
 from ...model.transfer import OWN_PREFIX, name_of
 from ...model.vm import Vm
-from ...storage import disk_bitmaps, disk_exports, machine_disks, node_image_files
+from ...storage import disk_bitmaps, disk_exports, disk_swap, machine_disks, node_image_files
 from ...storage.backup_files import NbdSource
 from ...storage.datastore_layout import vm_directory
 from ...storage.root_backups import ReadableRoot
@@ -97,6 +97,12 @@ def readable(
             # The lock is held: nobody is writing them any more.
             remove_file(os.path.join(directory, name))
         driver.settle_standing_still(mark, directory)
+        if disk_swap.is_unfinished(directory):
+            # What few machines need takes its time to import.
+            from . import disk_restores
+
+            disk_restores.settle(vm, directory, driver)
+            record = _checked_record(request, machine, root, directory, asked)
         driver.end_left_backup(mark, os.path.dirname(os.path.dirname(directory)))
         state = _state_of(driver, mark, directory, asked)
         _check_encryption(vm, state, request.is_encrypted, asked)

@@ -41,6 +41,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_bac
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.move import LEAVING
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_swap
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_files import NbdSource
 
 CATALOG, UUID = "0b0b0b0b-0000-4000-8000-000000000000", "0c0c0c0c-0000-4000-8000-000000000000"
@@ -192,3 +193,19 @@ def test_who_can_not_be_read_while_it_runs(driver: Driver, root: str) -> None:
     driver.capabilities = frozenset()
     with pytest.raises(Unsupported, match="can't show its disks"):
         read(driver, root)
+
+
+def test_a_restore_that_was_killed_is_finished_first(driver: Driver, root: str) -> None:
+    directory = os.path.join(root, "datastores/0/1")
+    disk = os.path.join(directory, "disk.0")
+    driver.end_left_backup.side_effect = lambda *_: seen.append(disk_swap.is_unfinished(directory))
+    seen: list[bool] = []
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        mock.patch.object(disk_swap, "_give_up"),
+        disk_swap.swapping(directory, (disk,), False, mock.Mock()),
+    ):
+        raise KeyboardInterrupt
+    assert disk_swap.is_unfinished(directory)
+    read(driver, root)
+    assert seen == [False]
