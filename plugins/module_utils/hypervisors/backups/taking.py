@@ -31,6 +31,8 @@ from . import conversation
 
 # Seconds between two tries to meet a host that another one may have to make room for.
 _STEP = 0.2
+# Seconds after which a disk is given up of which nothing comes any more.
+STANDSTILL_SECONDS = 900.0
 
 
 class Activity:
@@ -168,7 +170,7 @@ class Taking:
     ) -> Iterator[NbdSource]:
         token = conversation.token_of(self._passage.token, machine.vm.vm_id, disk.disk_id)
         path = os.path.join(directory, f"disk.{disk.disk_id}")
-        with tunnels({DISKS: path}, self._caller(token, asked), USER):
+        with tunnels({DISKS: path}, self._caller(token, asked), USER, STANDSTILL_SECONDS):
             yield NbdSource(path, disk.export, disk.size, disk.bitmap)
 
     def _caller(self, token: str, asked: str) -> Caller:

@@ -192,13 +192,18 @@ def test_other_files_come_too(tmp_path: Path) -> None:
         assert (tmp_path / "fetched").read_bytes() == b"variables" * 999
 
 
+def container(vm_id: int) -> MachineToBackUp:
+    found = machine(vm_id)
+    return replace(found, vm=replace(found.vm, disks=(replace(found.vm.disks[0], format="tar"),)))
+
+
 ROOT = replace(GIVEN, disks=(GivenDisk(0, "", "tar", 0, holds=3 << 20),), incremental=False)
 
 
 def test_the_root_of_a_container_comes_as_an_archive(tmp_path: Path) -> None:
     host = Host(tmp_path, ROOT, root=os.urandom(3 << 20) + b"end")
     with together(host, machine(1)) as (taking, beside):
-        with taking.begin(machine(1), *FIRST) as taken:
+        with taking.begin(container(1), *FIRST) as taken:
             assert taken.sources == {}
             place = tmp_path / "place"
             place.mkdir()
@@ -217,7 +222,7 @@ def test_a_root_that_can_not_be_packed(tmp_path: Path) -> None:
     with together(host, machine(1)) as (taking, beside):
         with (
             pytest.raises(HypervisorError, match=r"the root \(host node1\): a file changed while it was read"),
-            taking.begin(machine(1), *FIRST) as taken,
+            taking.begin(container(1), *FIRST) as taken,
         ):
             root = taken.roots[0]
             root_backups.store_root(str(tmp_path), "b.root.0.tar", root.pack, root.size, "x", compress=False)
