@@ -15,7 +15,8 @@ Each machine is one conversation, on a connection of its own:
 | `kept`: the backup is whole, and on its disk | |
 | | `done`: what was known for the backup before is given up |
 
-What ends before `kept` was no backup: the host forgets what it began for it. A first connection of the run stays open
+What ends before `kept` may be a backup, whose word was lost: the host keeps what it began for it beside what it had,
+until the next one goes on from either. A first connection of the run stays open
 as long as the front-end has further machines to back up."""
 
 from __future__ import annotations

@@ -47,6 +47,9 @@ class Readable(Protocol):
     def keep(self) -> None:
         """Take note that the backup is whole: the next one may go on from it."""
 
+    def leave_open(self) -> None:
+        """Take note that nobody here knows whether the backup is whole."""
+
 
 Begin = Callable[[MachineToBackUp, str, str], AbstractContextManager[Readable]]
 """Makes a machine readable for as long as the block lasts. Given are the machine, the new checkpoint's name, and that
@@ -141,6 +144,8 @@ class Giving:
                 self._wait(channel, readable)
                 readable.keep()
             except OtherHostFailed:
+                # It may be whole, and the word that says so may be lost.
+                readable.leave_open()
                 raise
             except NebulaError as error:
                 conversation.refuse(channel, error)

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from ...dataclass import replace
-from ...errors import HypervisorError, NebulaError
+from ...errors import HypervisorError, NebulaError, OtherHostFailed
 from ...host.files import explain
 from ...model.disk import TAR
 from ...model.given_backup import GivenBackup, GivenDisk
@@ -24,6 +24,7 @@ from ...model.machine_backup import (
     INCREMENTAL,
     LUKS,
     QCOW2,
+    STOOD_STILL,
     BackedUpDisk,
     BackupRequest,
     MachineBackup,
@@ -181,7 +182,14 @@ class _Storing:
         try:
             with begin(self._machine, self._checkpoint, since) as readable:
                 written = self._directory.write(self._stored(readable))
-                readable.keep()
+                try:
+                    readable.keep()
+                except OtherHostFailed as error:
+                    if written.consistency == STOOD_STILL:
+                        # Whether it did until the end, its host alone knows.
+                        raise
+                    # Its host has what the next one goes on from, and did not get to say so.
+                    self.warnings.append(str(error))
                 manifest = written
         except NebulaError as error:
             if manifest is None:

@@ -53,7 +53,7 @@ class BackupJob(RunningBackup):
         self._asked = asked
         self._moment = ConsistentMoment(lv, uri, domain, asked)
         self._place = place_of(domain.name())
-        self._made = self._kept = False
+        self._made = self._kept = self._open = False
         self._incremental = self._traces = False
         self._reason = ""
         self._consistency = CRASH_CONSISTENT
@@ -81,6 +81,9 @@ class BackupJob(RunningBackup):
 
     def keep(self) -> None:
         self._kept = True
+
+    def leave_open(self) -> None:
+        self._open = True
 
     @contextlib.contextmanager
     def running(self) -> Iterator[BackupJob]:
@@ -240,7 +243,9 @@ class BackupJob(RunningBackup):
             if self._kept:
                 doomed = [name for name in doomed if name != order.checkpoint]
             else:
-                doomed = [name for name in doomed if name != order.since]
+                doomed = [
+                    name for name in doomed if name != order.since and not (self._open and name == order.checkpoint)
+                ]
             # The next run does what can't be done now.
             with contextlib.suppress(NebulaError, self._lv.libvirtError):
                 self._forget(doomed)

@@ -23,6 +23,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     OtherHostFailed,
     WrongState,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.backups import taking as taking_module
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.backups.giving import Giving
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.backups.taking import Activity, Taking
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
@@ -60,6 +61,7 @@ class Host:
     begun: list[tuple[str, str, str]] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
+    left_open: list[str] = field(default_factory=list)
     root: bytes = b""
     root_error: NebulaError | None = None
 
@@ -107,6 +109,9 @@ class Shown:
 
     def keep(self) -> None:
         self.host.kept.append(self.name)
+
+    def leave_open(self) -> None:
+        self.host.left_open.append(self.name)
 
 
 @contextlib.contextmanager
@@ -263,7 +268,7 @@ def test_a_front_end_that_is_gone_leaves_nothing_begun(tmp_path: Path) -> None:
         taking._talk.end()
         with pytest.raises(OtherHostFailed, match="the connection to the other host is lost"):
             beside.result()
-        assert (host.kept, host.ended) == ([], ["web-1"])
+        assert (host.kept, host.ended, host.left_open) == ([], ["web-1"], ["web-1"])
 
 
 def test_one_that_does_not_come_is_told_on_both_sides(tmp_path: Path) -> None:
@@ -295,3 +300,18 @@ def test_what_a_host_says_is_checked(tmp_path: Path) -> None:
         ):
             raise AssertionError("it was believed")
         wait_until(lambda: host.ended == ["web-1"])
+
+
+def test_a_disk_of_which_nothing_comes_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taking_module, "STANDSTILL_SECONDS", 0.3)
+    host = Host(tmp_path)
+    with (
+        together(host, machine(1)) as (taking, _beside),
+        taking.begin(machine(1), *FIRST) as taken,
+        socket.socket(socket.AF_UNIX) as connection,
+    ):
+        connection.settimeout(PATIENCE)
+        connection.connect(taken.sources[0].path)
+        connection.sendall(b"x")
+        assert connection.recv(1) == b"x"
+        assert connection.recv(1) == b""

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
+from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, OtherHostFailed
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import machine_backups
 from ansible_collections.nebula.provision.plugins.module_utils.model.given_backup import GivenBackup, GivenDisk
 from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import (
@@ -221,3 +221,25 @@ def test_the_backup_of_its_checkpoint_is_gone(request_: BackupRequest) -> None:
     assert outcome["kind"] == FULL and f"backup {second.id}, from which it would go on," in outcome["reason"]
     # Nothing is kept up for it either.
     assert machine.asked[0][1] == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "consistency", "count"),
+    [
+        (OtherHostFailed("a", "the connection is lost"), "crash-consistent", 1),
+        (OtherHostFailed("a", "the connection is lost"), "stood still", 0),
+        (HypervisorError("a", "it went on"), "crash-consistent", 0),
+    ],
+)
+def test_its_host_does_not_answer_that_it_is_kept(
+    request_: BackupRequest, error: Exception, consistency: str, count: int
+) -> None:
+    """What the host notes is the same then; only what it refuses is no backup."""
+
+    class Lost(Machine):
+        def keep(self) -> None:
+            raise error
+
+    outcome = back_up(request_, Lost(replace(GIVEN, consistency=consistency)), error="" if count else str(error))
+    assert len(manifests(request_)) == count
+    assert not count or str(error) in outcome["warnings"]

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, NotFound
+from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, NotFound, OtherHostFailed
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import BackUp
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import (
     backup_job,
@@ -181,3 +181,14 @@ def test_the_machine_ends_meanwhile(tmp_path: Path) -> None:
     with pytest.raises(HypervisorError, match="ended while it was backed up"), job(domain, tmp_path).running():
         domain.active = False
         raise HypervisorError("reading", "connection refused")
+
+
+def test_nobody_knows_whether_it_is_whole(tmp_path: Path) -> None:
+    domain = Domain(("vda", "qcow2"), names=(OLD,))
+    with pytest.raises(OtherHostFailed), job(domain, tmp_path, OLD).running() as running:
+        running.leave_open()
+        raise OtherHostFailed("backup", "the connection is lost")
+    assert domain.names == [OLD, NEW]
+    with job(domain, tmp_path, OLD).running():
+        pass
+    assert domain.names == [OLD]
