@@ -24,7 +24,6 @@ from ...model.machine_backup import (
     INCREMENTAL,
     LUKS,
     QCOW2,
-    STOOD_STILL,
     BackedUpDisk,
     BackupRequest,
     MachineBackup,
@@ -185,8 +184,8 @@ class _Storing:
                 try:
                     readable.keep()
                 except OtherHostFailed as error:
-                    if written.consistency == STOOD_STILL:
-                        # Whether it did until the end, its host alone knows.
+                    if written.state == "RUNNING" and not written.checkpoint:
+                        # Whether it stood still until the end, its host alone knows.
                         raise
                     # Its host has what the next one goes on from, and did not get to say so.
                     self.warnings.append(str(error))
