@@ -61,8 +61,7 @@ class BackupJob(RunningBackup):
         self._owner = 0
         self._asked = asked
         self._moment = ConsistentMoment(lv, uri, domain, asked)
-        self._place = place_of(domain.name())
-        self._own_place = place_of(f".{domain.name()}")
+        self._place, self._own_place = disk_jobs.places_of(domain.name())
         self._ran = self._crowded = False
         self._made = self._kept = self._open = False
         self._incremental = self._traces = False
@@ -370,11 +369,6 @@ class BackupJob(RunningBackup):
             return bool(self._domain.isActive())
         except self._lv.libvirtError:
             return False
-
-
-def place_of(name: str) -> str:
-    """Return where the backups of the domain have their socket."""
-    return os.path.join(disk_jobs.SOCKETS, name)
 
 
 def _user_of(definition: ET.Element) -> int:
