@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...dataclass import dataclass, replace
-from ...errors import NebulaError
+from ...errors import NebulaError, OtherHostFailed
 from ...host.sandbox import USER
 from ...model import given_backup
 from ...model.dataclass_json import to_plain
@@ -110,6 +110,18 @@ def _is_number(value: Any, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
 
 
+def _refuse_as_host(channel: Channel, host: str, error: NebulaError) -> None:
+    """Raise the host's own error, where it knows why its machine could not be stored."""
+    try:
+        channel.send(**{conversation.WHY: True})
+        conversation.message(channel, conversation.DONE, host, conversation.WHY_SECONDS)
+    except OtherHostFailed:
+        # It has said so, or is gone.
+        return
+    except NebulaError as found:
+        raise found from error
+
+
 class Taking:
     """Is the front-end's side of a run of backups of one other host."""
 
@@ -162,7 +174,11 @@ class Taking:
                 }
                 if not given.incremental:
                     sources = {disk_id: replace(each, bitmap="") for disk_id, each in sources.items()}
-                yield TakenBackup(given, sources, channel, passage.peer)
+                try:
+                    yield TakenBackup(given, sources, channel, passage.peer)
+                except NebulaError as error:
+                    _refuse_as_host(channel, passage.peer, error)
+                    raise
 
     @contextlib.contextmanager
     def _socket(

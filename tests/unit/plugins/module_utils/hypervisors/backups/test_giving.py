@@ -20,6 +20,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     HypervisorError,
     InvalidValue,
     NebulaError,
+    NoSpace,
     OtherHostFailed,
     WrongState,
 )
@@ -64,6 +65,7 @@ class Host:
     left_open: list[str] = field(default_factory=list)
     root: bytes = b""
     root_error: NebulaError | None = None
+    end_error: NebulaError | None = None
 
     def pack(self, fd: int, _seconds: float) -> int:
         view = memoryview(self.root)
@@ -80,7 +82,12 @@ class Host:
             if self.error is not None:
                 raise self.error
             with echoing(str(self.place / f"{asked.vm.vm_id}.sock")) as path:
-                yield Shown(self, asked.vm.name, path)
+                try:
+                    yield Shown(self, asked.vm.name, path)
+                except NebulaError as error:
+                    if self.end_error is None:
+                        raise
+                    raise self.end_error from error
         finally:
             self.ended.append(asked.vm.name)
 
@@ -315,3 +322,18 @@ def test_a_disk_of_which_nothing_comes_is_given_up(tmp_path: Path, monkeypatch: 
         connection.sendall(b"x")
         assert connection.recv(1) == b"x"
         assert connection.recv(1) == b""
+
+
+def test_the_host_knows_why_it_could_not_be_read(tmp_path: Path) -> None:
+    host = Host(tmp_path, end_error=NoSpace("backup of web-1", "the guest writes faster than it is stored"))
+    with together(host, machine(1), machine(2)) as (taking, _beside):
+        with (
+            pytest.raises(HypervisorError, match=r"backup of web-1 \(host node1\): the guest writes faster than"),
+            taking.begin(machine(1), *FIRST),
+        ):
+            raise WrongState("storing it", "reading failed")
+        host.end_error = None
+        with pytest.raises(WrongState, match="reading failed"), taking.begin(machine(2), *FIRST):
+            raise WrongState("storing it", "reading failed")
+    # What was not stored is known not to be.
+    assert host.left_open == []
