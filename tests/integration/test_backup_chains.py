@@ -41,6 +41,10 @@ from ansible_collections.nebula.provision.tests.integration.test_machine_backups
     a_machine,
     another,
     back_up,
+    content,
+    content_of_backup,
+    manifests,
+    off,
     write,
 )
 
@@ -124,6 +128,22 @@ def test_a_disk_is_reverted() -> None:
         do(node, vm)
         outcome = back_up(node, vm)
         assert (outcome["kind"], outcome["reason"]) == (FULL, "disk 0 was reverted to snapshot s1"), outcome
+
+
+@in_world
+def test_a_disk_is_put_back_while_the_machine_is_off() -> None:
+    """Its bitmap says what was written since the backup of its checkpoint, and nothing of what came between."""
+    with a_machine() as (node, vm):
+        disk = node.directory(vm) / "disk.0"
+        full = back_up(node, vm)
+        do(node, vm, "POWEROFF", hard=True)
+        older = disk.read_bytes()
+        off(node, vm, "write -P 7 1M 64k")
+        assert back_up(node, vm)["kind"] == INCREMENTAL
+        disk.write_bytes(older)
+        last = back_up(node, vm)
+        assert last["kind"] == INCREMENTAL and manifests(node)[last["id"]]["parent"] == full["id"]
+        assert content_of_backup(node, vm, last["id"]) == content(node, vm)
 
 
 @in_world

@@ -209,7 +209,7 @@ def test_a_source_that_fails_while_it_is_read_leaves_nothing(tmp_path: Path, mon
     machine = Machine(tmp_path / "machine")
     machine.write("write -P 1 0 4M")
     # Behind its end nothing can be read, which is like an end of it in the middle.
-    monkeypatch.setattr(backup_files, "written_extents", lambda _source, _what: iter([(0, MIB), (8 * MIB, MIB)]))
+    monkeypatch.setattr(backup_files, "written_windows", lambda _source, _what: iter([[(0, MIB)], [(8 * MIB, MIB)]]))
     with opened(tmp_path / "backups").machine(VM) as directory:
         first = machine.back_up(directory)
         with pytest.raises(NebulaError, match=r"disk .*failed"):

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,7 +23,7 @@ import pytest
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import machine_backups
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import disk_jobs
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import backup_job, disk_jobs
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import (
@@ -34,7 +35,13 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_bac
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_exports
-from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node, wait_for
+from ansible_collections.nebula.provision.tests.integration.kvm_node import GUEST, Node, a_node, wait_for
+from ansible_collections.nebula.provision.tests.integration.test_encrypted_disks import (
+    PHRASE,
+    SECRET,
+    an_encrypted_node,
+)
+from ansible_collections.nebula.provision.tests.integration.test_encrypted_disks import keep as keep_secrets
 
 MIB = 1 << 20
 # Backs machines up, and ends like a killed process before or after it calls a function.
@@ -481,3 +488,51 @@ def test_the_machine_ends_meanwhile() -> None:
         assert len(manifests(node)) == 1
         assert node.one(vm).error is None
         assert back_up(node, vm)["kind"] == FULL
+
+
+@in_world
+def test_the_guest_writes_faster_than_it_is_stored() -> None:
+    with a_machine() as (node, vm):
+        back_up(node, vm)
+        real = machine_backups.backup_files.store_disk
+
+        def store(*arguments: Any, **named: Any) -> Any:
+            backup_job.LEAST = 1 << 60
+            time.sleep(4 * backup_job._STEP)
+            return real(*arguments, **named)
+
+        least = backup_job.LEAST
+        machine_backups.backup_files.store_disk = store  # type: ignore[assignment]
+        try:
+            assert "the guest writes faster than the backup is stored" in refused(node, vm)
+        finally:
+            machine_backups.backup_files.store_disk = real  # type: ignore[assignment]
+            backup_job.LEAST = least
+        assert_nothing_left(node, vm)
+        assert back_up(node, vm)["kind"] == INCREMENTAL
+
+
+@in_world
+def test_an_encrypted_disk_of_a_running_machine() -> None:
+    """What the guest writes over meanwhile is not kept aside in the clear."""
+    with an_encrypted_node() as (node, vm):
+        keep_secrets(node, {SECRET: PHRASE})
+        assert node.one(vm).error is None
+        node.wait_for_boots(vm, 1)
+        real, aside = machine_backups.backup_files.store_disk, []
+
+        def store(*arguments: Any, **named: Any) -> Any:
+            write(node, vm, "write -P 9 0 64k", "flush")
+            aside.append((node.directory(vm) / ".backup.vda.tmp").read_bytes())
+            return real(*arguments, **named)
+
+        machine_backups.backup_files.store_disk = store  # type: ignore[assignment]
+        try:
+            outcome = machine_backups.back_up_all(request(node, vm, key="a key of backups"), node.driver, node.root)[0]
+        finally:
+            machine_backups.backup_files.store_disk = real  # type: ignore[assignment]
+        assert not outcome["error"], outcome["error"]
+        # It is a qcow2, whose method of encryption is LUKS, and the first sector is not in it as it was.
+        assert aside[0][:4] == b"QFI\xfb" and aside[0][32:36] == b"\0\0\0\2" and len(aside[0]) > 64 << 10
+        assert GUEST[:64] not in aside[0]
+        assert node.one(vm, "DONE", hard=True).error is None

@@ -309,7 +309,8 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
     },
     "module_utils/hypervisors/libvirt/backup_job.py": {
         "BackupJob._begin": "in a directory of root's below /run, and in the machine's own",
-        "BackupJob._clear": "a directory in one of root's, which shutil.rmtree opens below without following a link",
+        "BackupJob._own_socket": "what is linked to is looked at by its new name, in a directory that root alone has",
+        "BackupJob._remove_places": "in one of root's, which shutil.rmtree opens below without following a link",
         "BackupJob._end": "in the same, and in the machine's own directory",
     },
     "module_utils/hypervisors/carry_out/machine_reading.py": MACHINE,

@@ -261,6 +261,10 @@ class RunningBackup(abc.ABC):
     def keep(self) -> None:
         """Have the new checkpoint stay at the end, instead of the older ones: the backup is whole."""
 
+    def leave_open(self) -> None:  # noqa: B027 (most have no checkpoints)
+        """Have the new checkpoint stay beside the older ones: whether the backup became whole is not known. The next
+        one removes what no backup goes on from."""
+
 
 class Receiver(abc.ABC):
     """Takes in one running machine that comes from another host, until it is closed."""

@@ -46,7 +46,9 @@ class Record:
     waits: some of it changes at its next start: what names the run since which that is so; "" if nothing does.
     coming: the token of the move by which it comes here, until it has left its old host: its files are a copy.
     unchained, unchained_at: why what was written to its disks since a backup is not known any more, a sentence, and
-    when that happened, in seconds since 1970; "" and 0 for never."""
+    when that happened, in seconds since 1970; "" and 0 for never.
+    chained: the places of backups that have one since then, by what their checkpoints' names begin with, each with the
+    unchained_at of that."""
 
     catalog: str
     vm_id: int
@@ -66,6 +68,7 @@ class Record:
     coming: str = ""
     unchained: str = ""
     unchained_at: int = 0
+    chained: Mapping[str, int] = field(default_factory=dict)
 
 
 def is_left_behind(name: str) -> bool:

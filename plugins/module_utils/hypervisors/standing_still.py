@@ -167,10 +167,15 @@ def held(pausing: Pausing, directory: str, asked: str, longest: float = LONGEST)
                 yield
             finally:
                 was_still = _let_go_on(pausing, watchdog, path, asked)
+        if time.monotonic() - begun > longest:
+            raise TimedOut(
+                asked,
+                f"it takes longer than the {longest:g} s that the machine stands still at most, and it went on",
+                "Back it up while it is off, or have its disks on a file system that shares content (XFS, Btrfs), then "
+                "run again",
+            )
         if not was_still:
             raise _went_on(asked)
-        if time.monotonic() - begun > longest:
-            raise TimedOut(asked, f"it takes longer than the {longest:g} s that the machine stands still at most")
     finally:
         os.close(fd)
 
@@ -188,6 +193,17 @@ def _let_go_on(pausing: Pausing, watchdog: subprocess.Popen[bytes], path: str, a
     _tell(watchdog, b"t")
     remove_file(path)
     return was_still
+
+
+def require_still(pausing: Pausing, asked: str) -> None:
+    """Raise InUse unless the machine stands still yet: what was read of it until now is of one moment then."""
+    if not pausing.is_still():
+        raise InUse(
+            asked,
+            f"the machine does not stand still any more: somebody has let it go on, or the {LONGEST / 3600:g} hours "
+            "were over that it may",
+            "Back it up while it is off, or see who let it go on; then run again",
+        )
 
 
 def _went_on(asked: str) -> InUse:

@@ -17,7 +17,7 @@ from ..errors import WrongState
 from ..host import files
 from ..model.container_user_ids import IdRange, id_range
 from ..model.disk import DIRECTORY, Disk, DiskFiles
-from ..model.machine_backup import STOOD_STILL
+from ..model.machine_backup import CRASH_CONSISTENT, STOOD_STILL
 from ..storage import roots
 from ..storage.backup_files import NbdSource
 from . import standing_still
@@ -111,8 +111,9 @@ def _copies(place: str, disks: Disks, asked: str) -> StillDisks | None:
 class StillBackup(RunningBackup):
     """Is the backup of a machine that stands still, or of copies that were made of it then: always a full one."""
 
-    def __init__(self, still: StillDisks, sources: Mapping[int, NbdSource]) -> None:
+    def __init__(self, still: StillDisks, sources: Mapping[int, NbdSource], pausing: Pausing, asked: str) -> None:
         self._still, self._sources = still, sources
+        self._pausing, self._asked = pausing, asked
 
     @property
     def sources(self) -> Mapping[int, NbdSource]:
@@ -136,14 +137,18 @@ class StillBackup(RunningBackup):
 
     @property
     def consistency(self) -> str:
-        return STOOD_STILL
+        # What a QEMU or qemu-nbd of the host has of such a file in its memory is not in the file.
+        kept_back = any(each.format == "qcow2" for each in self._still.files.values())
+        return CRASH_CONSISTENT if kept_back else STOOD_STILL
 
     @property
     def checkpoint(self) -> str:
         return ""
 
     def keep(self) -> None:
-        pass
+        """Raise InUse where it is not of one moment."""
+        if not self._still.copied:
+            standing_still.require_still(self._pausing, self._asked)
 
 
 @contextlib.contextmanager
@@ -163,9 +168,9 @@ def back_up(
     ids = None if any(disk.by_hypervisor for disk, _file in disks) else id_range(mark.vm_id)
     with reading(pausing, order.directory, Disks(shown, roots_of, ids), asked) as still:
         if not shown:
-            yield StillBackup(still, {})
+            yield StillBackup(still, {}, pausing, asked)
             return
         from ..storage import disk_exports
 
         with disk_exports.shown(f"{mark.vm_id}-{mark.catalog}", still.files, what=asked, shared=True) as sources:
-            yield StillBackup(still, sources)
+            yield StillBackup(still, sources, pausing, asked)

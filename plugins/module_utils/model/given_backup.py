@@ -14,12 +14,12 @@ from typing import Any
 from ..dataclass import dataclass
 from ..errors import InvalidValue, NebulaError
 from .dataclass_json import from_plain
-from .disk import DISK_FORMATS, TAR
+from .disk import DISK_FORMATS, TAR, Disk
 from .machine_backup import CRASH_CONSISTENT, FROZEN, FURTHER_FILES, OFF, STOOD_STILL
 from .vm import Vm
 
 _MIB = 1 << 20
-# A disk may have grown since it was described, and no disk is larger.
+# No disk is larger.
 _LARGEST_DISK = 1 << 46
 # Bytes of NVRAM, or of the state of a TPM.
 LARGEST_FILE = 256 * _MIB
@@ -91,14 +91,12 @@ def read(plain: Any, vm: Vm, asked: str) -> GivenBackup:
         disk = known.get(each.disk_id)
         if disk is None or each.disk_id in [other.disk_id for other in given.disks[:number]]:
             raise _refused(asked, f"it has disk {each.disk_id!r} once more, or the machine has none of that number")
-        least = disk.size * _MIB if each.format != TAR else 0
-        if (
-            not _is_number(each.holds, _LARGEST_DISK)
-            or not _is_number(each.size, _LARGEST_DISK)
-            or each.size < least
-            or each.size % 512
-        ):
-            raise _refused(asked, f"its disk {each.disk_id} has {each.size!r} bytes, where {least} or more are known")
+        if each.format == TAR and disk.format != TAR and not disk.by_hypervisor:
+            raise _refused(asked, f"its disk {each.disk_id} is the root of a container, and the machine's is none")
+        least, most = _sizes(disk, each.format == TAR)
+        if not _is_number(each.size, most) or each.size < least or each.size % 512:
+            between = f"{least} to {most} are known"
+            raise _refused(asked, f"its disk {each.disk_id} has {each.size!r} bytes, where {between}")
         if not _is_number(each.holds, _LARGEST_DISK):
             raise _refused(asked, f"its disk {each.disk_id} takes {each.holds!r} bytes")
         if each.format not in (*DISK_FORMATS, TAR) or not _TARGET.fullmatch(each.target):
@@ -110,6 +108,13 @@ def read(plain: Any, vm: Vm, asked: str) -> GivenBackup:
     if given.incremental and not all(each.bitmap for each in given.disks):
         raise _refused(asked, "it does not know of all disks what was written")
     return given
+
+
+def _sizes(disk: Disk, is_root: bool) -> tuple[int, int]:
+    """Return the bytes that a disk has at least and at most: the catalog has them in MiB, and decides how it grows."""
+    if is_root:
+        return 0, 0
+    return disk.size * _MIB, (disk.size + 1) * _MIB if disk.size else _LARGEST_DISK
 
 
 def read_asked(plain: Any, asked: str) -> AskedBackup:

@@ -267,10 +267,22 @@ def _size_at_rate(size: int, rate: int) -> int:
 
 
 def _copy_written(source: NbdSource, new: str, stored: str, compress: bool, key: str, rate: int, what: str) -> None:
-    """Copy what the bitmap lists: it is read through the new file, which keeps what it had not yet."""
-    extents = list(written_extents(source, what))
-    if not extents:
-        return
+    """Copy what the bitmap lists: it is read through the new file, which keeps what it had not yet. Of one window after
+    the other: who shows the disk says how long the list is."""
+    for extents in written_windows(source, what):
+        _copy_extents(source, new, stored, compress, key, rate, extents, what)
+
+
+def _copy_extents(
+    source: NbdSource,
+    new: str,
+    stored: str,
+    compress: bool,
+    key: str,
+    rate: int,
+    extents: Sequence[tuple[int, int]],
+    what: str,
+) -> None:
     below = source.node()
     words = ["-C", "-t", "unsafe"]
     if rate:
@@ -314,8 +326,8 @@ def _reads(extents: Sequence[tuple[int, int]], together: int) -> Iterator[str]:
     yield _FLUSH
 
 
-def written_extents(source: NbdSource, what: str) -> Iterator[tuple[int, int]]:
-    """Yield beginning and length of what was written since the backup before."""
+def written_windows(source: NbdSource, what: str) -> Iterator[list[tuple[int, int]]]:
+    """Yield beginning and length of what was written since the backup before, of each part of the disk that has any."""
     if source.bitmap == NOTHING:
         return
     node = text_of(source.node(with_bitmap=True))
@@ -325,9 +337,9 @@ def written_extents(source: NbdSource, what: str) -> Iterator[tuple[int, int]]:
             PROGRAM, "map", "--output=json", *window, node, files=source.files(), most=_LONGEST_MAP, check=False
         )
         require_success(done, what)
-        for start, length, dirty in extents_of(done.stdout, source.size, what):
-            if dirty:
-                yield start, length
+        found = [(start, length) for start, length, dirty in extents_of(done.stdout, source.size, what) if dirty]
+        if found:
+            yield found
 
 
 def extents_of(text: str, size: int, what: str) -> Iterator[tuple[int, int, bool]]:

@@ -19,6 +19,8 @@ from . import qemu_img
 OURS = re.compile(r"nebula-[0-9a-f]{8}-[0-9A-Za-z-]{1,60}")
 # QEMU did not get to write it down at its end: it says nothing.
 _BROKEN = "in-use"
+# One without it records nothing: somebody has disabled it.
+_RECORDS = "auto"
 
 
 def bitmaps(files: DiskFiles, what: str) -> Mapping[str, bool]:
@@ -28,7 +30,8 @@ def bitmaps(files: DiskFiles, what: str) -> Mapping[str, bool]:
     # What is below is not opened for this.
     done = qemu_img.run("info", "--output=json", disk=files, open_below=False, what=what, timeout=qemu_img.LONG_TIMEOUT)
     found = (json.loads(done.stdout).get("format-specific") or {}).get("data") or {}
-    return {str(each["name"]): _BROKEN not in each.get("flags", ()) for each in found.get("bitmaps") or ()}
+    flags = {str(each["name"]): each.get("flags", ()) for each in found.get("bitmaps") or ()}
+    return {name: _RECORDS in has and _BROKEN not in has for name, has in flags.items()}
 
 
 def remove(files: DiskFiles, doomed: Callable[[str], bool], what: str) -> bool:

@@ -159,7 +159,9 @@ def _ended(what: str, log: int) -> CommandFailed:
 
 def fingerprint(files: Mapping[int, DiskFiles]) -> dict[str, str]:
     """Return what is the same, by disk id, as long as nobody writes to the disk: which file it is, how long it is, and
-    when it was last written to."""
+    when it was last written to. Of a drive of the host nothing tells that: then there is none at all."""
+    if any(disk.block for disk in files.values()):
+        return {}
     found = {}
     for disk_id, disk in files.items():
         with explained(disk.path):

@@ -15,7 +15,11 @@ Each machine is one conversation, on a connection of its own:
 | `kept`: the backup is whole, and on its disk | |
 | | `done`: what was known for the backup before is given up |
 
-What ends before `kept` was no backup: the host forgets what it began for it. A first connection of the run stays open
+In place of `kept` the front-end asks `why`, where it could not store it: the host refuses where it knows that, and
+says `done` where not.
+
+What ends before `kept` may be a backup, whose word was lost: the host keeps what it began for it beside what it had,
+until the next one goes on from either. A first connection of the run stays open
 as long as the front-end has further machines to back up.
 
 What is brought back is one conversation, which the host leads once the front-end has come:
@@ -42,12 +46,14 @@ from ...errors import HypervisorError, NebulaError, OtherHostFailed
 from ..moves.passage import Channel
 
 BEGIN, GIVEN, FILE, KEPT, DONE, REFUSED, OVER = "begin", "given", "file", "kept", "done", "refused", "over"
-ROOT, LENGTH, LEFT_OUT = "root", "length", "left_out"
+ROOT, LENGTH, LEFT_OUT, WHY = "root", "length", "left_out", "why"
 DISK, WHOLE = "disk", "whole"
 # Bytes of a piece.
 LONGEST_PIECE = 1 << 20
 # Seconds in which the other one answers: a guest freezes its file systems, or a chain of snapshots is looked at.
 ANSWER_SECONDS = 600.0
+# Seconds in which the host ends what it has begun, and says whether that is why it could not be stored.
+WHY_SECONDS = 180.0
 # Seconds in which the front-end stores a machine's disks, and in which a run ends.
 STORING_SECONDS = 7 * 24 * 3600.0
 _LONGEST = 1000

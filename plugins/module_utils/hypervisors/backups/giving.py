@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from ...errors import NebulaError, OtherHostFailed
+from ...errors import HypervisorError, NebulaError, OtherHostFailed
 from ...host.files import explained, opened
 from ...model.dataclass_json import to_plain
-from ...model.given_backup import GivenBackup, read_asked
+from ...model.given_backup import AskedBackup, GivenBackup, read_asked
 from ...model.machine_backup import BackupPassage, BackupRequest, MachineToBackUp
 from ...storage import root_backups
 from ...storage.backup_files import NbdSource
@@ -46,6 +46,9 @@ class Readable(Protocol):
 
     def keep(self) -> None:
         """Take note that the backup is whole: the next one may go on from it."""
+
+    def leave_open(self) -> None:
+        """Take note that nobody here knows whether the backup is whole."""
 
 
 Begin = Callable[[MachineToBackUp, str, str], AbstractContextManager[Readable]]
@@ -129,6 +132,20 @@ class Giving:
         channel.call(f"backup of virtual machine {machine.vm.name}")
         name = f"backup of virtual machine {machine.vm.name}"
         asked = read_asked(conversation.answer(channel, conversation.BEGIN, self._passage.peer), name)
+        not_stored = HypervisorError(name, f"front-end {self._passage.peer} could not store it", "See what it says")
+        try:
+            self._give(machine, asked, channel, not_stored)
+        except NebulaError as error:
+            # What was begun has ended by now, and may say why.
+            if error is not_stored:
+                channel.send(**{conversation.DONE: True})
+            elif error.__cause__ is not_stored:
+                conversation.refuse(channel, error)
+            raise
+
+    def _give(
+        self, machine: MachineToBackUp, asked: AskedBackup, channel: Channel, not_stored: HypervisorError
+    ) -> None:
         with contextlib.ExitStack() as held:
             try:
                 readable = held.enter_context(self._begin(machine, asked.checkpoint, asked.since))
@@ -138,21 +155,26 @@ class Giving:
                 raise
             channel.send(**{conversation.GIVEN: to_plain(readable.given)})
             try:
-                self._wait(channel, readable)
+                self._wait(channel, readable, not_stored)
                 readable.keep()
             except OtherHostFailed:
+                # It may be whole, and the word that says so may be lost.
+                readable.leave_open()
                 raise
             except NebulaError as error:
-                conversation.refuse(channel, error)
+                if error is not not_stored:
+                    conversation.refuse(channel, error)
                 raise
             channel.send(**{conversation.DONE: True})
 
-    def _wait(self, channel: Channel, readable: Readable) -> None:
-        """Wait until the backup is whole, and send what is asked for meanwhile."""
+    def _wait(self, channel: Channel, readable: Readable, not_stored: HypervisorError) -> None:
+        """Wait until the backup is whole, and send what is asked for meanwhile. Raise not_stored if it is not."""
         while True:
             message = channel.receive(conversation.STORING_SECONDS)
             if message.get(conversation.KEPT) is True:
                 return
+            if message.get(conversation.WHY) is True:
+                raise not_stored
             number = message.get(conversation.ROOT)
             if isinstance(number, int) and number in readable.roots:
                 _send_root(channel, readable.roots[number].pack, f"disk {number}")

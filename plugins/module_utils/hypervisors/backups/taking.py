@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...dataclass import dataclass, replace
-from ...errors import NebulaError
+from ...errors import NebulaError, OtherHostFailed
 from ...host.sandbox import USER
 from ...model import given_backup
 from ...model.dataclass_json import to_plain
@@ -31,6 +31,8 @@ from . import conversation
 
 # Seconds between two tries to meet a host that another one may have to make room for.
 _STEP = 0.2
+# Seconds after which a disk is given up of which nothing comes any more.
+STANDSTILL_SECONDS = 900.0
 
 
 class Activity:
@@ -108,6 +110,18 @@ def _is_number(value: Any, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
 
 
+def _refuse_as_host(channel: Channel, host: str, error: NebulaError) -> None:
+    """Raise the host's own error, where it knows why its machine could not be stored."""
+    try:
+        channel.send(**{conversation.WHY: True})
+        conversation.message(channel, conversation.DONE, host, conversation.WHY_SECONDS)
+    except OtherHostFailed:
+        # It has said so, or is gone.
+        return
+    except NebulaError as found:
+        raise found from error
+
+
 class Taking:
     """Is the front-end's side of a run of backups of one other host."""
 
@@ -160,7 +174,11 @@ class Taking:
                 }
                 if not given.incremental:
                     sources = {disk_id: replace(each, bitmap="") for disk_id, each in sources.items()}
-                yield TakenBackup(given, sources, channel, passage.peer)
+                try:
+                    yield TakenBackup(given, sources, channel, passage.peer)
+                except NebulaError as error:
+                    _refuse_as_host(channel, passage.peer, error)
+                    raise
 
     @contextlib.contextmanager
     def _socket(
@@ -168,7 +186,7 @@ class Taking:
     ) -> Iterator[NbdSource]:
         token = conversation.token_of(self._passage.token, machine.vm.vm_id, disk.disk_id)
         path = os.path.join(directory, f"disk.{disk.disk_id}")
-        with tunnels({DISKS: path}, self._caller(token, asked), USER):
+        with tunnels({DISKS: path}, self._caller(token, asked), USER, STANDSTILL_SECONDS):
             yield NbdSource(path, disk.export, disk.size, disk.bitmap)
 
     def _caller(self, token: str, asked: str) -> Caller:

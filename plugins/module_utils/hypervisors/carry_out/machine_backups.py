@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from ...dataclass import replace
-from ...errors import HypervisorError, NebulaError
+from ...errors import HypervisorError, NebulaError, OtherHostFailed
 from ...host.files import explain
 from ...model.disk import TAR
 from ...model.given_backup import GivenBackup, GivenDisk
@@ -169,16 +169,38 @@ class _Storing:
         self._latest = directory.latest()
         self._id = directory.new_id()
         self.warnings: list[str] = []
-        self._checkpoint = f"nebula-{place.uuid[:_DIGITS]}-{self._id}"
+        prefix = f"nebula-{place.uuid[:_DIGITS]}-"
+        self._checkpoint = f"{prefix}{self._id}"
+        self._since, self._base, self._no_base = self._found_base(prefix)
+
+    def _found_base(self, prefix: str) -> tuple[str, MachineBackup | None, str]:
+        """Return the checkpoint to go on from, the backup with which it was made, and why there is none. That need not
+        be the latest: of a machine that is off several go on from one checkpoint, and each holds what was written since
+        then."""
+        since = self._latest.checkpoint if self._latest is not None else ""
+        if not since.startswith(prefix):
+            return "", None, ""
+        id = since[len(prefix) :]
+        for backup in self._directory.backups():
+            if backup.id == id:
+                return since, backup, ""
+        return "", None, f"backup {id}, from which it would go on, is not there any more or can't be read"
 
     def carry_out(self, begin: Begin) -> MachineBackup:
         """Return the manifest. On an error there is nothing of the backup."""
-        since = self._latest.checkpoint if self._latest is not None else ""
+        since = self._since
         manifest = None
         try:
             with begin(self._machine, self._checkpoint, since) as readable:
                 written = self._directory.write(self._stored(readable))
-                readable.keep()
+                try:
+                    readable.keep()
+                except OtherHostFailed as error:
+                    if written.state == "RUNNING" and not written.checkpoint:
+                        # Whether it stood still until the end, its host alone knows.
+                        raise
+                    # Its host has what the next one goes on from, and did not get to say so.
+                    self.warnings.append(str(error))
                 manifest = written
         except NebulaError as error:
             if manifest is None:
@@ -192,11 +214,7 @@ class _Storing:
 
     def _stored(self, readable: Readable) -> MachineBackup:
         given, request = readable.given, self._request
-        reason = self._why_full(given)
-        parent = None if reason else self._latest
-        unchanged = parent is not None and bool(given.unchanged) and dict(given.unchanged) == dict(parent.unchanged)
-        if parent is not None and not given.incremental and not unchanged:
-            parent, reason = None, given.reason
+        parent, reason, unchanged = self._chosen_parent(given)
         self._require_room(given, parent is None)
         disks = tuple(
             self._stored_root(disk, readable.roots[disk.disk_id])
@@ -241,10 +259,23 @@ class _Storing:
             encrypted=bool(request.key),
         )
 
-    def _why_full(self, given: GivenBackup) -> str:
-        """Return why this backup is a full one, as far as that follows from the backups before, "" if it need not be;
-        also where there is none, which needs no reason."""
-        latest, request = self._latest, self._request
+    def _chosen_parent(self, given: GivenBackup) -> tuple[MachineBackup | None, str, bool]:
+        """Return the backup on which this one rests, why it is a full one, and whether nothing was written since."""
+        latest = self._latest
+        reason = self._why_full(given, latest)
+        if not reason and latest is not None and given.unchanged and dict(given.unchanged) == dict(latest.unchanged):
+            return latest, "", True
+        if not reason and self._base is None:
+            reason = self._no_base or given.reason or "the backup before has no checkpoint to go on from"
+        reason = reason or self._why_full(given, self._base)
+        if not reason and given.incremental:
+            return self._base, "", False
+        return None, reason or given.reason, False
+
+    def _why_full(self, given: GivenBackup, latest: MachineBackup | None) -> str:
+        """Return why this backup is a full one, as far as that follows from one before, "" if it need not be; also
+        where there is none, which needs no reason."""
+        request = self._request
         if latest is None:
             if self._directory.unreadable:
                 return "no backup before it can be read"

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import field
 
 from ...dataclass import dataclass, replace
@@ -32,13 +32,13 @@ from ...model.machine_backup import NVRAM, OFF, TPM, BackupRequest, MachineToBac
 from ...model.move import OVER
 from ...model.transfer import OWN_PREFIX, name_of
 from ...model.vm import Vm
-from ...storage import disk_bitmaps, disk_exports, machine_disks, node_image_files
+from ...storage import disk_bitmaps, disk_exports, disk_swap, machine_disks, node_image_files
 from ...storage.backup_files import NbdSource
 from ...storage.datastore_layout import vm_directory
 from ...storage.root_backups import ReadableRoot
 from ...storage.transfer_methods import path_of_shared
 from ..base import BackUp, Driver, Mark, RunningBackup
-from ..machine_record import CHECKPOINT, PARTIAL, Record, is_left_behind, read_record
+from ..machine_record import CHECKPOINT, PARTIAL, Record, is_left_behind, read_record, write_record
 from ..moves import node_moves
 from . import fence, root_transfers
 from .root_transfers import Root
@@ -56,13 +56,14 @@ _CHUNK = 1 << 20
 class ReadableMachine:
     """Is a machine of this host whose disks can be read now.
     given: what is said of it. sources: where each of its disks is read. files: paths of what else it has, by name.
-    roots: of containers, by disk id."""
+    roots: of containers, by disk id. note: keeps on this host that the backup is whole."""
 
     given: GivenBackup
     sources: Mapping[int, NbdSource]
     files: Mapping[str, str]
     running: RunningBackup | None = None
     roots: Mapping[int, ReadableRoot] = field(default_factory=dict)
+    note: Callable[[], None] = lambda: None
 
     def fetch(self, name: str, fd: int) -> None:
         """Write one of given.files to a new file that is open."""
@@ -76,6 +77,12 @@ class ReadableMachine:
         """Take note that the backup is whole: the next one may go on from it."""
         if self.running is not None:
             self.running.keep()
+        self.note()
+
+    def leave_open(self) -> None:
+        """Take note that nobody here knows whether the backup is whole."""
+        if self.running is not None:
+            self.running.leave_open()
 
 
 @contextlib.contextmanager
@@ -94,6 +101,12 @@ def readable(
             # The lock is held: nobody is writing them any more.
             remove_file(os.path.join(directory, name))
         driver.settle_standing_still(mark, directory)
+        if disk_swap.is_unfinished(directory):
+            # What few machines need takes its time to import.
+            from . import disk_restores
+
+            disk_restores.settle(vm, directory, driver)
+            record = _checked_record(request, machine, root, directory, asked)
         driver.end_left_backup(mark, os.path.dirname(os.path.dirname(directory)))
         state = _state_of(driver, mark, directory, asked)
         _check_encryption(vm, state, request.is_encrypted, asked)
@@ -102,11 +115,12 @@ def readable(
         files = machine_disks.locate(_localized(vm, root), directory, lambda disk: _find(disk, root))
         files.update({disk_id: DiskFiles(each.path, DIRECTORY) for disk_id, each in own.items()})
         chosen = [(disk, files[disk.disk_id]) for disk in disks]
-        since, reason = _continued(record, since)
+        prefix = checkpoint[:_PREFIX]
+        since, reason = _continued(record, prefix, since)
         order = BackUp(
             checkpoint=checkpoint,
             since=since,
-            prefix=checkpoint[:_PREFIX],
+            prefix=prefix,
             consistency="" if request.consistency == "auto" else request.consistency,
             directory=directory,
             datastores=os.path.dirname(os.path.dirname(directory)),
@@ -125,7 +139,8 @@ def readable(
                 left_out=tuple(left_out),
                 files={name: os.path.getsize(path) for name, path in further.items()},
             )
-            yield replace(machine_now, given=given, files=further)
+            note = functools.partial(_note_new_chain, record, prefix, directory)
+            yield replace(machine_now, given=given, files=further, note=note)
 
 
 # -- whether it may be -------------------------------------------------------------------------------------------------
@@ -262,23 +277,21 @@ def _find(disk: Disk, root: str) -> str:
     return disk.source if os.path.dirname(disk.source) == cache else path_of_shared(disk)
 
 
-def _continued(record: Record, since: str) -> tuple[str, str]:
-    """Return the checkpoint to go on from, and why there is none where one was asked for."""
-    made = _time_of(since)
-    if since and record.unchained and made is not None and record.unchained_at >= made:
+def _continued(record: Record, prefix: str, since: str) -> tuple[str, str]:
+    """Return the checkpoint to go on from, and why there is none where one was asked for. No clocks are compared: that
+    of the front-end may be another."""
+    if since and record.unchained and record.chained.get(prefix) != record.unchained_at:
         return "", record.unchained
     return since, ""
 
 
-def _time_of(checkpoint: str) -> int | None:
-    """Return when a checkpoint was made, in seconds since 1970, as its name has it."""
-    import calendar
-    import time
-
-    try:
-        return calendar.timegm(time.strptime(checkpoint[_PREFIX : _PREFIX + 16], "%Y%m%dT%H%M%SZ"))
-    except ValueError:
-        return None
+def _note_new_chain(record: Record, prefix: str, directory: str) -> None:
+    """Note that this place has a backup that was made since the chain of its backups was ended."""
+    at = record.unchained_at
+    if record.unchained and record.chained.get(prefix) != at:
+        # What others have is of an end before this one.
+        chained = {each: number for each, number in record.chained.items() if number == at}
+        write_record(directory, replace(record, chained={**chained, prefix: at}))
 
 
 # -- its disks ---------------------------------------------------------------------------------------------------------

@@ -10,15 +10,19 @@ import contextlib
 import os
 import re
 import shutil
+import stat
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from ...errors import HypervisorError, NebulaError, NotFound
+from ...errors import ForeignObject, HypervisorError, NebulaError, NoSpace, NotFound
 from ...host.files import explained
 from ...model.disk import Disk, DiskFiles
 from ...model.machine_backup import CRASH_CONSISTENT, FROZEN
+from ...storage import datastore_layout
 from ...storage.backup_files import NbdSource
+from ...storage.datastore_layout import MIB
 from ..base import BackUp, RunningBackup
 from . import backup_checkpoints, disk_jobs
 from .consistent_moment import ConsistentMoment
@@ -29,6 +33,11 @@ _SOCKET = "nbd.tunnelmigrate.dest.{name}"
 # What the bitmap of what was written is called where it is shown.
 WRITTEN = "written"
 _AGAIN = "See the machine's vm.log, then run again"
+# Bytes, besides those that are kept free anyway, that are to be free for what the guest writes over meanwhile; and that
+# have to stay so: where QEMU can't keep it aside, the guest's own writes fail, and it stands still.
+SCRATCH, LEAST = 256 * MIB, 64 * MIB
+# Seconds between two looks at that.
+_STEP = 0.25
 
 
 class BackupJob(RunningBackup):
@@ -52,8 +61,9 @@ class BackupJob(RunningBackup):
         self._owner = 0
         self._asked = asked
         self._moment = ConsistentMoment(lv, uri, domain, asked)
-        self._place = place_of(domain.name())
-        self._made = self._kept = False
+        self._place, self._own_place = disk_jobs.places_of(domain.name())
+        self._ran = self._crowded = False
+        self._made = self._kept = self._open = False
         self._incremental = self._traces = False
         self._reason = ""
         self._consistency = CRASH_CONSISTENT
@@ -82,6 +92,9 @@ class BackupJob(RunningBackup):
     def keep(self) -> None:
         self._kept = True
 
+    def leave_open(self) -> None:
+        self._open = True
+
     @contextlib.contextmanager
     def running(self) -> Iterator[BackupJob]:
         """Have it for a block of code."""
@@ -89,11 +102,47 @@ class BackupJob(RunningBackup):
             disk_jobs.end_left(self._lv, self._domain, self._asked, self._order.datastores)
             self._clear()
             shown = self._described()
+            datastore_layout.require_space(
+                self._order.directory, SCRATCH, f"{self._asked}: what the guest writes over meanwhile"
+            )
+            with contextlib.suppress(self._lv.libvirtError):
+                self._ran = self._domain.state()[0] == self._lv.VIR_DOMAIN_RUNNING
             try:
                 self._begin(shown)
-                yield self
+                with self._watched_room():
+                    yield self
             finally:
                 self._end()
+
+    @contextlib.contextmanager
+    def _watched_room(self) -> Iterator[None]:
+        """End the job before what is kept aside fills the file system; then the block fails. Raise NoSpace for it."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(_STEP):
+                if datastore_layout.free_space(self._order.directory) < LEAST:
+                    self._crowded = True
+                    with contextlib.suppress(self._lv.libvirtError):
+                        self._domain.abortJob()
+                    return
+
+        watching = threading.Thread(target=watch, name=f"room for {self._domain.name()}", daemon=True)
+        watching.start()
+        try:
+            yield
+        except NebulaError as error:
+            if not self._crowded:
+                raise
+            raise NoSpace(
+                self._asked,
+                f"the guest writes faster than the backup is stored: what it wrote over had filled the file system of "
+                f"{self._order.directory}",
+                "Make room there, or back the machine up while it writes less, then run again",
+            ) from error
+        finally:
+            over.set()
+            watching.join()
 
     # -- its beginning ------------------------------------------------------------------------------------------------
     def _clear(self) -> None:
@@ -101,7 +150,7 @@ class BackupJob(RunningBackup):
         order, known = self._order, backup_checkpoints.names(self._lv, self._domain)
         doomed = [name for name in known if name.startswith(order.prefix) and name != order.since]
         self._forget(doomed)
-        shutil.rmtree(self._place, ignore_errors=True)
+        self._remove_places()
         if order.since and order.since not in known:
             self._reason = (
                 "the machine's hypervisor does not know the checkpoint of the backup before: the machine was made or "
@@ -132,7 +181,8 @@ class BackupJob(RunningBackup):
         for name, each in found.items():
             if name in wanted:
                 shown = {"name": name, "backup": "yes", "type": "file", "exportname": name}
-                ET.SubElement(ET.SubElement(disks, "disk", shown), "scratch", {"file": self._scratch(name)})
+                scratch = ET.SubElement(ET.SubElement(disks, "disk", shown), "scratch", {"file": self._scratch(name)})
+                _encrypt_as(each, scratch)
             elif each.get("device") == "disk":
                 ET.SubElement(disks, "disk", {"name": name, "backup": "no"})
         # Only these files have a place for what QEMU has to remember.
@@ -155,6 +205,7 @@ class BackupJob(RunningBackup):
             os.chmod(disk_jobs.SOCKETS, 0o711)
             os.mkdir(self._place, 0o700)
             os.chown(self._place, self._owner, -1)
+            os.mkdir(self._own_place, 0o700)
         for disk, _files in self._disks:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._scratch(disk.target))
@@ -171,17 +222,37 @@ class BackupJob(RunningBackup):
         self._consistency = FROZEN if frozen else CRASH_CONSISTENT
         if not self._incremental:
             backup_checkpoints.remove_orphans(self._lv, self._domain, self._order.prefix, self._asked)
+        socket = self._own_socket()
         with self._explained():
             # While it is shown, it does not grow.
             self._sources = {
                 disk.disk_id: NbdSource(
-                    self._socket(),
+                    socket,
                     disk.target,
                     int(self._domain.blockInfo(disk.target)[0]),
                     WRITTEN if self._incremental else "",
                 )
                 for disk, _files in self._disks
             }
+
+    def _own_socket(self) -> str:
+        """Return a second name of the socket, in a directory of our own: in the first one QEMU's user may put anything
+        else, which would be connected to by root."""
+        path = os.path.join(self._own_place, "nbd")
+        with explained(self._socket()):
+            os.link(self._socket(), path, follow_symlinks=False)
+            found = os.lstat(path)
+        if not stat.S_ISSOCK(found.st_mode) or found.st_uid not in (0, self._owner):
+            raise ForeignObject(
+                self._asked,
+                f"{self._socket()} is not the socket of its QEMU",
+                "Somebody has power over this QEMU: find out who has",
+            )
+        return path
+
+    def _remove_places(self) -> None:
+        for place in (self._place, self._own_place):
+            shutil.rmtree(place, ignore_errors=True)
 
     def _may_be_incremental(self) -> bool:
         return bool(self._order.since) and not self._order.full and not self._reason
@@ -231,19 +302,29 @@ class BackupJob(RunningBackup):
         try:
             disk_jobs.end(self._lv, self._domain, self._asked)
         finally:
-            shutil.rmtree(self._place, ignore_errors=True)
+            self._remove_places()
             for disk, _files in self._disks:
                 with contextlib.suppress(OSError):
                     os.unlink(self._scratch(disk.target))
+            self._resume()
             order, known = self._order, self._known()
             doomed = [name for name in known if name.startswith(order.prefix)]
             if self._kept:
                 doomed = [name for name in doomed if name != order.checkpoint]
             else:
-                doomed = [name for name in doomed if name != order.since]
+                doomed = [
+                    name for name in doomed if name != order.since and not (self._open and name == order.checkpoint)
+                ]
             # The next run does what can't be done now.
             with contextlib.suppress(NebulaError, self._lv.libvirtError):
                 self._forget(doomed)
+
+    def _resume(self) -> None:
+        """Have the guest go on whose writes could not be done as long as there was no room for what they overwrite."""
+        lv = self._lv
+        with contextlib.suppress(lv.libvirtError):
+            if self._ran and tuple(self._domain.state()) == (lv.VIR_DOMAIN_PAUSED, lv.VIR_DOMAIN_PAUSED_IOERROR):
+                self._domain.resume()
 
     def _known(self) -> list[str]:
         try:
@@ -290,11 +371,6 @@ class BackupJob(RunningBackup):
             return False
 
 
-def place_of(name: str) -> str:
-    """Return where the backups of the domain have their socket."""
-    return os.path.join(disk_jobs.SOCKETS, name)
-
-
 def _user_of(definition: ET.Element) -> int:
     """Return the number of the user as whom the running domain's QEMU runs; root where nothing is said of that."""
     for label in definition.iterfind("./seclabel[@model='dac']"):
@@ -302,6 +378,17 @@ def _user_of(definition: ET.Element) -> int:
         if found:
             return int(found[1])
     return 0
+
+
+def _encrypt_as(disk: ET.Element, scratch: ET.Element) -> None:
+    """Have what is kept aside of an encrypted disk be encrypted, too, by the same secret."""
+    encryption = disk.find("./source/encryption")
+    if encryption is None:
+        encryption = disk.find("./encryption")
+    if encryption is not None:
+        copied = ET.SubElement(scratch, "encryption", {"format": "luks"})
+        for secret in encryption.iterfind("./secret"):
+            ET.SubElement(copied, "secret", dict(secret.attrib))
 
 
 def _text(element: ET.Element) -> str:

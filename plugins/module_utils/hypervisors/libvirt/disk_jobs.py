@@ -21,6 +21,11 @@ ENDING_SECONDS = 120.0
 _STEP = 0.02
 
 
+def places_of(name: str) -> tuple[str, str]:
+    """Return where the backups of the domain have their sockets: a directory of QEMU's user, and one of root's."""
+    return os.path.join(SOCKETS, name), os.path.join(SOCKETS, f".{name}")
+
+
 def end_left(lv: Any, domain: Any, asked: str, datastores: str) -> None:
     """End a job of ours that a killed run left behind. Raise InUse for one of somebody else. The caller holds the lock
     of the machine's directory, so no run of ours is at it. datastores: where images are made."""

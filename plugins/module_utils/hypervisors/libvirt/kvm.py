@@ -708,14 +708,15 @@ class KvmDriver(LibvirtDomains, Driver):
             yield job
 
     def end_left_backup(self, mark: Mark, datastores: str) -> None:
-        place = os.path.join(disk_jobs.SOCKETS, domain_name(mark.vm_id))
-        if not os.path.lexists(place):
+        places = disk_jobs.places_of(domain_name(mark.vm_id))
+        if not any(map(os.path.lexists, places)):
             return
         asked = f"the backup of {label_of(mark)} that a killed run has left"
         domain = self._find(mark)
         if domain is not None and domain.isActive():
             disk_jobs.end_left(self._libvirt, domain, asked, datastores)
-        shutil.rmtree(place, ignore_errors=True)
+        for place in places:
+            shutil.rmtree(place, ignore_errors=True)
 
     def forget_checkpoints(self, mark: Mark, files: Mapping[int, DiskFiles], prefix: str = "") -> None:
         from . import backup_checkpoints

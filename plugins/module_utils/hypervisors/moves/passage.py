@@ -615,10 +615,11 @@ def _user_of(local: socket.socket) -> int:
 
 
 @contextlib.contextmanager
-def tunnels(places: Mapping[str, str], caller: Caller, owner: int) -> Iterator[None]:
+def tunnels(places: Mapping[str, str], caller: Caller, owner: int, standstill: float = 0.0) -> Iterator[None]:
     """Listen on UNIX sockets, and carry what connects there to the other host, until the end of the block.
     places: by channel the path of its socket.
-    owner: the user besides root who may connect to it."""
+    owner: the user besides root who may connect to it.
+    standstill: seconds after which a connection is ended in which nothing comes either way; 0 for never."""
     ending = _End()
     listeners: list[tuple[str, socket.socket]] = []
     threads = list[threading.Thread]()
@@ -633,7 +634,17 @@ def tunnels(places: Mapping[str, str], caller: Caller, owner: int) -> Iterator[N
                 if left == 1 or ending.wait(_STEP):
                     local.close()
                     return
-        relay(local, channel.stream, going=lambda: not ending.has_come(), early=(b"", channel.early()))
+        last = [time.monotonic()]
+
+        def noted(block: bytes) -> bytes:
+            last[0] = time.monotonic()
+            return block
+
+        def going() -> bool:
+            stands_still = bool(standstill) and time.monotonic() - last[0] > standstill
+            return not stands_still and not ending.has_come()
+
+        relay(local, channel.stream, noted, going, (b"", channel.early()), noted)
 
     def serve(name: str, listener: socket.socket) -> None:
         listener.setblocking(False)

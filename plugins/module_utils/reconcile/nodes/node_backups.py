@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -25,6 +26,7 @@ from ...storage.backup_place import Place
 from ...sync import Item, Result
 from .node_polls import driver_if_there
 
+_MOST_WARNINGS = 100
 _NOTHING: Mapping[str, Any] = {
     "id": "",
     "kind": "",
@@ -115,15 +117,16 @@ def _taken(requests: Sequence[BackupRequest], driver: Driver | None, params: Map
     total = sum(len(request.machines) for request in requests)
     outcomes: list[dict[str, Any]] = []
     at_once = max([request.at_once for request in requests] or [1])
+    shares = Shares(at_once)
 
     def note(outcome: dict[str, Any]) -> None:
-        outcomes.append(outcome)
+        outcomes.append(_bounded(outcome))
         failed = sum(1 for each in outcomes if each["error"])
         reporter.report(len(outcomes) - failed, failed, total, word="backed up")
 
-    with ThreadPoolExecutor(at_once, "backup") as pool, ThreadPoolExecutor(max(1, len(requests)), "host") as hosts:
+    with ThreadPoolExecutor(max(1, len(requests)), "host") as hosts:
 
-        def carried_out(request: BackupRequest, begin: machine_backups.Begin) -> None:
+        def carried_out(number: int, request: BackupRequest, begin: machine_backups.Begin) -> None:
             try:
                 place = machine_backups.open_place(request, params["root"])
             except NebulaError as error:
@@ -132,13 +135,14 @@ def _taken(requests: Sequence[BackupRequest], driver: Driver | None, params: Map
                 return
 
             def one(machine: MachineToBackUp) -> dict[str, Any]:
-                with activity.going_on():
+                with shares.taken(number), activity.going_on():
                     return machine_backups.back_up(request, place, begin, machine)
 
-            for future in [pool.submit(one, machine) for machine in request.machines]:
-                note(future.result())
+            with ThreadPoolExecutor(max(1, min(at_once, len(request.machines))), "backup") as pool:
+                for future in [pool.submit(one, machine) for machine in request.machines]:
+                    note(future.result())
 
-        def of_other_host(request: BackupRequest, taking: Taking) -> None:
+        def of_other_host(number: int, request: BackupRequest, taking: Taking) -> None:
             try:
                 taking.meet()
             except NebulaError as error:
@@ -146,18 +150,71 @@ def _taken(requests: Sequence[BackupRequest], driver: Driver | None, params: Map
                     note(_outcome_of(machine, error=str(error)))
                 return
             with contextlib.closing(taking):
-                carried_out(request, taking.begin)
+                carried_out(number, request, taking.begin)
 
         waiting: list[Future[None]] = []
-        for request in requests:
+        for number, request in enumerate(requests):
             if request.passage is not None:
-                waiting.append(hosts.submit(of_other_host, request, Taking(request.passage, activity)))
+                waiting.append(hosts.submit(of_other_host, number, request, Taking(request.passage, activity)))
             elif driver is not None:
                 begin = functools.partial(machine_reading.readable, request, driver, params["root"])
-                waiting.append(hosts.submit(carried_out, request, begin))
+                waiting.append(hosts.submit(carried_out, number, request, begin))
         for each in waiting:
             each.result()
     return sorted(outcomes, key=lambda each: each["vm_id"])
+
+
+class Shares:
+    """Lets so many machines be backed up at once, of all hosts together. One whose machines stand still does not keep
+    the others waiting: who has none at work comes before who has some."""
+
+    def __init__(self, most: int) -> None:
+        self._most = max(1, most)
+        self._changed = threading.Condition()
+        self._waiting: dict[int, int] = {}
+        self._at_work: dict[int, int] = {}
+
+    @contextlib.contextmanager
+    def taken(self, host: int) -> Iterator[None]:
+        """Wait until one more machine of this host may be backed up, and count it for a block of code."""
+        with self._changed:
+            self._count(self._waiting, host, 1)
+            try:
+                self._changed.wait_for(lambda: self._may(host))
+            finally:
+                self._count(self._waiting, host, -1)
+            self._count(self._at_work, host, 1)
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._count(self._at_work, host, -1)
+                self._changed.notify_all()
+
+    def _may(self, host: int) -> bool:
+        if sum(self._at_work.values()) >= self._most:
+            return False
+        return host not in self._at_work or all(each == host or each in self._at_work for each in self._waiting)
+
+    @staticmethod
+    def _count(numbers: dict[int, int], host: int, more: int) -> None:
+        numbers[host] = numbers.get(host, 0) + more
+        if not numbers[host]:
+            del numbers[host]
+
+
+def _bounded(outcome: dict[str, Any]) -> dict[str, Any]:
+    """Return what became of a machine as answers may have it: one that is too long would hide all others."""
+    warnings = [_cut(str(each)) for each in outcome["warnings"]]
+    more = len(warnings) - _MOST_WARNINGS
+    if more > 0:
+        warnings = [*warnings[:_MOST_WARNINGS], f"{more} warnings more"]
+    return {**outcome, "error": _cut(str(outcome["error"])), "warnings": warnings}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[3 - LONGEST // 2 :]}"
 
 
 def _outcome_of(machine: MachineToBackUp, **what: Any) -> dict[str, Any]:
@@ -173,7 +230,7 @@ def prune(params: Mapping[str, Any], check_mode: bool) -> Result:
     outcomes: list[dict[str, Any]] = []
     for request in () if check_mode else _writing(requests_of(params)):
         place = _place_of(request, params, for_writing=True)
-        outcomes += [_outcome_of(each, **_pruned(place, request, each, keep)) for each in request.machines]
+        outcomes += [_bounded(_outcome_of(each, **_pruned(place, request, each, keep))) for each in request.machines]
     items = [Item(str(each["name"]), changed=bool(each.get("removed"))) for each in outcomes]
     return Result(items=items, payload={"backups": outcomes})
 
@@ -222,7 +279,7 @@ def _verified(place: Place, vm_id: int, key: str) -> list[dict[str, Any]]:
             known = {backup.id: backup for backup in directory.backups()}
             found = backup_verification.verify(directory)
     except NebulaError as error:
-        return [{**wrong, "error": str(error)}]
+        return [{**wrong, "error": _cut(str(error))}]
     outcomes = []
     for each in found:
         backup = known.get(each.id)

@@ -136,7 +136,7 @@ def test_where_it_can_not_go_on_the_watchdog_sees_to_it(machine):
 
 
 def test_it_does_not_stand_still_for_ever(machine):
-    with pytest.raises(InUse, match="somebody else"), machine.held(longest=0.2):
+    with pytest.raises(TimedOut, match=r"longer than the 0\.2 s"), machine.held(longest=0.2):
         wait_for(lambda: not machine.still.exists())
     wait_for(lambda: not machine.is_left())
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import WrongState
+from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse, WrongState
 from ansible_collections.nebula.provision.plugins.module_utils.host import files
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import standing_still, still_disks
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import BackUp, Mark
@@ -146,10 +146,19 @@ def test_a_backup(machine, monkeypatch):
         assert (backup.way, backup.consistency, machine.still) == (still_disks.AS_LONG, "stood still", True)
         assert (backup.incremental, backup.checkpoint) == (False, "") and "does not know" in backup.reason
         backup.keep()
+        # Somebody lets it go on for a while.
+        machine.still = False
+        with pytest.raises(InUse, match="does not stand still any more"):
+            backup.keep()
+        machine.still = True
     assert shown == [(f"7-{MARK.catalog}", {0: machine.disk}, True)]
     with still_disks.back_up(driver, MARK, disks[1:], order) as backup:
         assert backup.sources == {}
     assert len(shown) == 1
+    # Whoever serves such a file may have some of it in memory.
+    qcow2 = [(disks[0][0], replace(machine.disk, format="qcow2"))]
+    with still_disks.back_up(driver, MARK, qcow2, order) as backup:
+        assert backup.consistency == "crash-consistent"
     driver.pausing = lambda mark: None
     with pytest.raises(WrongState, match="does not run"):
         still_disks.back_up(driver, MARK, disks, order).__enter__()

@@ -29,7 +29,7 @@ GIVEN = GivenBackup("RUNNING", "frozen", "by libvirt", (DISK,), True, files={"nv
 
 def test_what_can_be_true_is_read() -> None:
     assert read(to_plain(GIVEN), VM, "backup") == GIVEN
-    grown = replace(GIVEN, disks=(replace(DISK, size=5 << 20),))
+    grown = replace(GIVEN, disks=(replace(DISK, size=2 << 20),))
     assert read(to_plain(grown), VM, "backup") == grown
 
 
@@ -40,7 +40,9 @@ def test_what_can_be_true_is_read() -> None:
         ({"consistency": "fine"}, "its state or consistency"),
         ({"disks": (replace(DISK, disk_id=1),)}, "the machine has none of that number"),
         ({"disks": (DISK, DISK)}, "it has disk 0 once more"),
-        ({"disks": (replace(DISK, size=512),)}, "512 bytes, where 1048576 or more"),
+        ({"disks": (replace(DISK, size=512),)}, "512 bytes, where 1048576 to 2097152"),
+        ({"disks": (replace(DISK, size=(2 << 20) + 512),)}, "2097664 bytes, where"),
+        ({"disks": (replace(DISK, format="tar", size=0),)}, "the root of a container, and the machine's is none"),
         ({"disks": (replace(DISK, size=1 << 50),)}, "bytes, where"),
         ({"disks": (replace(DISK, size=(1 << 20) + 1),)}, "bytes, where"),
         ({"disks": (replace(DISK, format="vmdk"),)}, "of a format"),

@@ -71,3 +71,10 @@ def test_one_with_somebodys_bitmaps_is_left_as_it_is(disk: DiskFiles) -> None:
 )
 def test_which_are_ours(name: str, ours: bool) -> None:
     assert bool(disk_bitmaps.OURS.fullmatch(name)) is ours
+
+
+def test_one_that_is_disabled_is_not_relied_on(disk: DiskFiles) -> None:
+    """It records nothing of what is written."""
+    add(disk, OURS)
+    subprocess.run(["qemu-img", "bitmap", "--disable", disk.path, OURS], check=True)
+    assert disk_bitmaps.bitmaps(disk, "a disk") == {OURS: False}

@@ -53,7 +53,7 @@ def test_a_bitmap_is_shown(disk: DiskFiles) -> None:
     subprocess.run(["qemu-img", "bitmap", "--add", disk.path, "b1"], check=True)
     subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 8 1M 64k", disk.path], check=True, capture_output=True)
     with disk_exports.shown("1-x", {0: disk}, "b1") as sources:
-        assert list(backup_files.written_extents(sources[0], "a disk")) == [(MIB, 64 << 10)]
+        assert list(backup_files.written_windows(sources[0], "a disk")) == [[(MIB, 64 << 10)]]
 
 
 def test_what_a_killed_run_left_is_removed(disk: DiskFiles, place: Path) -> None:
@@ -71,7 +71,7 @@ def test_why_a_disk_can_not_be_read(disk: DiskFiles) -> None:
         pytest.raises(CommandFailed, match=r"qemu-nbd ended: .*nothing"),
         disk_exports.shown("1-x", {0: disk}, "nothing") as sources,
     ):
-        list(backup_files.written_extents(sources[0], "a disk"))
+        list(backup_files.written_windows(sources[0], "a disk"))
     assert time.monotonic() - began < 20
 
 

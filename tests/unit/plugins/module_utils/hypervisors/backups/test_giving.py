@@ -20,9 +20,11 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     HypervisorError,
     InvalidValue,
     NebulaError,
+    NoSpace,
     OtherHostFailed,
     WrongState,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.backups import taking as taking_module
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.backups.giving import Giving
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.backups.taking import Activity, Taking
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
@@ -60,8 +62,10 @@ class Host:
     begun: list[tuple[str, str, str]] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
+    left_open: list[str] = field(default_factory=list)
     root: bytes = b""
     root_error: NebulaError | None = None
+    end_error: NebulaError | None = None
 
     def pack(self, fd: int, _seconds: float) -> int:
         view = memoryview(self.root)
@@ -78,7 +82,12 @@ class Host:
             if self.error is not None:
                 raise self.error
             with echoing(str(self.place / f"{asked.vm.vm_id}.sock")) as path:
-                yield Shown(self, asked.vm.name, path)
+                try:
+                    yield Shown(self, asked.vm.name, path)
+                except NebulaError as error:
+                    if self.end_error is None:
+                        raise
+                    raise self.end_error from error
         finally:
             self.ended.append(asked.vm.name)
 
@@ -107,6 +116,9 @@ class Shown:
 
     def keep(self) -> None:
         self.host.kept.append(self.name)
+
+    def leave_open(self) -> None:
+        self.host.left_open.append(self.name)
 
 
 @contextlib.contextmanager
@@ -193,13 +205,18 @@ def test_other_files_come_too(tmp_path: Path) -> None:
         assert (tmp_path / "fetched").read_bytes() == b"variables" * 999
 
 
+def container(vm_id: int) -> MachineToBackUp:
+    found = machine(vm_id)
+    return replace(found, vm=replace(found.vm, disks=(replace(found.vm.disks[0], format="tar"),)))
+
+
 ROOT = replace(GIVEN, disks=(GivenDisk(0, "", "tar", 0, holds=3 << 20),), incremental=False)
 
 
 def test_the_root_of_a_container_comes_as_an_archive(tmp_path: Path) -> None:
     host = Host(tmp_path, ROOT, root=os.urandom(3 << 20) + b"end")
     with together(host, machine(1)) as (taking, beside):
-        with taking.begin(machine(1), *FIRST) as taken:
+        with taking.begin(container(1), *FIRST) as taken:
             assert taken.sources == {}
             place = tmp_path / "place"
             place.mkdir()
@@ -218,7 +235,7 @@ def test_a_root_that_can_not_be_packed(tmp_path: Path) -> None:
     with together(host, machine(1)) as (taking, beside):
         with (
             pytest.raises(HypervisorError, match=r"the root \(host node1\): a file changed while it was read"),
-            taking.begin(machine(1), *FIRST) as taken,
+            taking.begin(container(1), *FIRST) as taken,
         ):
             root = taken.roots[0]
             root_backups.store_root(str(tmp_path), "b.root.0.tar", root.pack, root.size, "x", compress=False)
@@ -259,7 +276,7 @@ def test_a_front_end_that_is_gone_leaves_nothing_begun(tmp_path: Path) -> None:
         taking._talk.end()
         with pytest.raises(OtherHostFailed, match="the connection to the other host is lost"):
             beside.result()
-        assert (host.kept, host.ended) == ([], ["web-1"])
+        assert (host.kept, host.ended, host.left_open) == ([], ["web-1"], ["web-1"])
 
 
 def test_one_that_does_not_come_is_told_on_both_sides(tmp_path: Path) -> None:
@@ -291,3 +308,33 @@ def test_what_a_host_says_is_checked(tmp_path: Path) -> None:
         ):
             raise AssertionError("it was believed")
         wait_until(lambda: host.ended == ["web-1"])
+
+
+def test_a_disk_of_which_nothing_comes_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taking_module, "STANDSTILL_SECONDS", 0.3)
+    host = Host(tmp_path)
+    with (
+        together(host, machine(1)) as (taking, _beside),
+        taking.begin(machine(1), *FIRST) as taken,
+        socket.socket(socket.AF_UNIX) as connection,
+    ):
+        connection.settimeout(PATIENCE)
+        connection.connect(taken.sources[0].path)
+        connection.sendall(b"x")
+        assert connection.recv(1) == b"x"
+        assert connection.recv(1) == b""
+
+
+def test_the_host_knows_why_it_could_not_be_read(tmp_path: Path) -> None:
+    host = Host(tmp_path, end_error=NoSpace("backup of web-1", "the guest writes faster than it is stored"))
+    with together(host, machine(1), machine(2)) as (taking, _beside):
+        with (
+            pytest.raises(HypervisorError, match=r"backup of web-1 \(host node1\): the guest writes faster than"),
+            taking.begin(machine(1), *FIRST),
+        ):
+            raise WrongState("storing it", "reading failed")
+        host.end_error = None
+        with pytest.raises(WrongState, match="reading failed"), taking.begin(machine(2), *FIRST):
+            raise WrongState("storing it", "reading failed")
+    # What was not stored is known not to be.
+    assert host.left_open == []

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError
+from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, OtherHostFailed
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import machine_backups
 from ansible_collections.nebula.provision.plugins.module_utils.model.given_backup import GivenBackup, GivenDisk
 from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import (
@@ -209,3 +209,73 @@ def test_its_end_goes_wrong(request_: BackupRequest) -> None:
     outcome = back_up(request_, Ending())
     assert outcome["id"] and any("the job does not end" in each for each in outcome["warnings"])
     assert len(manifests(request_)) == 1
+
+
+OFF = replace(GIVEN, state="POWEROFF", consistency="off", unchanged={"0": "1:2:3"})
+
+
+def test_one_of_a_machine_that_is_off_rests_on_that_of_its_checkpoint(request_: BackupRequest) -> None:
+    """The checkpoint tells what was written since then, whatever was in the disk meanwhile: it may have been put back
+    to an older copy."""
+    back_up(request_, Machine())
+    for number in range(2):
+        off = Machine(replace(OFF, unchanged={"0": f"1:2:{number}"}))
+        assert back_up(request_, off)["kind"] == INCREMENTAL
+    back_up(request_, Machine())
+    first, *others = manifests(request_)
+    assert [each.parent for each in others] == [first.id] * 3
+
+
+def test_what_is_unchanged_rests_on_the_latest(request_: BackupRequest, bitmaps: list[str]) -> None:
+    back_up(request_, Machine())
+    back_up(request_, Machine(OFF))
+    back_up(request_, Machine(OFF))
+    first, second, third = manifests(request_)
+    assert (second.parent, third.parent, bitmaps) == (first.id, second.id, ["", "b", NOTHING])
+
+
+def test_the_backup_of_its_checkpoint_is_gone(request_: BackupRequest) -> None:
+    back_up(request_, Machine())
+    back_up(request_, Machine(), full=True)
+    back_up(request_, Machine(OFF))
+    place = next(Path(request_.directory).glob("1-*"))
+    second = manifests(request_)[1]
+    back_up(request_, Machine(OFF), full=True)
+    third, last = manifests(request_)[2:]
+    assert (third.parent, last.checkpoint) == (second.id, second.checkpoint)
+    for each in (third, second):
+        (place / f"{each.id}.json").unlink()
+    machine = Machine(replace(OFF, unchanged={}))
+    outcome = back_up(request_, machine)
+    assert outcome["kind"] == FULL and f"backup {second.id}, from which it would go on," in outcome["reason"]
+    # Nothing is kept up for it either.
+    assert machine.asked[0][1] == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "has_checkpoint", "count"),
+    [
+        (OtherHostFailed("a", "the connection is lost"), True, 1),
+        (OtherHostFailed("a", "the connection is lost"), False, 0),
+        (HypervisorError("a", "it went on"), True, 0),
+    ],
+)
+def test_its_host_does_not_answer_that_it_is_kept(
+    request_: BackupRequest, error: Exception, has_checkpoint: bool, count: int
+) -> None:
+    """What the host notes is the same then; only what it refuses is no backup."""
+
+    class Lost(Machine):
+        @contextlib.contextmanager
+        def begin(self, *arguments: Any) -> Iterator[Machine]:
+            with super().begin(*arguments) as found:
+                if not has_checkpoint:
+                    found.given = replace(found.given, checkpoint="")
+                yield found
+
+        def keep(self) -> None:
+            raise error
+
+    outcome = back_up(request_, Lost(), error="" if count else str(error))
+    assert len(manifests(request_)) == count
+    assert not count or str(error) in outcome["warnings"]

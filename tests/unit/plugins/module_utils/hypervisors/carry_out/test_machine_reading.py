@@ -29,6 +29,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import (
     CHECKPOINT,
     Record,
+    read_record,
     write_record,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.moves import node_moves
@@ -41,14 +42,13 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_bac
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.move import LEAVING
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
+from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_swap
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_files import NbdSource
 
 CATALOG, UUID = "0b0b0b0b-0000-4000-8000-000000000000", "0c0c0c0c-0000-4000-8000-000000000000"
 DISK = Disk(disk_id=0, target="vda", size=1)
 VM = Vm(vm_id=1, uuid=UUID, name="web", hypervisor="kvm", cpu=1, memory=32, disks=(DISK,))
 NEW, OLD = "nebula-0123abcd-20261130T120001Z-bbbbbb", "nebula-0123abcd-20261130T120000Z-aaaaaa"
-# 2026-11-30 12:00:00 UTC
-AT = 1796040000
 
 
 class Running:
@@ -56,6 +56,8 @@ class Running:
     incremental, reason, consistency, checkpoint = True, "", "crash-consistent", NEW
     roots: Mapping[int, str] = {}
     way = ""
+
+    def keep(self) -> None: ...
 
 
 class Driver(mock.Mock):
@@ -180,15 +182,42 @@ def test_a_machine_that_moves_is_refused(driver: Driver, root: str) -> None:
         read(driver, root)
 
 
-@pytest.mark.parametrize(("at", "goes_on"), [(AT - 1, True), (AT, False), (AT + 5, False)])
-def test_a_chain_that_was_ended_is_not_continued(driver: Driver, root: str, at: int, goes_on: bool) -> None:
-    record = Record(CATALOG, 1, UUID, generation=3, unchained="disk 0 was reverted", unchained_at=at)
-    write_record(os.path.join(root, "datastores/0/1"), record)
-    given = read(driver, root, since=OLD).given
-    assert (driver.order.since, given.reason) == ((OLD, "") if goes_on else ("", "disk 0 was reverted"))
+@pytest.mark.parametrize("at", [1, 1 << 40])
+def test_a_chain_that_was_ended_is_not_continued(driver: Driver, root: str, at: int) -> None:
+    """Whatever the clocks say: until this place has a whole backup of it, which others do not count for."""
+    directory = os.path.join(root, "datastores/0/1")
+    other = {"nebula-ffffffff-": at, "nebula-eeeeeeee-": 5}
+    record = Record(CATALOG, 1, UUID, generation=3, unchained="disk 0 was reverted", unchained_at=at, chained=other)
+    write_record(directory, record)
+    for _failed in range(2):
+        found = read(driver, root, since=OLD)
+        assert (driver.order.since, found.given.reason) == ("", "disk 0 was reverted")
+    found.keep()
+    noted = read_record(directory)
+    assert noted is not None and noted.chained == {"nebula-ffffffff-": at, "nebula-0123abcd-": at}
+    assert read(driver, root, since=OLD).given.reason == "" and driver.order.since == OLD
+    # And when it is reverted once more.
+    write_record(directory, replace(noted, unchained="again", unchained_at=at + 1))
+    assert read(driver, root, since=OLD).given.reason == "again"
 
 
 def test_who_can_not_be_read_while_it_runs(driver: Driver, root: str) -> None:
     driver.capabilities = frozenset()
     with pytest.raises(Unsupported, match="can't show its disks"):
         read(driver, root)
+
+
+def test_a_restore_that_was_killed_is_finished_first(driver: Driver, root: str) -> None:
+    directory = os.path.join(root, "datastores/0/1")
+    disk = os.path.join(directory, "disk.0")
+    driver.end_left_backup.side_effect = lambda *_: seen.append(disk_swap.is_unfinished(directory))
+    seen: list[bool] = []
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        mock.patch.object(disk_swap, "_give_up"),
+        disk_swap.swapping(directory, (disk,), False, mock.Mock()),
+    ):
+        raise KeyboardInterrupt
+    assert disk_swap.is_unfinished(directory)
+    read(driver, root)
+    assert seen == [False]

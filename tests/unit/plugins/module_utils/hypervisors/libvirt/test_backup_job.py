@@ -6,14 +6,25 @@
 from __future__ import annotations
 
 import os
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 from xml.etree import ElementTree as ET
 
 import pytest
+from move_pairs import wait_until
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, NotFound
+from ansible_collections.nebula.provision.plugins.module_utils.errors import (
+    ForeignObject,
+    HypervisorError,
+    NoSpace,
+    NotFound,
+    OtherHostFailed,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import BackUp
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt import (
     backup_job,
@@ -22,6 +33,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvi
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import CRASH
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_layout
 
 NEW, OLD = "nebula-0123abcd-20261130T120001Z-bbbbbb", "nebula-0123abcd-20261130T120000Z-aaaaaa"
 LEFT, OTHERS = "nebula-0123abcd-20261130T110000Z-cccccc", "nebula-ffffffff-20261130T110000Z-dddddd"
@@ -49,6 +61,9 @@ LIBVIRT = mock.Mock(
     VIR_ERR_NO_DOMAIN=42,
     VIR_ERR_NO_DOMAIN_CHECKPOINT=101,
     VIR_DOMAIN_JOB_NONE=0,
+    VIR_DOMAIN_RUNNING=1,
+    VIR_DOMAIN_PAUSED=3,
+    VIR_DOMAIN_PAUSED_IOERROR=5,
 )
 
 
@@ -60,6 +75,9 @@ class Domain:
         self.begun: list[tuple[str, str | None]] = []
         self.refuses: LibvirtError | None = None
         self.active = True
+        self.elsewhere = ""
+        self.states = [(1, 1)]
+        self.done: list[str] = []
 
     def name(self) -> str:
         return "one-1"
@@ -79,13 +97,26 @@ class Domain:
         if self.refuses is not None and "<incremental>" in backup:
             raise self.refuses
         self.begun.append((backup, checkpoint))
+        path = str(ET.fromstring(backup).find("server").get("socket"))  # type: ignore[union-attr]
+        if self.elsewhere:
+            os.symlink(self.elsewhere, path)
+        else:
+            with socket.socket(socket.AF_UNIX) as listening:
+                listening.bind(path)
         if checkpoint is not None:
             self.names.append(str(ET.fromstring(checkpoint).findtext("name")))
 
     def blockInfo(self, _target: str) -> tuple[int, int, int]:
         return 1 << 20, 0, 0
 
-    def abortJob(self) -> None: ...
+    def state(self) -> tuple[int, int]:
+        return self.states.pop(0) if len(self.states) > 1 else self.states[0]
+
+    def resume(self) -> None:
+        self.done.append("resumed")
+
+    def abortJob(self) -> None:
+        self.done.append("aborted")
 
     def jobStats(self, _flags: int = 0) -> dict[str, int]:
         return {"type": 0}
@@ -98,9 +129,12 @@ class Domain:
 
 
 @pytest.fixture(autouse=True)
-def sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk_jobs, "SOCKETS", str(tmp_path / "sockets"))
-    monkeypatch.setattr(qemu_monitor, "ask", lambda *_arguments, **_named: [])
+def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # Names of sockets are short.
+    with tempfile.TemporaryDirectory() as place:
+        monkeypatch.setattr(disk_jobs, "SOCKETS", f"{place}/s")
+        monkeypatch.setattr(qemu_monitor, "ask", lambda *_arguments, **_named: [])
+        yield
 
 
 def job(domain: Domain, tmp_path: Path, since: str = "", *targets: str) -> backup_job.BackupJob:
@@ -181,3 +215,62 @@ def test_the_machine_ends_meanwhile(tmp_path: Path) -> None:
     with pytest.raises(HypervisorError, match="ended while it was backed up"), job(domain, tmp_path).running():
         domain.active = False
         raise HypervisorError("reading", "connection refused")
+
+
+def test_nobody_knows_whether_it_is_whole(tmp_path: Path) -> None:
+    domain = Domain(("vda", "qcow2"), names=(OLD,))
+    with pytest.raises(OtherHostFailed), job(domain, tmp_path, OLD).running() as running:
+        running.leave_open()
+        raise OtherHostFailed("backup", "the connection is lost")
+    assert domain.names == [OLD, NEW]
+    with job(domain, tmp_path, OLD).running():
+        pass
+    assert domain.names == [OLD]
+
+
+def test_a_socket_that_leads_elsewhere_is_not_connected_to(tmp_path: Path) -> None:
+    """Its directory is QEMU's own."""
+    domain = Domain(("vda", "qcow2"))
+    with job(domain, tmp_path).running() as running:
+        path = running.sources[0].path
+        assert stat.S_ISSOCK(os.lstat(path).st_mode) and stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) == 0o700
+    domain.elsewhere = "/run/libvirt/libvirt-sock"
+    with pytest.raises(ForeignObject, match="is not the socket of its QEMU"), job(domain, tmp_path).running():
+        pass
+    assert os.listdir(disk_jobs.SOCKETS) == []
+
+
+def test_there_has_to_be_room_for_what_is_kept_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = [backup_job.SCRATCH - 1]
+    monkeypatch.setattr(datastore_layout, "free_space", lambda _directory: free[0])
+    domain = Domain(("vda", "qcow2"))
+    with pytest.raises(NoSpace, match="what the guest writes over meanwhile"), job(domain, tmp_path).running():
+        pass
+    assert not domain.begun
+    free[0] += 1
+    domain.states = [(1, 1), (3, 5)]
+    with pytest.raises(NoSpace, match="the guest writes faster than"), job(domain, tmp_path).running():
+        free[0] = backup_job.LEAST - 1
+        wait_until(lambda: "aborted" in domain.done)
+        raise HypervisorError("reading", "connection refused")
+    # It stood still for want of room, which is there again.
+    assert domain.done[-1] == "resumed"
+
+
+@pytest.mark.parametrize("states", [[(3, 1), (3, 5)], [(1, 1), (3, 1)], [(1, 1)]])
+def test_what_somebody_else_has_paused_stays_so(tmp_path: Path, states: list[tuple[int, int]]) -> None:
+    domain = Domain(("vda", "qcow2"))
+    domain.states = states
+    with job(domain, tmp_path).running():
+        pass
+    assert "resumed" not in domain.done
+
+
+def test_what_is_kept_aside_of_an_encrypted_disk_is_encrypted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "<encryption format='luks'><secret type='passphrase' uuid='u'/></encryption>"
+    monkeypatch.setitem(globals(), "DISK", DISK.replace("<target", f"<source file='/d'>{secret}</source><target"))
+    domain = Domain(("vda", "qcow2"))
+    with job(domain, tmp_path).running():
+        pass
+    found = ET.fromstring(domain.begun[0][0]).find("./disks/disk/scratch/encryption/secret")
+    assert found is not None and found.attrib == {"type": "passphrase", "uuid": "u"}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from move_pairs import Beside, free_port, key_pair
+from move_pairs import Beside, free_port, key_pair, wait_until
 
 from ansible_collections.nebula.provision.plugins.module_utils.calls import machine_backup as call
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue, NotFound, WrongState
@@ -23,6 +23,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry
     machine_backups,
     machine_reading,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model.answers import backed_up_machines
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.given_backup import GivenBackup
 from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import (
@@ -189,3 +190,47 @@ def test_where_there_are_no_backups_none_are_read(tmp_path: Path) -> None:
         node_backups.verify(params(request), False)
     node_backups.prune(params(request, keep={}), False)
     assert node_backups.verify(params(request), False).payload == {"backups": []}
+
+
+def test_what_is_too_long_is_cut(stored: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One answer that is refused would hide all others."""
+
+    def back_up(_request: Any, _place: Any, _begin: Any, machine: MachineToBackUp) -> dict[str, Any]:
+        what = {"error": "b" * 9000 + "the end", "warnings": ["w" * 5000] * 3000}
+        return node_backups._outcome_of(machine, **what)
+
+    monkeypatch.setattr(machine_backups, "back_up", back_up)
+    result = node_backups.back_up(params(BackupRequest(CATALOG, "/b", "node", machines("n", 1))), False)
+    (found,) = backed_up_machines.read("n", result.payload) or ()
+    assert len(found.error) == 4000 and found.error.startswith("bbb") and found.error.endswith("the end")
+    assert (len(found.warnings), found.warnings[-1]) == (101, "2900 warnings more")
+
+
+def test_one_host_does_not_keep_the_others_waiting() -> None:
+    shares, order = node_backups.Shares(2), []
+    ends = [threading.Event(), threading.Event()]
+
+    def stalled(number: int) -> None:
+        with shares.taken(1):
+            order.append("stalled")
+            ends[number].wait(20)
+
+    def other() -> None:
+        with shares.taken(2):
+            order.append("other")
+
+    first = Beside(lambda: stalled(0))
+    wait_until(lambda: len(order) == 1)
+    second = Beside(lambda: stalled(1))
+    wait_until(lambda: len(order) == 2)
+    third, fourth = Beside(lambda: stalled(1)), Beside(other)
+    wait_until(lambda: len(shares._waiting) == 2)
+    ends[1].set()
+    for each in (second, fourth):
+        each.result()
+    # It waited for less than those of the other one.
+    assert order[2] == "other"
+    ends[0].set()
+    for each in (first, third):
+        each.result()
+    assert not shares._waiting and not shares._at_work
