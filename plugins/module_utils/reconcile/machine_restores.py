@@ -37,7 +37,7 @@ from ..model.template_secrets import join
 from ..model.vm import Vm
 from ..storage import backup_files, backup_search, backup_secrets, restored_disks, uploads
 from ..storage.backup_place import MachineDirectory, Place
-from ..storage.backup_search import KnownMachine
+from ..storage.backup_search import KnownMachine, OwnMachine
 from ..storage.datastore_layout import MIB, image_directory
 from ..sync import Result
 
@@ -152,7 +152,7 @@ def _in_place(params: Mapping[str, Any]) -> Result:
         if (record.id, catalog) not in place.machines():
             raise _of_others(place, name)
         with place.machine(record.id, catalog, params["key"] or "") as held:
-            backup_search.chosen(held, params["backup"])
+            backup_search.require_uuid(backup_search.chosen(held, params["backup"]), vm.uuid, name)
     payload = {"request": json.dumps(to_plain(request)), "host": record.host, "way": "place"}
     return Result(payload=payload)
 
@@ -211,7 +211,7 @@ def _bare(vm: Vm) -> Vm:
 
 
 @contextlib.contextmanager
-def _chosen(params: Mapping[str, Any], catalog: str) -> Iterator[tuple[MachineDirectory, MachineBackup]]:
+def _chosen(params: Mapping[str, Any], engine: Engine) -> Iterator[tuple[MachineDirectory, MachineBackup]]:
     """Yield the backup that is meant, in the directory that holds it."""
     if params["at"] != FRONTEND:
         raise Unsupported(
@@ -219,10 +219,15 @@ def _chosen(params: Mapping[str, Any], catalog: str) -> Iterator[tuple[MachineDi
             "images are on the front-end, and the backups on another host",
             "Bring the directory to the front-end, or mount it there",
         )
-    place = backup_search.open_place(params["directory"], catalog, params["root"])
-    machine = backup_search.machine_of(place, params["name"])
-    with place.machine(machine.vm_id, machine.catalog, params["key"] or "") as held:
-        yield held, backup_search.chosen(held, params["backup"])
+    place = backup_search.open_place(params["directory"], engine.catalog(), params["root"])
+    key, name = params["key"] or "", params["name"]
+    record = next(iter(engine.vms.pool(names=[name])), None)
+    own = None if record is None or record.id is None else OwnMachine(record.id, record.uuid)
+    machine = backup_search.machine_of(place, name, key, own)
+    with place.machine(machine.vm_id, machine.catalog, key) as held:
+        backup = backup_search.chosen(held, params["backup"])
+        backup_search.require_meant(backup, name, own)
+        yield held, backup
 
 
 def _as_image(params: Mapping[str, Any]) -> Result:
@@ -230,7 +235,7 @@ def _as_image(params: Mapping[str, Any]) -> Result:
     with (
         contextlib.closing(open_engine(params, check_mode=True)) as engine,
         engine.session(),
-        _chosen(params, engine.catalog()) as (held, backup),
+        _chosen(params, engine) as (held, backup),
     ):
         own = [disk.disk_id for disk in backup.disks]
         ids = params["disks"] if params["disks"] is not None else own
@@ -335,7 +340,7 @@ def _as_machine(params: Mapping[str, Any]) -> Result:
     with (
         contextlib.closing(open_engine(params, check_mode=True)) as engine,
         engine.session(),
-        _chosen(params, engine.catalog()) as (held, backup),
+        _chosen(params, engine) as (held, backup),
     ):
         asked = f"backup {backup.id} of {backup.name} as machine {name}"
         images = []

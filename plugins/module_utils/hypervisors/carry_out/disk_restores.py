@@ -72,6 +72,7 @@ def restore(request: MachineToRestore, driver: Driver, root: str, check_mode: bo
             settle(vm, directory, driver)
         _require_off(request, root, directory, driver, mark, asked)
         backup = backup_search.chosen(held, request.backup)
+        backup_search.require_uuid(backup, vm.uuid, vm.name)
         new, warnings = _new_disks(request, root, directory, record, held, backup, asked)
         files, state = _further_files(request, held, backup, driver, directory, warnings)
         _require_no_snapshots(new, asked)

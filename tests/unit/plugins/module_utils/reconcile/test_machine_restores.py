@@ -108,6 +108,18 @@ def test_what_stands_against_it(frontend: Frontend, given: dict[str, Any], kind:
         frontend.plan(**{"name": "theirs", **given})
 
 
+def test_what_says_that_it_is_a_machine_of_here_is_not_believed(frontend: Frontend) -> None:
+    template = {"CPU": "1", "MEMORY": "64", "DISK": {"IMAGE": "x"}}
+    frontend.places.full(99, frontend.catalog, {0: b"x" * 65536}, name="off", template=template)
+    with pytest.raises(NotFound, match="of others that say so: 99-"):
+        frontend.plan(new_name="new")
+    assert frontend.plan(f"99-{frontend.catalog}", new_name="new")["way"] == "machine"
+    frontend.places.full(frontend.ids["off"], frontend.catalog, {0: b"x" * 65536}, name="off", uuid=OTHER)
+    for given in ({"new_name": "new"}, {"image": "new"}, {}):
+        with pytest.raises(Conflict, match=f"it is of machine {OTHER}"):
+            frontend.plan(**given)
+
+
 def test_backups_of_a_machine_are_listed(frontend: Frontend) -> None:
     first = frontend.places.full(5, OTHER, {0: b"x" * 65536}, name="theirs")
     frontend.places.full(6, OTHER, {0: b"x" * 65536}, name="other")
