@@ -30,8 +30,9 @@ from ..model.machine_backup import FRONTEND, IN_DATASTORE, QCOW2, MachineBackup
 from ..model.machine_backup import TAR as STORED_TAR
 from ..model.machine_restore import MachineToRestore
 from ..model.object_names import check_name
-from ..model.restored_template import RestoredTemplate, is_wanted, restored, template_of
+from ..model.restored_template import OfSite, RestoredTemplate, Substitutes, is_wanted, restored, template_of
 from ..model.stated_secrets import complete, of_item
+from ..model.states import ImageType
 from ..model.template import Template
 from ..model.template_secrets import join
 from ..model.vm import Vm
@@ -40,6 +41,7 @@ from ..storage.backup_place import MachineDirectory, Place
 from ..storage.backup_search import KnownMachine, OwnMachine
 from ..storage.datastore_layout import MIB, image_directory
 from ..sync import Result
+from ..text.variable_substitution import expressions
 
 # The attribute of images and templates that says of which backup they are.
 ORIGIN = "RESTORED_FROM"
@@ -393,24 +395,58 @@ def _template(
         stated = {str(name).upper(): str(value) for name, value in given.items()}
         secrets = complete(needed, stated, [own, of_item(item)], asked)
         template = join(template, secrets)
-    known = {network.name for network in engine.networks.pool()}
-    pool = {image.name for image in engine.images.pool()}
     disks = [(disk, images[disk.disk_id]) for disk in sorted(backup.disks, key=lambda disk: disk.disk_id)]
-    mapping = {str(old): str(new) for old, new in (params["networks"] or {}).items()}
-    made: RestoredTemplate = restored(template, disks, backup.name, mapping, known.__contains__, pool.__contains__)
-    if made.missing:
-        shown = ", ".join(each or "(by its id)" for each in made.missing)
-        raise NotFound(
-            asked,
-            f"its NICs are in networks that are not here: {shown}; there are {', '.join(sorted(known)) or 'none'}",
-            "Say which networks of here stand for them: nebula_machine_restore_networks: {"
-            + ", ".join(f"{each or 'NAME'}: …" for each in made.missing)
-            + "}. Nothing was changed",
-        )
+    site = OfSite(
+        frozenset(network.name for network in engine.networks.pool()),
+        frozenset(image.name for image in engine.images.pool() if image.type is ImageType.CDROM),
+        {group.id: group.name for group in engine.security_groups.pool() if group.id is not None},
+    )
+    substitutes = Substitutes(
+        *({str(old): str(new) for old, new in (params[of] or {}).items()} for of in ("networks", "security_groups")),
+        bool(key and backup.seal),
+        backup.catalog == engine.catalog(),
+    )
+    made = restored(template, disks, backup.name, site, substitutes, _of_networks)
+    _refuse_without_substitutes(made, site, asked)
     warnings = []
     if made.left_out:
         warnings.append(f"{asked}: what does not come from a backup was left out: {', '.join(made.left_out)}")
     return made.template, warnings
+
+
+def _of_networks(text: str) -> list[tuple[str, str]]:
+    return [(each.key, each.value) for each in expressions(text) if each.name == "NETWORK" and each.is_vector]
+
+
+def _refuse_without_substitutes(made: RestoredTemplate, site: OfSite, asked: str) -> None:
+    """Raise an error where nothing of here stands for networks and security groups that the backup names."""
+    if made.missing:
+        shown = ", ".join(each or "(by its id)" for each in made.missing)
+        raise NotFound(
+            asked,
+            f"its NICs are in networks that are not here: {shown}; there are "
+            + (", ".join(sorted(site.networks)) or "none"),
+            "Say which networks of here stand for them: nebula_machine_restore_networks: {"
+            + ", ".join(f"{each or 'NAME'}: …" for each in made.missing)
+            + "}. Nothing was changed",
+        )
+    if made.unnamed:
+        raise InvalidValue(
+            asked,
+            f"no key that was given has sealed it, and it puts NICs into networks of here: {', '.join(made.unnamed)}",
+            "If it is to be there, say so: nebula_machine_restore_networks: {"
+            + ", ".join(f"{each}: {each}" for each in made.unnamed)
+            + "}; or give the key that it was made with (nebula_machine_backup_key). Nothing was changed",
+        )
+    if made.groups:
+        raise NotFound(
+            asked,
+            f"its NICs have security groups for which none of here is named: {', '.join(made.groups)}; there are "
+            + ", ".join(sorted(site.groups.values())),
+            "Say which groups of here stand for them: nebula_machine_restore_security_groups: {"
+            + ", ".join(f"{each}: …" for each in made.groups)
+            + "}. Nothing was changed",
+        )
 
 
 def _secrets_of(held: MachineDirectory, backup: MachineBackup, asked: str) -> dict[str, str]:

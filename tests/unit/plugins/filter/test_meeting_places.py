@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.nebula.provision.plugins.filter.meeting_places import FilterModule
-from ansible_collections.nebula.provision.plugins.module_utils.model.move import MeetingPlace
 from ansible_collections.nebula.provision.plugins.module_utils.model.meeting import read_places
+from ansible_collections.nebula.provision.plugins.module_utils.model.move import MeetingPlace
 
 meeting_places = FilterModule().filters()["meeting_places"]
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,13 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
-from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import (
+    HostState,
+    ImageState,
+    ImageType,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.machine_restores import listed, planned
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
 from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
@@ -118,6 +124,31 @@ def test_what_says_that_it_is_a_machine_of_here_is_not_believed(frontend: Fronte
     for given in ({"new_name": "new"}, {"image": "new"}, {}):
         with pytest.raises(Conflict, match=f"it is of machine {OTHER}"):
             frontend.plan(**given)
+
+
+def test_what_a_manifest_without_a_seal_names_is_to_be_named(frontend: Frontend) -> None:
+    with contextlib.closing(EmbeddedEngine(str(frontend.root))) as engine, engine.session():
+        engine.networks.allocate(Network(None, "Public", bridge="br0"))
+        engine.images.allocate(Image(None, "payroll", state=ImageState.READY, size=1, format="raw"))
+        cdrom = Image(None, "cd", type=ImageType.CDROM, state=ImageState.READY, size=1, format="raw")
+        engine.images.allocate(cdrom)
+    template = {
+        "CPU": "1",
+        "MEMORY": "64",
+        "DISK": [{"IMAGE": "x"}, {"IMAGE": "payroll"}, {"IMAGE": "cd"}],
+        "NIC": {"NETWORK": "Public", "SECURITY_GROUPS": "0"},
+    }
+    frontend.places.full(5, OTHER, {0: b"x" * 65536}, name="theirs", template=template, images={0: "x"})
+    given: dict[str, Any] = {"name": "theirs", "new_name": "new"}
+    with pytest.raises(InvalidValue, match="into networks of here: Public"):
+        frontend.plan(**given)
+    given["networks"] = {"Public": "Public"}
+    with pytest.raises(NotFound, match="none of here is named: 0; there are default"):
+        frontend.plan(**given)
+    payload = frontend.plan(**given, security_groups={0: "default"})
+    made = payload["templates"][0]["template"]
+    assert [each["IMAGE"] for each in made["DISK"]] == ["new-disk-0", "cd"]
+    assert "DISK payroll" in payload["notes"][0]
 
 
 def test_backups_of_a_machine_are_listed(frontend: Frontend) -> None:
