@@ -118,8 +118,8 @@ def require_uuid(backup: MachineBackup, uuid: str, name: str) -> None:
         raise Conflict(
             f"backup {backup.id} of machine {name}",
             f"it is of machine {backup.uuid}, and this one is {uuid}",
-            "Restore it as an image or as a new machine (nebula_machine_restore_image, nebula_machine_restore_as): vm is "
-            f"{backup.vm_id}-{backup.catalog} then",
+            "Restore it as an image or a new machine (nebula_machine_restore_image, nebula_machine_restore_as), with "
+            f"vm={backup.vm_id}-{backup.catalog}",
         )
 
 
