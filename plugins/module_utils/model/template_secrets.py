@@ -5,8 +5,8 @@
 
 Plain is only what is known to be no secret: of a context the variables that say what they are (names, addresses, keys
 that are public), and outside of it the attributes that model/attributes.py knows, but those of a secret's name,
-contents of INJECT, and what RAW hands to a hypervisor. What a user's own attribute holds nobody knows. What a secret names by an expression ($ADMIN_PASSWORD) is a secret, too, and so is an address with a
-user's name or password in it."""
+contents of INJECT, and what RAW hands to a hypervisor. What a user's own attribute holds nobody knows. What a secret
+names by an expression ($ADMIN_PASSWORD) is a secret, too, and so is an address with a user's name or password in it."""
 
 from __future__ import annotations
 

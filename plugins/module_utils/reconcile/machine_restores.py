@@ -36,7 +36,7 @@ from ..model.states import ImageType
 from ..model.template import Template
 from ..model.template_secrets import join
 from ..model.vm import Vm
-from ..storage import backup_files, backup_search, backup_secrets, restored_disks, uploads
+from ..storage import backup_files, backup_search, backup_secrets, restored_disks, root_backups, uploads
 from ..storage.backup_place import MachineDirectory, Place
 from ..storage.backup_search import KnownMachine, OwnMachine
 from ..storage.datastore_layout import MIB, image_directory
@@ -276,7 +276,8 @@ def _image(
         item.update(format=TAR, type="OS")
     else:
         item.update(format=disk.format, persistent=persistent)
-    if len(found.chain) == 1 and (disk.stored == STORED_TAR or (disk.stored == QCOW2 and disk.format == QCOW2)):
+    is_plain_root = disk.stored == STORED_TAR and not disk.file.name.endswith(root_backups.ENCRYPTED)
+    if len(found.chain) == 1 and (is_plain_root or (disk.stored == QCOW2 and disk.format == QCOW2)):
         # It can be stored as it is.
         item.update(path=found.chain[0].path, remote_src=True, checksum=f"sha256:{disk.file.sha256}")
     place = {"vm_id": backup.vm_id, "catalog": backup.catalog, "backup": backup.id}
@@ -327,8 +328,11 @@ def _flatten(params: Mapping[str, Any], wanted: Mapping[str, Any], path: str) ->
         found = restored_disks.disk_of(held, held.get(wanted["backup"]), wanted["disk"])
         make_directory(os.path.dirname(path), 0o711)
         remove_file(path)
-        restored_disks.require_room([(path, found)], key, found.what)
-        restored_disks.make(found, path, found.disk.format, key)
+        if found.disk.stored == STORED_TAR:
+            root_backups.write_archive(held.directory, found.disk.file, path, found.what, key)
+        else:
+            restored_disks.require_room([(path, found)], key, found.what)
+            restored_disks.make(found, path, found.disk.format, key)
         settle(path)
 
 

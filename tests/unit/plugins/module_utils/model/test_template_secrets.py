@@ -78,27 +78,18 @@ def test_a_secret_that_is_named_by_another_one_by_way_of_a_third() -> None:
     assert set(part(template)[1]) == {"ONE", "TWO", "CONTEXT/PASSWORD"}
 
 
-USUAL = [
-    "APIKEY",
-    "SSHKEY",
-    "KEY",
-    "ADMIN_PW",
-    "PASS",
-    "PIN",
-    "AUTH",
-    "PSK",
-    "PASSWORDS",
-    "ROOTPW",
-    "TOKEN_VALUE",
-    "PASSWORD_HASH",
-    "CREDENTIAL",
-    "MINE",
-]
+# fmt: off
+USUAL = (
+    "APIKEY", "SSHKEY", "KEY", "ADMIN_PW", "PASS", "PIN", "AUTH", "PSK", "PASSWORDS", "ROOTPW", "TOKEN_VALUE",
+    "PASSWORD_HASH", "CREDENTIAL", "MINE",
+)
+# fmt: on
 
 
 @pytest.mark.parametrize("name", USUAL)
 def test_what_a_user_calls_as_he_likes_may_be_a_secret(name: str) -> None:
-    vectors = {vector: {name: "hidden", "MODEL": "virtio"} for vector in ("NIC", "NIC_DEFAULT", "DISK", name + "S")}
+    names = ("NIC", "NIC_DEFAULT", "DISK", f"{name}_OF")
+    vectors = {vector: {name: "hidden", "MODEL": "virtio"} for vector in names}
     variables = {f"ETH0_{name}": "hidden", f"PCI0_{name}": "hidden", f"ETH1_ALIAS0_{name}": "hidden"}
     template = Template.from_mapping({"CPU": "1", name: "hidden", **vectors, "CONTEXT": variables})
     plain, secrets = part(template)

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import BackedUpDisk
 from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.states import (
@@ -32,8 +36,14 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
     ImageState,
     ImageType,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.machine_restores import listed, planned
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.machine_restores import (
+    imported,
+    listed,
+    planned,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.storage import root_backups
+from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 OTHER = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
@@ -149,6 +159,35 @@ def test_what_a_manifest_without_a_seal_names_is_to_be_named(frontend: Frontend)
     made = payload["templates"][0]["template"]
     assert [each["IMAGE"] for each in made["DISK"]] == ["new-disk-0", "cd"]
     assert "DISK payroll" in payload["notes"][0]
+
+
+def test_an_encrypted_root_becomes_an_image_under_its_key(tmp_path: Path) -> None:
+    site = Frontend(tmp_path / "root", MadeBackups(tmp_path / "backups", "a key"))
+    made = site.places.full(5, OTHER, {}, name="theirs")
+    archive = tmp_path / "archive.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.addfile(tarfile.TarInfo("etc"))
+
+    def pack(fd: int, _seconds: float) -> int:
+        os.write(fd, archive.read_bytes())
+        return 0
+
+    name = root_backups.file_name(f"{made.id}.root.0", True, "a key")
+    stored = root_backups.store_root(str(site.places.place(made)), name, pack, 10240, "root", key="a key").file
+    site.places.write(replace(made, disks=(BackedUpDisk(0, "", "tar", 0, stored, "tar"),)))
+    with pytest.raises(NebulaError, match="it is encrypted"):
+        site.plan("theirs", image="new")
+    payload = site.plan("theirs", image="new", key="a key")
+    assert "path" not in payload["images"][0]["item"]
+    taken = []
+
+    def store(items: Any, uploads: Any) -> Result:
+        taken.append((items[0]["format"], Path(items[0]["path"]).read_bytes(), *uploads))
+        return Result()
+
+    params = {"images": json.dumps(payload["images"]), "key": "a key", "root": str(site.root), "engine": "embedded"}
+    imported({**params, "directory": str(site.places.directory)}, store, False)
+    assert taken == [("tar", archive.read_bytes(), "new")]
 
 
 def test_backups_of_a_machine_are_listed(frontend: Frontend) -> None:
