@@ -406,9 +406,10 @@ def _template(
         {group.id: group.name for group in engine.security_groups.pool() if group.id is not None},
     )
     substitutes = Substitutes(
-        *({str(old): str(new) for old, new in (params[of] or {}).items()} for of in ("networks", "security_groups")),
-        bool(key and backup.seal),
-        backup.catalog == engine.catalog(),
+        _texts(params["networks"]),
+        _texts(params["security_groups"]),
+        believed=bool(key and backup.seal),
+        own=backup.catalog == engine.catalog(),
     )
     made = restored(template, disks, backup.name, site, substitutes, _of_networks)
     _refuse_without_substitutes(made, site, asked)
@@ -416,6 +417,10 @@ def _template(
     if made.left_out:
         warnings.append(f"{asked}: what does not come from a backup was left out: {', '.join(made.left_out)}")
     return made.template, warnings
+
+
+def _texts(given: Mapping[Any, Any] | None) -> dict[str, str]:
+    return {str(old): str(new) for old, new in (given or {}).items()}
 
 
 def _of_networks(text: str) -> list[tuple[str, str]]:

@@ -91,10 +91,20 @@ def machine_of(place: Place, name: str, key: str = "", own: OwnMachine | None = 
         raise Ambiguous(asked, f"several machines were called so: {names}", remedy)
     if same:
         return same[0]
+    if key:
+        _raise_of_key(place, name, known)
     names = ", ".join(sorted({each.name for each in known if each.name})[:20])
     raise NotFound(
         asked, f"there are none of it; there are of {names}" if names else "there are none", "See which ones there are"
     )
+
+
+def _raise_of_key(place: Place, name: str, known: Sequence[KnownMachine]) -> None:
+    """Raise why the key does not open what says, without it, that it is of a machine of that name."""
+    claiming = {each.place for each in machines(place) if name in {backup.name for backup in each.backups}}
+    for each in known:
+        if each.place in claiming and each.unreadable:
+            raise each.unreadable[-1]
 
 
 def require_meant(backup: MachineBackup, name: str, own: OwnMachine | None = None) -> None:

@@ -60,7 +60,7 @@ def test_what_no_key_has_sealed_says_nothing_of_a_name(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="there are of evil-9"):
         backup_search.machine_of(place, "web-0", "a key")
     assert backup_search.machine_of(place, "evil-9", "a key").vm_id == 9
-    with pytest.raises(NotFound, match="there are none"):
+    with pytest.raises(NebulaError, match="its seal is not by this key"):
         backup_search.machine_of(place, "evil-9", "another key")
 
 
