@@ -76,7 +76,14 @@ options:
     choices: [running, poweroff]
     default: running
   networks:
-    description: Names of networks here by those that the backup has, for a new machine.
+    description:
+      - Names of networks here by those that the backup has, for a new machine.
+      - Where no key that is given has sealed the backup, each network is to be named, one of the same name too.
+    type: dict
+  security_groups:
+    description:
+      - Names of security groups here by the ids that they have in the backup, for a new machine.
+      - In a backup of this catalog that the key that is given has sealed, ids mean the groups that have them here.
     type: dict
   key:
     description: The key that the backup was made with.

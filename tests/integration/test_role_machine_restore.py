@@ -67,7 +67,9 @@ def test_the_playbook() -> None:
         refused = site.does(vm="db", nebula_machine_restore_as="new", ends=1)
         assert "CONTEXT/PASSWORD" in " ".join(refused.split())
         secrets = {"CONTEXT/PASSWORD": "s3cr3t-Zx9"}
-        given = {"nebula_machine_restore_as": "new", "nebula_machine_restore_secrets": secrets}
+        given: dict[str, object] = {"nebula_machine_restore_as": "new", "nebula_machine_restore_secrets": secrets}
+        assert "Public: Public" in " ".join(site.does(vm="db", **given, ends=1).split())
+        given["nebula_machine_restore_networks"] = {"Public": "Public"}
         site.does("--check", vm="db", **given)
         output = site.does(vm="db", **given)
         assert "s3cr3t-Zx9" not in output

@@ -79,6 +79,11 @@ def filters(text: str) -> dict[str, list[Any]]:
             {"machines": [{"vm_id": 1, "name": text, "host": text}], "at": "node"},
             text,
         ],
+        "of_restores": [
+            [{"inventory_hostname": text, "__nebula_restore_done": {"restored": {"vm_id": 1, "backup": text}}}],
+            text,
+            text,
+        ],
         "unlisted": [{"unlisted_vms": [text], "networks": [text]}],
         "peers": [[{"inventory_hostname": text, "ansible_host": text, "__nebula_node": node}]],
     }

@@ -31,6 +31,7 @@ from ansible_collections.nebula.provision.plugins.filter import (
 from ansible_collections.nebula.provision.plugins.filter.backed_up import FilterModule as BackedUp
 from ansible_collections.nebula.provision.plugins.filter.last_observed import FilterModule as LastObserved
 from ansible_collections.nebula.provision.plugins.filter.observed import FilterModule as ObservedFilter
+from ansible_collections.nebula.provision.plugins.filter.of_restores import FilterModule as OfRestores
 from ansible_collections.nebula.provision.plugins.filter.peers import FilterModule as Peers
 from ansible_collections.nebula.provision.plugins.filter.refused_everywhere import FilterModule as Refused
 from ansible_collections.nebula.provision.plugins.module_utils.engines.ports import VmOrders
@@ -97,6 +98,8 @@ FUZZED = {
     "__nebula_verified": ("test_guests_of_trials", "answers/verified_guests.py"),
     "__nebula_backup_made": ("test_backups_of_machines", "answers/backed_up_machines.py"),
     "__nebula_backup_pruned": ("test_backups_of_machines", "answers/backed_up_machines.py"),
+    "__nebula_restore_listed_there": ("test_backups_that_nodes_have", "answers/restored_machines.py"),
+    "__nebula_restore_done": ("test_a_machine_that_was_restored", "answers/restored_machines.py"),
     "__nebula_image_heard": ("test_consoles_of_checks", "answers/consoles.py"),
     "__nebula_image_said": ("test_consoles_of_checks", "answers/consoles.py"),
     "__nebula_ovn_host": ("test_widths_of_tunnels test_parts_in_ovn", "answers/tunnel_mtu.py"),
@@ -474,6 +477,45 @@ def test_backups_of_machines(at):
     assert [each["id"] for each in expected] == ["i", "i"]
     for mutated in mutations(honest(LIAR), COUNT, 19):
         assert rows(mutated) == expected
+
+
+def test_backups_that_nodes_have():
+    def honest(host: str) -> Any:
+        row = {"machine": f"on-{host}", "vm_id": 1, "id": "i", "kind": "full", "size": 3, "encrypted": True}
+        return {"backups": [{**row, "host": host, "place": "p", "disks": "0: 3"}], "changed": False}
+
+    def rows(answer: Any) -> list[Any]:
+        answers = {host: answer if host == LIAR else honest(host) for host in (*HONEST, LIAR)}
+        hosts = [{"inventory_hostname": host, "__nebula_restore_listed_there": answers[host]} for host in answers]
+        found = OfRestores().filters()["of_restores"](hosts)
+        assert all(isinstance(each, str) and LIAR in each for each in found["notes"])
+        assert {each["at"] for each in found["rows"]} <= {*HONEST, LIAR}
+        return [each for each in found["rows"] if each["at"] != LIAR]
+
+    expected = rows(honest(LIAR))
+    assert [each["machine"] for each in expected] == [f"on-{host}" for host in HONEST]
+    for mutated in mutations(honest(LIAR), COUNT, 20):
+        assert rows(mutated) == expected
+
+
+def test_a_machine_that_was_restored():
+    done = {"vm_id": 1, "name": "web", "backup": "b", "disks": [0, 2], "files": ["tpm"], "warnings": ["w"]}
+    real = {"restored": done, "changed": True}
+
+    def found(host: str, answer: Any) -> Any:
+        hosts = [
+            {"inventory_hostname": name, "__nebula_restore_done": answer if name == LIAR else real}
+            for name in (*HONEST, LIAR)
+        ]
+        return OfRestores().filters()["of_restores"](hosts, host, "web")
+
+    expected = found(HONEST[0], real)
+    assert [(each["name"], each["at"], each["backup"]) for each in expected["rows"]] == [("web", HONEST[0], "b")]
+    for mutated in mutations(real, COUNT, 21):
+        assert found(HONEST[0], mutated) == expected
+        its = found(LIAR, mutated)
+        assert [(each["name"], each["at"]) for each in its["rows"]] in ([], [("web", LIAR)])
+        assert all(isinstance(each, str) for each in its["notes"])
 
 
 def test_consoles_of_checks(roles):

@@ -129,7 +129,7 @@ def test_no_answer_says_where_a_task_goes(path: Path) -> None:
 
 
 # Filters of ours that take variables of hosts as they are: they read none of them that is a fact.
-READERS = {"variable", "peers", "meeting_places", "last_observed", "backed_up"}
+READERS = {"variable", "peers", "meeting_places", "last_observed", "backed_up", "of_restores"}
 # As an option of not_as_asked, which reads them in the same way.
 GIVEN_HOSTS = "hosts=ansible_play_hosts_all | map('extract', "
 

@@ -17,11 +17,11 @@ from ..model import defaults
 from ..sync import Result
 
 if TYPE_CHECKING:
-    from ..engines.shipped import datastores, hosts, images, networks, templates, vms
+    from ..engines.shipped import datastores, hosts, images, networks, security_groups, templates, vms
     from ..hypervisors import shipped_with_plans
 
     # Of the engine it uses these; its drivers look at machines whose disks are restored.
-    SHIPPED = (datastores, hosts, images, networks, templates, vms, shipped_with_plans)
+    SHIPPED = (datastores, hosts, images, networks, security_groups, templates, vms, shipped_with_plans)
 
 ARGUMENTS: dict[str, Any] = {
     "argument_spec": {
@@ -40,6 +40,7 @@ ARGUMENTS: dict[str, Any] = {
         "new_host": {"type": "str"},
         "new_state": {"type": "str", "choices": ["running", "poweroff"], "default": "running"},
         "networks": {"type": "dict"},
+        "security_groups": {"type": "dict"},
         "key": {"type": "str", "no_log": True},
         "secrets": {"type": "json", "no_log": True},
         "item": {"type": "json", "no_log": True},

@@ -9,13 +9,16 @@ What reaches a host's files or devices, or other machines, does not: SOURCE, KER
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Callable
 
 from ..dataclass import dataclass
 from ..errors import InvalidValue
 from .attributes import CONTAINER
+from .flags import TRUE
 from .machine_backup import BackedUpDisk, MachineBackup
+from .security_group import ATTRIBUTE as GROUPS
+from .security_group import DEFAULT_ID
 from .template import Template, Value
 
 # Characters of a value.
@@ -56,6 +59,9 @@ _VECTORS: Mapping[str, frozenset[str]] = {
     )),
     "DISK": _DISK_OPTIONS,
 }  # fmt: skip
+# What guards a NIC: of each, and of NIC_DEFAULT for those that do not say it.
+_FILTERS = ("FILTER_IP_SPOOFING", "FILTER_MAC_SPOOFING")
+_GUARDS = (GROUPS, *_FILTERS)
 # Of a context everything is the guest's, but what names files of the front-end, and what is of the old addresses.
 _NOT_OF_CONTEXT = frozenset(("FILES", "FILES_DS", "INIT_SCRIPTS", "DISK_ID", "UNAME", "GNAME", "UID", "GID"))
 _OF_NICS = re.compile(r"(?:ETH\d+|PCI\d+)_[A-Z0-9_]+", re.ASCII)
@@ -65,14 +71,41 @@ _SIZE = re.compile(r"[1-9]\d{0,8}", re.ASCII)
 
 
 @dataclass(frozen=True)
+class OfSite:
+    """Says what is here: names of networks, of images that are CDs, and of security groups by their ids."""
+
+    networks: frozenset[str]
+    cdroms: frozenset[str]
+    groups: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class Substitutes:
+    """Says what of here stands for what a backup names.
+    networks: names here by those in the backup. groups: names of security groups by their ids in it.
+    believed: a key has sealed the manifest, so that a network that is called as one of its is meant; else each is to be
+    named.
+    own: it is of this catalog, whose groups have the same ids."""
+
+    networks: Mapping[str, str]
+    groups: Mapping[str, str]
+    believed: bool = False
+    own: bool = False
+
+
+@dataclass(frozen=True)
 class RestoredTemplate:
     """Holds the template of a machine that is made of a backup.
     left_out: what of the backup's template is not in it, by name.
-    missing: names of networks that are not here."""
+    missing: names of networks that are not here.
+    unnamed: names of networks that are here, and that only a manifest without a seal names.
+    groups: ids of security groups for which none of here is named."""
 
     template: Template
     left_out: tuple[str, ...]
     missing: tuple[str, ...] = ()
+    unnamed: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
 
 def template_of(backup: MachineBackup) -> Template:
@@ -116,19 +149,18 @@ def restored(
     template: Template,
     disks: Sequence[tuple[BackedUpDisk, str]],
     former: str,
-    networks: Mapping[str, str],
-    is_network: Callable[[str], bool],
-    is_image: Callable[[str], bool],
+    site: OfSite,
+    substitutes: Substitutes,
+    selectors: Callable[[str], Sequence[tuple[str, str]]],
 ) -> RestoredTemplate:
     """Return the template of a new machine.
     template: of the backup, with its secrets. former: the name that its machine had.
     disks: those of the backup, each with the image that it is by now.
-    networks: names here by those in the backup.
-    is_network, is_image: whether one of that name is here."""
+    selectors: by which key and value a text of a context chooses networks, ("", "") where by none."""
     found: list[tuple[str, Value]] = []
     left_out: list[str] = []
-    missing: list[str] = []
-    vectors, numbers = _disks(template, disks, is_image, left_out)
+    nics = _Nics(site, substitutes, template.vector("NIC_DEFAULT"))
+    vectors, numbers = _disks(template, disks, site.cdroms, left_out)
     for name, value in template.attributes:
         if name in ("DISK", "NAME", "NIC_ALIAS"):
             if name == "NIC_ALIAS":
@@ -140,12 +172,11 @@ def restored(
             else:
                 left_out.append(name)
             continue
-        kept = _kept(name, dict(value), left_out)
+        given = dict(value)
+        guards = [key for key in _GUARDS if key in given] if name in ("NIC", "NIC_DEFAULT") else []
+        kept = _kept(name, {key: text for key, text in given.items() if key not in guards}, left_out)
         if name == "NIC":
-            old = kept.get("NETWORK", "")
-            kept["NETWORK"] = networks.get(old, old)
-            if not kept["NETWORK"] or not is_network(kept["NETWORK"]):
-                missing.append(old)
+            kept = nics.of_here(kept, given, left_out)
         if name == "OS" and "BOOT" in kept:
             kept["BOOT"] = _boot(kept["BOOT"], numbers)
         if name == "CONTEXT":
@@ -154,8 +185,77 @@ def restored(
                     kept[key] = "$NAME"
         if kept or name == "CONTEXT":
             found.append((name, tuple(kept.items())))
+    found = [_without_networks(name, value, nics.networks, selectors, left_out) for name, value in found]
     made = Template((*found, *(("DISK", tuple(vector.items())) for vector in vectors)))
-    return RestoredTemplate(made, tuple(dict.fromkeys(left_out)), tuple(dict.fromkeys(missing)))
+    several = (left_out, nics.missing, nics.unnamed, nics.groups)
+    return RestoredTemplate(made, *(tuple(dict.fromkeys(each)) for each in several))
+
+
+class _Nics:
+    """Finds what of here the NICs of a backup have.
+    networks: names of here. missing, unnamed, groups: as in RestoredTemplate."""
+
+    def __init__(self, site: OfSite, substitutes: Substitutes, usual: Mapping[str, str]) -> None:
+        self._site, self._substitutes = site, substitutes
+        self._usual = {key: text for key, text in usual.items() if key in _GUARDS}
+        self.networks: list[str] = []
+        self.missing: list[str] = []
+        self.unnamed: list[str] = []
+        self.groups: list[str] = []
+
+    def of_here(self, kept: Mapping[str, str], given: Mapping[str, str], left_out: list[str]) -> dict[str, str]:
+        """Return a NIC as it is to be. kept: what passes of it. given: all of it."""
+        old = kept.get("NETWORK", "")
+        network = self._substitutes.networks.get(old, old)
+        if not network or network not in self._site.networks:
+            self.missing.append(old)
+        elif old not in self._substitutes.networks and not self._substitutes.believed:
+            self.unnamed.append(old)
+        self.networks.append(network)
+        guards = {**self._usual, **{key: text for key, text in given.items() if key in _GUARDS}}
+        nic = {**kept, "NETWORK": network}
+        for key in _FILTERS:
+            if guards.get(key, "").upper() in TRUE:
+                nic[key] = "YES"
+            elif guards.get(key):
+                # What its network says counts then.
+                left_out.append(f"NIC/{key}")
+        if ids := list(filter(None, (part.strip() for part in guards.get(GROUPS, "").split(",")))):
+            nic[GROUPS] = ",".join(dict.fromkeys(str(self._group(id)) for id in ids))
+        return nic
+
+    def _group(self, old: str) -> int:
+        """Return the id of the group of here that stands for one of the backup."""
+        by_name = {name: id for id, name in self._site.groups.items()}
+        if old in self._substitutes.groups:
+            name = self._substitutes.groups[old]
+            if name in by_name:
+                return by_name[name]
+        elif self._substitutes.believed and (self._substitutes.own or old == str(DEFAULT_ID)):
+            for id in self._site.groups:
+                if str(id) == old:
+                    return id
+        self.groups.append(old)
+        return DEFAULT_ID
+
+
+def _without_networks(
+    name: str,
+    value: Value,
+    networks: Sequence[str],
+    selectors: Callable[[str], Sequence[tuple[str, str]]],
+    left_out: list[str],
+) -> tuple[str, Value]:
+    """Return a vector without what a context would say of networks in which the machine has no NIC."""
+    if name != "CONTEXT" or isinstance(value, str):
+        return name, value
+
+    def is_own(key: str, chosen: str) -> bool:
+        return (not key and bool(networks)) or (key in ("NETWORK", "NAME") and chosen in networks)
+
+    kept = tuple((key, text) for key, text in value if all(is_own(*each) for each in selectors(text)))
+    left_out += [f"{name}/{key}" for key, _text in value if key not in dict(kept)]
+    return name, kept
 
 
 def _kept(name: str, vector: Mapping[str, str], left_out: list[str]) -> dict[str, str]:
@@ -176,7 +276,7 @@ def _is_harmless(name: str, key: str, text: str) -> bool:
 
 
 def _disks(
-    template: Template, disks: Sequence[tuple[BackedUpDisk, str]], is_image: Callable[[str], bool], left_out: list[str]
+    template: Template, disks: Sequence[tuple[BackedUpDisk, str]], cdroms: Collection[str], left_out: list[str]
 ) -> tuple[list[dict[str, str]], dict[int, int]]:
     """Return the DISK vectors, and by the disk ids of the backup those that they are going to have."""
     rest = template.vectors("DISK")
@@ -197,8 +297,8 @@ def _disks(
         image = vector.get("IMAGE", "")
         kind = vector.get("TYPE", "").upper()
         options = {key: text for key, text in vector.items() if key in _DISK_OPTIONS and "/" not in text}
-        if image and is_image(image):
-            # A drive with an installer's CD, or another disk that no backup holds.
+        if image in cdroms:
+            # An installer's CD. Another image may hold what is nobody's but another machine's.
             found.append({"IMAGE": image, **options})
         elif not image and kind in ("SWAP", "FS") and _SIZE.fullmatch(vector.get("SIZE", "")):
             fs = {"FS": vector["FS"]} if vector.get("FS", "").isalnum() else {}

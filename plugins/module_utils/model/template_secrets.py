@@ -4,9 +4,9 @@
 """Parts a machine's template into what anybody may read who has a backup of it, and secrets by their names.
 
 Plain is only what is known to be no secret: of a context the variables that say what they are (names, addresses, keys
-that are public), and outside of it every attribute but those of a secret's name, contents of INJECT, and what RAW hands
-to a hypervisor. What a secret names by an expression ($ADMIN_PASSWORD) is a secret, too, and so is an address with a
-user's name or password in it."""
+that are public), and outside of it the attributes that model/attributes.py knows, but those of a secret's name,
+contents of INJECT, and what RAW hands to a hypervisor. What a user's own attribute holds nobody knows. What a secret
+names by an expression ($ADMIN_PASSWORD) is a secret, too, and so is an address with a user's name or password in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-from .attributes import SINGLES, VECTORS
+from .attributes import SINGLES, TABLE, VECTORS
 from .template import Template, Value, is_secret
 
 # Variables of contexts whose values anybody may read.
@@ -25,7 +25,15 @@ _PLAIN_OF_CONTEXT = frozenset((
     "SECURETTY", "FIREWALL", "VROUTER_ID", "VROUTER_MANAGEMENT",
 ))  # fmt: skip
 # What the networks of a machine put there.
-_OF_NICS = re.compile(r"(?:ETH\d+|PCI\d+)_[A-Z0-9_]+", re.ASCII)
+_OF_NICS = re.compile(
+    r"(?:ETH\d+(?:_ALIAS\d+)?|PCI\d+)_(?:ADDRESS|DNS|EXTERNAL|GATEWAY|IP|IP6|IP6_GATEWAY|IP6_METHOD|IP6_METRIC"
+    r"|IP6_PREFIX_LENGTH|IP6_ULA|MAC|MASK|METHOD|METRIC|MTU|NETWORK|ROUTES|SEARCH_DOMAIN|VLAN_ID|VROUTER_IP|VROUTER_IP6"
+    r"|VROUTER_MANAGEMENT)",
+    re.ASCII,
+)
+# Keys of vectors that the table of attributes knows, or we write ourselves, and what restoring writes beside them.
+_KNOWN = frozenset((("OS", "SUSPENDS"), *((entry.vector, name) for entry in TABLE for name in entry.names)))
+_OURS = frozenset(("RESTORED_FROM",))
 # Names that are no secret's to a template at large, and that a key stands behind all the same.
 _KEYS = re.compile(r"_KEY(?:_BASE64)?\Z")
 _PUBLIC = re.compile(r"PUBLIC_KEY(?:_BASE64)?\Z")
@@ -85,7 +93,8 @@ def _parted(template: Template, named: frozenset[str]) -> tuple[Template, dict[s
         number = counted[name] = counted.get(name, -1) + 1
         place = f"{name} {number}" if name in several else name
         if isinstance(value, str):
-            hidden = bool(value) and (name in named or _is_hidden(name, value))
+            known = name in SINGLES or name in _OURS
+            hidden = bool(value) and (not known or name in named or _is_hidden(name, value))
             # An empty one keeps its place among those of its name.
             plain.append((name, "" if hidden else value))
             secrets.update({place: value} if hidden else {})
@@ -106,4 +115,6 @@ def _is_hidden_in(name: str, key: str, text: str) -> bool:
         return True
     if name == "CONTEXT":
         return key not in _PLAIN_OF_CONTEXT and _OF_NICS.fullmatch(key) is None
+    if (name, key) not in _KNOWN and (name != "NIC_DEFAULT" or ("NIC", key) not in _KNOWN):
+        return True
     return (name, key) == ("INJECT", "CONTENT") or (name == "RAW" and key != "TYPE")

@@ -33,16 +33,18 @@ from ..model.machine_restore import MachineToRestore
 from ..model.meeting import leads_to_itself, read_places
 from ..model.move import MeetingPlace
 from ..model.object_names import check_name
-from ..model.restored_template import RestoredTemplate, is_wanted, restored, template_of
+from ..model.restored_template import OfSite, RestoredTemplate, Substitutes, is_wanted, restored, template_of
 from ..model.stated_secrets import complete, of_item
+from ..model.states import ImageType
 from ..model.template import Template
 from ..model.template_secrets import join
 from ..model.vm import Vm
-from ..storage import backup_files, backup_search, backup_secrets, restored_disks, uploads
+from ..storage import backup_files, backup_search, backup_secrets, restored_disks, root_backups, uploads
 from ..storage.backup_place import MachineDirectory, Place
-from ..storage.backup_search import KnownMachine
+from ..storage.backup_search import KnownMachine, OwnMachine
 from ..storage.datastore_layout import MIB, image_directory
 from ..sync import Result
+from ..text.variable_substitution import expressions
 
 # The attribute of images and templates that says of which backup they are.
 ORIGIN = "RESTORED_FROM"
@@ -157,6 +159,7 @@ def _in_place(params: Mapping[str, Any]) -> Result:
             raise _of_others(place, name)
         with place.machine(record.id, catalog, params["key"] or "") as held:
             backup = backup_search.chosen(held, params["backup"])
+            backup_search.require_uuid(backup, vm.uuid, name)
             if params["frontend"] and record.host != params["frontend"]:
                 requests = _passage(params, request, record.host, held, backup, asked)
     shown = {host: json.dumps(to_plain(each)) for host, each in requests.items()}
@@ -269,7 +272,7 @@ def _bare(vm: Vm) -> Vm:
 
 
 @contextlib.contextmanager
-def _chosen(params: Mapping[str, Any], catalog: str) -> Iterator[tuple[MachineDirectory, MachineBackup]]:
+def _chosen(params: Mapping[str, Any], engine: Engine) -> Iterator[tuple[MachineDirectory, MachineBackup]]:
     """Yield the backup that is meant, in the directory that holds it."""
     if params["at"] != FRONTEND:
         raise Unsupported(
@@ -277,10 +280,15 @@ def _chosen(params: Mapping[str, Any], catalog: str) -> Iterator[tuple[MachineDi
             "images are on the front-end, and the backups on another host",
             "Bring the directory to the front-end, or mount it there",
         )
-    place = backup_search.open_place(params["directory"], catalog, params["root"])
-    machine = backup_search.machine_of(place, params["name"])
-    with place.machine(machine.vm_id, machine.catalog, params["key"] or "") as held:
-        yield held, backup_search.chosen(held, params["backup"])
+    place = backup_search.open_place(params["directory"], engine.catalog(), params["root"])
+    key, name = params["key"] or "", params["name"]
+    record = next(iter(engine.vms.pool(names=[name])), None)
+    own = None if record is None or record.id is None else OwnMachine(record.id, record.uuid)
+    machine = backup_search.machine_of(place, name, key, own)
+    with place.machine(machine.vm_id, machine.catalog, key) as held:
+        backup = backup_search.chosen(held, params["backup"])
+        backup_search.require_meant(backup, name, own)
+        yield held, backup
 
 
 def _as_image(params: Mapping[str, Any]) -> Result:
@@ -288,7 +296,7 @@ def _as_image(params: Mapping[str, Any]) -> Result:
     with (
         contextlib.closing(open_engine(params, check_mode=True)) as engine,
         engine.session(),
-        _chosen(params, engine.catalog()) as (held, backup),
+        _chosen(params, engine) as (held, backup),
     ):
         own = [disk.disk_id for disk in backup.disks]
         ids = params["disks"] if params["disks"] is not None else own
@@ -327,7 +335,8 @@ def _image(
         item.update(format=TAR, type="OS")
     else:
         item.update(format=disk.format, persistent=persistent)
-    if len(found.chain) == 1 and (disk.stored == STORED_TAR or (disk.stored == QCOW2 and disk.format == QCOW2)):
+    is_plain_root = disk.stored == STORED_TAR and not disk.file.name.endswith(root_backups.ENCRYPTED)
+    if len(found.chain) == 1 and (is_plain_root or (disk.stored == QCOW2 and disk.format == QCOW2)):
         # It can be stored as it is.
         item.update(path=found.chain[0].path, remote_src=True, checksum=f"sha256:{disk.file.sha256}")
     place = {"vm_id": backup.vm_id, "catalog": backup.catalog, "backup": backup.id}
@@ -378,8 +387,11 @@ def _flatten(params: Mapping[str, Any], wanted: Mapping[str, Any], path: str) ->
         found = restored_disks.disk_of(held, held.get(wanted["backup"]), wanted["disk"])
         make_directory(os.path.dirname(path), 0o711)
         remove_file(path)
-        restored_disks.require_room([(path, found)], key, found.what)
-        restored_disks.make(found, path, found.disk.format, key)
+        if found.disk.stored == STORED_TAR:
+            root_backups.write_archive(held.directory, found.disk.file, path, found.what, key)
+        else:
+            restored_disks.require_room([(path, found)], key, found.what)
+            restored_disks.make(found, path, found.disk.format, key)
         settle(path)
 
 
@@ -393,7 +405,7 @@ def _as_machine(params: Mapping[str, Any]) -> Result:
     with (
         contextlib.closing(open_engine(params, check_mode=True)) as engine,
         engine.session(),
-        _chosen(params, engine.catalog()) as (held, backup),
+        _chosen(params, engine) as (held, backup),
     ):
         asked = f"backup {backup.id} of {backup.name} as machine {name}"
         images = []
@@ -445,24 +457,63 @@ def _template(
         item = parse_json(params["item"], "item") if params["item"] else None
         stated = {str(name).upper(): str(value) for name, value in given.items()}
         template = join(template, complete(needed, stated, [own, of_item(item)], asked))
-    known = {network.name for network in engine.networks.pool()}
-    pool = {image.name for image in engine.images.pool()}
     disks = [(disk, images[disk.disk_id]) for disk in sorted(backup.disks, key=lambda disk: disk.disk_id)]
-    mapping = {str(old): str(new) for old, new in (params["networks"] or {}).items()}
-    made: RestoredTemplate = restored(template, disks, backup.name, mapping, known.__contains__, pool.__contains__)
-    if made.missing:
-        shown = ", ".join(each or "(by its id)" for each in made.missing)
-        raise NotFound(
-            asked,
-            f"its NICs are in networks that are not here: {shown}; there are {', '.join(sorted(known)) or 'none'}",
-            "Say which networks of here stand for them: nebula_machine_restore_networks: {"
-            + ", ".join(f"{each or 'NAME'}: …" for each in made.missing)
-            + "}. Nothing was changed",
-        )
+    site = OfSite(
+        frozenset(network.name for network in engine.networks.pool()),
+        frozenset(image.name for image in engine.images.pool() if image.type is ImageType.CDROM),
+        {group.id: group.name for group in engine.security_groups.pool() if group.id is not None},
+    )
+    substitutes = Substitutes(
+        _texts(params["networks"]),
+        _texts(params["security_groups"]),
+        believed=bool(key and backup.seal),
+        own=backup.catalog == engine.catalog(),
+    )
+    made = restored(template, disks, backup.name, site, substitutes, _of_networks)
+    _refuse_without_substitutes(made, site, asked)
     warnings = []
     if made.left_out:
         warnings.append(f"{asked}: what does not come from a backup was left out: {', '.join(made.left_out)}")
     return made.template, warnings
+
+
+def _texts(given: Mapping[Any, Any] | None) -> dict[str, str]:
+    return {str(old): str(new) for old, new in (given or {}).items()}
+
+
+def _of_networks(text: str) -> list[tuple[str, str]]:
+    return [(each.key, each.value) for each in expressions(text) if each.name == "NETWORK" and each.is_vector]
+
+
+def _refuse_without_substitutes(made: RestoredTemplate, site: OfSite, asked: str) -> None:
+    """Raise an error where nothing of here stands for networks and security groups that the backup names."""
+    if made.missing:
+        shown = ", ".join(each or "(by its id)" for each in made.missing)
+        raise NotFound(
+            asked,
+            f"its NICs are in networks that are not here: {shown}; there are "
+            + (", ".join(sorted(site.networks)) or "none"),
+            "Say which networks of here stand for them: nebula_machine_restore_networks: {"
+            + ", ".join(f"{each or 'NAME'}: …" for each in made.missing)
+            + "}. Nothing was changed",
+        )
+    if made.unnamed:
+        raise InvalidValue(
+            asked,
+            f"no key that was given has sealed it, and it puts NICs into networks of here: {', '.join(made.unnamed)}",
+            "If it is to be there, say so: nebula_machine_restore_networks: {"
+            + ", ".join(f"{each}: {each}" for each in made.unnamed)
+            + "}; or give the key that it was made with (nebula_machine_backup_key). Nothing was changed",
+        )
+    if made.groups:
+        raise NotFound(
+            asked,
+            f"its NICs have security groups for which none of here is named: {', '.join(made.groups)}; there are "
+            + ", ".join(sorted(site.groups.values())),
+            "Say which groups of here stand for them: nebula_machine_restore_security_groups: {"
+            + ", ".join(f"{each}: …" for each in made.groups)
+            + "}. Nothing was changed",
+        )
 
 
 def _secrets_of(held: MachineDirectory, backup: MachineBackup, asked: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from ..dataclass import dataclass
-from ..errors import Ambiguous, NebulaError, NotFound
+from ..errors import Ambiguous, Conflict, NebulaError, NotFound
 from ..model.machine_backup import MachineBackup
 from .backup_manifests import ID
 from .backup_place import MachineDirectory, Place
@@ -21,14 +21,24 @@ _TIME = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)(?:[T ](\d\d):?(\d\d)(?::?(\d\d))?Z?
 
 
 @dataclass(frozen=True)
+class OwnMachine:
+    """Says which machine of the catalog has the name that was asked for."""
+
+    vm_id: int
+    uuid: str
+
+
+@dataclass(frozen=True)
 class KnownMachine:
     """Describes a machine of which there are backups, the oldest first.
-    unreadable: why further ones can't be used."""
+    unreadable: why further ones can't be used.
+    by_key: they were read with the user's key."""
 
     vm_id: int
     catalog: str
     backups: Sequence[MachineBackup]
     unreadable: Sequence[NebulaError]
+    by_key: bool = False
 
     @property
     def place(self) -> str:
@@ -37,7 +47,9 @@ class KnownMachine:
 
     @property
     def name(self) -> str:
-        return self.backups[-1].name if self.backups else ""
+        """Return what it was called last. Where the key has sealed any, the others have no say in it."""
+        sealed = [each for each in self.backups if each.seal] if self.by_key else []
+        return (sealed or self.backups)[-1].name if self.backups else ""
 
 
 def open_place(directory: str, catalog: str, root: str) -> Place:
@@ -45,34 +57,80 @@ def open_place(directory: str, catalog: str, root: str) -> Place:
     return Place.open(directory, catalog, for_writing=False, root=root, in_datastore=True)
 
 
-def machines(place: Place) -> Iterator[KnownMachine]:
-    """Yield all machines of which there are backups. One of whose directory nothing can be read has none."""
+def machines(place: Place, key: str = "") -> Iterator[KnownMachine]:
+    """Yield all machines of which there are backups. One of whose directory nothing can be read has none.
+    key: the user's. What it has not sealed is unreadable where it says that it is encrypted."""
     for vm_id, catalog in place.machines():
         try:
-            with place.machine(vm_id, catalog) as held:
-                yield KnownMachine(vm_id, catalog, held.backups(), tuple(held.unreadable))
+            with place.machine(vm_id, catalog, key) as held:
+                yield KnownMachine(vm_id, catalog, held.backups(), tuple(held.unreadable), bool(key))
         except NebulaError as error:
-            yield KnownMachine(vm_id, catalog, (), (error,))
+            yield KnownMachine(vm_id, catalog, (), (error,), bool(key))
 
 
-def machine_of(place: Place, name: str) -> KnownMachine:
-    """Return the machine that was called so; by the name of its directory where several were. Those of the place's own
-    catalog go before others."""
-    known = list(machines(place))
-    same = [each for each in known if each.place == name] or [each for each in known if each.name == name]
-    own = [each for each in same if each.catalog == place.catalog] or same
+def machine_of(place: Place, name: str, key: str = "", own: OwnMachine | None = None) -> KnownMachine:
+    """Return the machine that was called so; or whose directory is, where several were. Raise an error where manifests,
+    which strangers may have written, leave open which is meant.
+    own: the machine that is called so in the place's own catalog. Then none but its own backups are meant."""
+    known = list(machines(place, key))
+    for each in known:
+        if each.place == name:
+            return each
+    same = [each for each in known if each.name == name]
     asked = f"backups of machine {name} in {place.directory}"
-    if len(own) > 1:
-        names = ", ".join(each.place for each in own)
-        raise Ambiguous(
-            asked, f"several machines were called so: {names}", "Give one of these in the place of its name"
-        )
-    if own:
-        return own[0]
+    remedy = "Give one of these in the place of its name, once you know that it is the right one"
+    names = ", ".join(each.place for each in same)
+    if own is not None:
+        for each in known:
+            if (each.vm_id, each.catalog) == (own.vm_id, place.catalog):
+                return each
+        if same:
+            found = f"there are none of machine {own.vm_id}, which is called so here; of others that say so: {names}"
+            raise NotFound(asked, found, remedy)
+    if len(same) > 1:
+        raise Ambiguous(asked, f"several machines were called so: {names}", remedy)
+    if same:
+        return same[0]
+    if key:
+        _raise_of_key(place, name, known)
     names = ", ".join(sorted({each.name for each in known if each.name})[:20])
     raise NotFound(
         asked, f"there are none of it; there are of {names}" if names else "there are none", "See which ones there are"
     )
+
+
+def _raise_of_key(place: Place, name: str, known: Sequence[KnownMachine]) -> None:
+    """Raise why the key does not open what says, without it, that it is of a machine of that name."""
+    claiming = {each.place for each in machines(place) if name in {backup.name for backup in each.backups}}
+    for each in known:
+        if each.place in claiming and each.unreadable:
+            raise each.unreadable[-1]
+
+
+def require_meant(backup: MachineBackup, name: str, own: OwnMachine | None = None) -> None:
+    """Raise Conflict for a backup of another machine than the one that was asked for.
+    name: as machine_of() has it. own: as there."""
+    if name == f"{backup.vm_id}-{backup.catalog}":
+        return
+    if own is not None:
+        require_uuid(backup, own.uuid, name)
+    elif backup.name != name:
+        raise Conflict(
+            f"backup {backup.id} of machine {name}",
+            f"it is of a machine that was called {backup.name}",
+            f"If that is the one, give {backup.vm_id}-{backup.catalog} in the place of its name",
+        )
+
+
+def require_uuid(backup: MachineBackup, uuid: str, name: str) -> None:
+    """Raise Conflict for a backup of a machine that only has the number of this one. Ours always say whose they are."""
+    if backup.uuid and backup.uuid != uuid:
+        raise Conflict(
+            f"backup {backup.id} of machine {name}",
+            f"it is of machine {backup.uuid}, and this one is {uuid}",
+            "Restore it as an image or a new machine (nebula_machine_restore_image, nebula_machine_restore_as), with "
+            f"vm={backup.vm_id}-{backup.catalog}",
+        )
 
 
 def chosen(held: MachineDirectory, wanted: str) -> MachineBackup:

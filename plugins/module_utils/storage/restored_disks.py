@@ -22,7 +22,7 @@ from .backup_files import ChainFile
 from .backup_place import MachineDirectory
 from .datastore_layout import free_space, hypervisor_group, require_space
 from .qemu_img import MIB
-from .root_backups import Unpack
+from .root_backups import ENCRYPTED, Unpack
 
 # Of a qcow2 file that qemu-img makes, its tables take less than 2**-12 of the disk's size.
 _TABLES = 12
@@ -92,7 +92,7 @@ def disk_of(held: MachineDirectory, backup: MachineBackup, disk_id: int) -> Disk
     disk = next((each for each in backup.disks if each.disk_id == disk_id), None)
     chain = held.chain(backup, disk_id)
     found = DiskOfBackup(backup, disk if disk is not None else backup.disks[0], chain)
-    if not held.key and any(each.stored == LUKS for each in chain):
+    if not held.key and any(each.stored == LUKS or each.path.endswith(ENCRYPTED) for each in chain):
         remedy = "Give the key that it was made with: nebula_machine_backup_key"
         raise InvalidValue(found.what, "it is encrypted", remedy)
     return found

@@ -118,6 +118,21 @@ def archive_of(place: str, stored: StoredFile, what: str, key: str = "") -> Iter
         yield blocks
 
 
+def write_archive(place: str, stored: StoredFile, path: str, what: str, key: str = "") -> None:
+    """Write the archive of a root's file in the directory `place`, neither encrypted nor packed, to the new file
+    `path`. After an error there is none. what, key: as for restore_root()."""
+
+    def write(blocks: Generator[bytes, None, None], _seconds: float) -> list[str]:
+        _write(path, blocks, what)
+        return []
+
+    try:
+        restore_root(place, stored, write, what, key)
+    except BaseException:
+        files.remove_file(path)
+        raise
+
+
 def verify_root(place: str, stored: StoredFile, what: str, key: str = "") -> int:
     """Read all of a root's file, and return how many bytes its archive has. Raise ChecksumMismatch for a file that is
     not as it was stored, ImageRefused for one that can't be unpacked. Without its key, an encrypted one is read as it

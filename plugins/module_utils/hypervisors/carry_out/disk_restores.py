@@ -81,6 +81,7 @@ def restore(
         _require_off(request, root, directory, driver, mark, asked)
         origin = origin or OfDirectory(*_chosen(request, held))
         backup = origin.backup
+        backup_search.require_uuid(backup, vm.uuid, vm.name)
         new, warnings = _new_disks(request, root, directory, record, origin, driver, asked)
         files, state = _further_files(request, origin, driver, directory, warnings)
         _require_no_snapshots(new, asked)

@@ -18,11 +18,14 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_bac
     StoredFile,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.restored_template import (
+    OfSite,
     RestoredTemplate,
+    Substitutes,
     is_wanted,
     restored,
     template_of,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.text.variable_substitution import expressions
 
 FILE = StoredFile("f", 1, "0" * 64)
 DISKS = (
@@ -38,10 +41,16 @@ def backup(template: dict[str, Any]) -> MachineBackup:
     )
 
 
-def made(template: dict[str, Any], **networks: str) -> RestoredTemplate:
-    known = {"Public"}
-    whole = template_of(backup(template))
-    return restored(whole, DISKS, "web-7", networks, known.__contains__, {"cd"}.__contains__)
+SITE = OfSite(frozenset(("Public", "Private")), frozenset(("cd",)), {0: "default", 100: "web"})
+
+
+def made(template: dict[str, Any], site: OfSite = SITE, **substitutes: Any) -> RestoredTemplate:
+    given = {"networks": {}, "groups": {}, "believed": True, **substitutes}
+    return restored(template_of(backup(template)), DISKS, "web-7", site, Substitutes(**given), chosen_by)
+
+
+def chosen_by(text: str) -> list[tuple[str, str]]:
+    return [(each.key, each.value) for each in expressions(text) if each.name == "NETWORK" and each.is_vector]
 
 
 def test_a_machine_is_what_it_was() -> None:
@@ -99,17 +108,74 @@ def test_what_reaches_a_host_is_left_out_and_named(template: dict[str, Any], nam
 
 def test_further_disks_stay_where_they_can() -> None:
     disks = [{"IMAGE": "debian"}, {"TYPE": "FS", "SIZE": "1"}, {"IMAGE": "cd"}, {"TYPE": "SWAP", "SIZE": "64"}]
-    found = made({"DISK": [*disks, {"TYPE": "SWAP", "SIZE": "a lot"}, {"IMAGE": "gone"}]})
+    found = made({"DISK": [*disks, {"TYPE": "SWAP", "SIZE": "a lot"}, {"IMAGE": "payroll"}]})
     assert found.template.vectors("DISK")[2:] == [{"IMAGE": "cd"}, {"TYPE": "SWAP", "SIZE": "64"}]
-    assert found.left_out == ("DISK SWAP", "DISK gone")
+    assert found.left_out == ("DISK SWAP", "DISK payroll")
 
 
 def test_networks_are_mapped_or_missing() -> None:
     template = {"NIC": [{"NETWORK": "Old", "MAC": "02:00:00:00:00:01"}, {"NETWORK": "Public"}, {"NETWORK_ID": "3"}]}
     found = made(template)
     assert found.missing == ("Old", "")
-    found = made({"NIC": [{"NETWORK": "Old"}]}, Old="Public")
-    assert found.missing == () and found.template.vectors("NIC") == [{"NETWORK": "Public"}]
+    found = made({"NIC": [{"NETWORK": "Old"}]}, networks={"Old": "Public"}, believed=False)
+    assert (found.missing, found.unnamed) == ((), ()) and found.template.vectors("NIC") == [{"NETWORK": "Public"}]
+
+
+def test_where_no_key_sealed_it_each_network_is_to_be_named() -> None:
+    template = {"NIC": [{"NETWORK": "Public"}, {"NETWORK": "Private"}]}
+    found = made(template, believed=False, networks={"Private": "Private"})
+    assert (found.missing, found.unnamed) == ((), ("Public",))
+    assert made(template).unnamed == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "stays"),
+    [
+        ('$NETWORK[DNS, NETWORK="Public"]', True),
+        ("$NETWORK[DNS]", True),
+        ('x $network[ VLAN_ID , name = "Private" ]', False),
+        ('$NETWORK[VLAN_ID, NETWORK_ID="3"]', False),
+        ('$NETWORK[NETWORK="Private"]', False),
+        ("$NETWORK is a word", True),
+    ],
+)
+def test_a_context_says_nothing_of_other_networks(text: str, stays: bool) -> None:
+    found = made({"NIC": {"NETWORK": "Public"}, "CONTEXT": {"A": text, "B": "b"}})
+    assert found.template.vector("CONTEXT") == ({"A": text, "B": "b"} if stays else {"B": "b"})
+    assert found.left_out == (() if stays else ("CONTEXT/A",))
+
+
+def test_a_context_without_a_nic_says_nothing_of_networks() -> None:
+    assert made({"CONTEXT": {"A": "$NETWORK[DNS]"}}).left_out == ("CONTEXT/A",)
+
+
+def test_what_guards_a_nic_stays() -> None:
+    nic = {"NETWORK": "Public", "SECURITY_GROUPS": "100, 0", "FILTER_IP_SPOOFING": "yes", "FILTER_MAC_SPOOFING": "NO"}
+    found = made({"NIC": nic}, own=True)
+    assert found.template.vectors("NIC") == [
+        {"NETWORK": "Public", "FILTER_IP_SPOOFING": "YES", "SECURITY_GROUPS": "100,0"}
+    ]
+    assert (found.left_out, found.groups) == (("NIC/FILTER_MAC_SPOOFING",), ())
+
+
+def test_what_guards_all_nics_is_each_ones() -> None:
+    usual = {"MODEL": "virtio", "SECURITY_GROUPS": "100", "FILTER_MAC_SPOOFING": "YES"}
+    nics = [{"NETWORK": "Public"}, {"NETWORK": "Public", "SECURITY_GROUPS": "0"}]
+    found = made({"NIC_DEFAULT": usual, "NIC": nics}, own=True)
+    assert [each["SECURITY_GROUPS"] for each in found.template.vectors("NIC")] == ["100", "0"]
+    assert {each["FILTER_MAC_SPOOFING"] for each in found.template.vectors("NIC")} == {"YES"}
+    assert found.template.vector("NIC_DEFAULT") == {"MODEL": "virtio"} and found.left_out == ()
+
+
+def test_a_security_group_is_never_left_out() -> None:
+    template = {"NIC": {"NETWORK": "Public", "SECURITY_GROUPS": "100,7,x,0"}}
+    # Ids of another catalog mean nothing here, but that of the group that each has.
+    assert made(template).groups == ("100", "7", "x")
+    assert made(template, own=True).groups == ("7", "x")
+    assert made(template, own=True, believed=False).groups == ("100", "7", "x", "0")
+    assert made(template, groups={"7": "gone", "x": "web"}).groups == ("100", "7")
+    found = made(template, groups={"100": "web", "7": "web", "x": "web"})
+    assert found.groups == () and found.template.vectors("NIC")[0]["SECURITY_GROUPS"] == "100,0"
 
 
 def test_a_template_that_no_machine_has_is_refused() -> None:

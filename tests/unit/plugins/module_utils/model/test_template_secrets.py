@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.nebula.provision.plugins.module_utils.context.variables import NETWORK_VARIABLES
+from ansible_collections.nebula.provision.plugins.module_utils.model.restored_template import _SINGLES, _VECTORS
 from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.model.template_secrets import is_name, join, part
 
@@ -76,6 +78,38 @@ def test_a_secret_that_is_named_by_another_one_by_way_of_a_third() -> None:
     assert set(part(template)[1]) == {"ONE", "TWO", "CONTEXT/PASSWORD"}
 
 
+# fmt: off
+USUAL = (
+    "APIKEY", "SSHKEY", "KEY", "ADMIN_PW", "PASS", "PIN", "AUTH", "PSK", "PASSWORDS", "ROOTPW", "TOKEN_VALUE",
+    "PASSWORD_HASH", "CREDENTIAL", "MINE",
+)
+# fmt: on
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_what_a_user_calls_as_he_likes_may_be_a_secret(name: str) -> None:
+    names = ("NIC", "NIC_DEFAULT", "DISK", f"{name}_OF")
+    vectors = {vector: {name: "hidden", "MODEL": "virtio"} for vector in names}
+    variables = {f"ETH0_{name}": "hidden", f"PCI0_{name}": "hidden", f"ETH1_ALIAS0_{name}": "hidden"}
+    template = Template.from_mapping({"CPU": "1", name: "hidden", **vectors, "CONTEXT": variables})
+    plain, secrets = part(template)
+    assert "hidden" not in json.dumps(plain.to_mapping())
+    assert plain.vector("NIC") == plain.vector("NIC_DEFAULT") == {"MODEL": "virtio"} and plain.get("CPU") == "1"
+    assert {name, f"NIC/{name}", f"CONTEXT/ETH0_{name}"} <= {*secrets}
+
+
+def test_what_networks_give_a_context_is_no_secret() -> None:
+    given = {f"{nic}_{name}": "1" for nic in ("ETH0", "ETH10_ALIAS2", "PCI1") for name, _of in NETWORK_VARIABLES}
+    template = Template.from_mapping({"CONTEXT": given})
+    assert part(template) == (template, {})
+
+
+def test_what_a_new_machine_has_by_itself_is_plain() -> None:
+    known = {vector: dict.fromkeys(keys - {"PASSWD", "RANDOM_PASSWD"}, "1") for vector, keys in _VECTORS.items()}
+    singles = dict.fromkeys(_SINGLES, "1")
+    assert part(Template.from_mapping({**singles, **known, "RESTORED_FROM": "x"}))[1] == {}
+
+
 @pytest.mark.parametrize(
     ("name", "is_one"),
     [("CONTEXT/PASSWORD", True), ("INJECT 1/CONTENT", True), ("A", True), ("../A", False), ("", False)],
@@ -111,12 +145,12 @@ def secret_values(template: Template) -> list[str]:
     found = []
     for name, value in template.attributes:
         if isinstance(value, str):
-            found += [value] if name in ("MY_SECRET", "API_KEY", "CEPH_KEY") else []
+            found += [value] if name in ("MY_SECRET", "API_KEY", "CEPH_KEY", "NOTE") else []
             continue
         for key, text in value:
             by_name = key.endswith(SECRET_NAMES) and key != "SSH_PUBLIC_KEY"
             by_place = (name == "CONTEXT" and key in ("UNKNOWN", "USER_DATA", "DATA", "CONTENT")) or (
-                (name, key) in (("INJECT", "CONTENT"), ("RAW", "DATA"))
+                (name, key) in (("INJECT", "CONTENT"), ("RAW", "DATA")) or key == "UNKNOWN" or name == "NOTE"
             )
             found += [text] if (by_name and "START_SCRIPT" not in key) or by_place else []
     return found

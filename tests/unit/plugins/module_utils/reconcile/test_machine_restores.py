@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +28,22 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.host import Host
 from ansible_collections.nebula.provision.plugins.module_utils.model.image import Image
+from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import BackedUpDisk
+from ansible_collections.nebula.provision.plugins.module_utils.model.network import Network
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
-from ansible_collections.nebula.provision.plugins.module_utils.model.states import HostState, ImageState
-from ansible_collections.nebula.provision.plugins.module_utils.reconcile.machine_restores import listed, planned
+from ansible_collections.nebula.provision.plugins.module_utils.model.states import (
+    HostState,
+    ImageState,
+    ImageType,
+)
+from ansible_collections.nebula.provision.plugins.module_utils.reconcile.machine_restores import (
+    imported,
+    listed,
+    planned,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.vms.vm_list_decision import reconcile
+from ansible_collections.nebula.provision.plugins.module_utils.storage import root_backups
+from ansible_collections.nebula.provision.plugins.module_utils.sync import Result
 from ansible_collections.nebula.provision.plugins.module_utils.text.template_syntax import parse
 
 OTHER = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
@@ -135,6 +151,72 @@ def test_what_stands_against_it(frontend: Frontend, given: dict[str, Any], kind:
     frontend.places.full(5, OTHER, {0: b"x" * 65536}, name="theirs", template=template)
     with pytest.raises(kind, match=text):
         frontend.plan(**{"name": "theirs", **given})
+
+
+def test_what_says_that_it_is_a_machine_of_here_is_not_believed(frontend: Frontend) -> None:
+    template = {"CPU": "1", "MEMORY": "64", "DISK": {"IMAGE": "x"}}
+    frontend.places.full(99, frontend.catalog, {0: b"x" * 65536}, name="off", template=template)
+    with pytest.raises(NotFound, match="of others that say so: 99-"):
+        frontend.plan(new_name="new")
+    assert frontend.plan(f"99-{frontend.catalog}", new_name="new")["way"] == "machine"
+    frontend.places.full(frontend.ids["off"], frontend.catalog, {0: b"x" * 65536}, name="off", uuid=OTHER)
+    for given in ({"new_name": "new"}, {"image": "new"}, {}):
+        with pytest.raises(Conflict, match=f"it is of machine {OTHER}"):
+            frontend.plan(**given)
+
+
+def test_what_a_manifest_without_a_seal_names_is_to_be_named(frontend: Frontend) -> None:
+    with contextlib.closing(EmbeddedEngine(str(frontend.root))) as engine, engine.session():
+        engine.networks.allocate(Network(None, "Public", bridge="br0"))
+        engine.images.allocate(Image(None, "payroll", state=ImageState.READY, size=1, format="raw"))
+        cdrom = Image(None, "cd", type=ImageType.CDROM, state=ImageState.READY, size=1, format="raw")
+        engine.images.allocate(cdrom)
+    template = {
+        "CPU": "1",
+        "MEMORY": "64",
+        "DISK": [{"IMAGE": "x"}, {"IMAGE": "payroll"}, {"IMAGE": "cd"}],
+        "NIC": {"NETWORK": "Public", "SECURITY_GROUPS": "0"},
+    }
+    frontend.places.full(5, OTHER, {0: b"x" * 65536}, name="theirs", template=template, images={0: "x"})
+    given: dict[str, Any] = {"name": "theirs", "new_name": "new"}
+    with pytest.raises(InvalidValue, match="into networks of here: Public"):
+        frontend.plan(**given)
+    given["networks"] = {"Public": "Public"}
+    with pytest.raises(NotFound, match="none of here is named: 0; there are default"):
+        frontend.plan(**given)
+    payload = frontend.plan(**given, security_groups={0: "default"})
+    made = payload["templates"][0]["template"]
+    assert [each["IMAGE"] for each in made["DISK"]] == ["new-disk-0", "cd"]
+    assert "DISK payroll" in payload["notes"][0]
+
+
+def test_an_encrypted_root_becomes_an_image_under_its_key(tmp_path: Path) -> None:
+    site = Frontend(tmp_path / "root", MadeBackups(tmp_path / "backups", "a key"))
+    made = site.places.full(5, OTHER, {}, name="theirs")
+    archive = tmp_path / "archive.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.addfile(tarfile.TarInfo("etc"))
+
+    def pack(fd: int, _seconds: float) -> int:
+        os.write(fd, archive.read_bytes())
+        return 0
+
+    name = root_backups.file_name(f"{made.id}.root.0", True, "a key")
+    stored = root_backups.store_root(str(site.places.place(made)), name, pack, 10240, "root", key="a key").file
+    site.places.write(replace(made, disks=(BackedUpDisk(0, "", "tar", 0, stored, "tar"),)))
+    with pytest.raises(NebulaError, match="it is encrypted"):
+        site.plan("theirs", image="new")
+    payload = site.plan("theirs", image="new", key="a key")
+    assert "path" not in payload["images"][0]["item"]
+    taken = []
+
+    def store(items: Any, uploads: Any) -> Result:
+        taken.append((items[0]["format"], Path(items[0]["path"]).read_bytes(), *uploads))
+        return Result()
+
+    params = {"images": json.dumps(payload["images"]), "key": "a key", "root": str(site.root), "engine": "embedded"}
+    imported({**params, "directory": str(site.places.directory)}, store, False)
+    assert taken == [("tar", archive.read_bytes(), "new")]
 
 
 def test_backups_of_a_machine_are_listed(frontend: Frontend) -> None:

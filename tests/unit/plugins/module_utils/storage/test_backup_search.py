@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,14 @@ from made_backups import MadeBackups
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Ambiguous,
+    Conflict,
     ImageRefused,
     NebulaError,
     NotFound,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.storage import backup_search, backup_verification
+from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_search import OwnMachine
 
 ONE, OTHER = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10", "1b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
 DISK = {0: b"x" * 65536}
@@ -36,9 +41,48 @@ def test_a_machine_is_found_by_its_name(made: MadeBackups) -> None:
         backup_search.machine_of(place, "web-7")
     assert backup_search.machine_of(place, f"7-{OTHER}").catalog == OTHER
     own = backup_search.open_place(str(made.directory), ONE, "/nowhere")
-    assert backup_search.machine_of(own, "web-7").catalog == ONE
+    with pytest.raises(Ambiguous, match=f"7-{ONE}, 7-{OTHER}"):
+        backup_search.machine_of(own, "web-7")
+    assert backup_search.machine_of(own, "web-7", own=OwnMachine(7, "")).catalog == ONE
+    with pytest.raises(NotFound, match="none of machine 8, which is called so here; of others that say so: 7-"):
+        backup_search.machine_of(own, "web-7", own=OwnMachine(8, ""))
     with pytest.raises(NotFound, match="there are of web-7"):
         backup_search.machine_of(place, "web-8")
+
+
+def test_what_no_key_has_sealed_says_nothing_of_a_name(tmp_path: Path) -> None:
+    sealed = MadeBackups(tmp_path / "backups", "a key")
+    made = sealed.full(9, ONE, DISK, name="evil-9")
+    forged = replace(
+        made, id="20291130T040000Z-ffffff", time=made.time + 9, name="web-0", seal="", encrypted=False, disks=()
+    )
+    (sealed.place(made) / f"{forged.id}.json").write_text(json.dumps(to_plain(forged)), encoding="utf-8")
+    place = backup_search.open_place(str(sealed.directory), ONE, "/nowhere")
+    with pytest.raises(NotFound, match="there are of evil-9"):
+        backup_search.machine_of(place, "web-0", "a key")
+    assert backup_search.machine_of(place, "evil-9", "a key").vm_id == 9
+    with pytest.raises(NebulaError, match="its seal is not by this key"):
+        backup_search.machine_of(place, "evil-9", "another key")
+
+
+def test_the_backup_is_of_the_machine_that_is_meant(made: MadeBackups) -> None:
+    backup = made.full(7, ONE, DISK, uuid="one")
+    backup_search.require_meant(backup, "web-7")
+    backup_search.require_meant(backup, f"7-{ONE}", OwnMachine(8, ""))
+    backup_search.require_meant(backup, "renamed", OwnMachine(7, "one"))
+    with pytest.raises(Conflict, match="it is of a machine that was called web-7"):
+        backup_search.require_meant(backup, "web-0")
+    with pytest.raises(Conflict, match="it is of machine one, and this one is two"):
+        backup_search.require_meant(backup, "web-7", OwnMachine(7, "two"))
+
+
+def test_a_directory_that_was_renamed_holds_no_backup(made: MadeBackups) -> None:
+    backup = made.full(9, ONE, DISK, name="web-0")
+    made.place(backup).rename(made.directory / f"7-{ONE}")
+    place = backup_search.open_place(str(made.directory), ONE, "/nowhere")
+    with pytest.raises(NotFound):
+        backup_search.machine_of(place, "web-0")
+    assert backup_search.machine_of(place, "web-0", own=OwnMachine(7, "")).backups == []
 
 
 def test_a_backup_is_found_by_id_and_time(made: MadeBackups) -> None:

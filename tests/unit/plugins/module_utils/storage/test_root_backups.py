@@ -152,3 +152,17 @@ def test_without_zstd(tmp_path, monkeypatch):
     with pytest.raises(MissingDependency, match="zstd"):
         stored_as(tmp_path, True, "")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("compress", "key"), FORMS)
+def test_an_archive_as_it_was_packed(tmp_path, compress, key):
+    name = root_backups.file_name("20261130T040000Z-000001.root.0", compress, key)
+    stored = root_backups.store_root(str(tmp_path), name, pack, len(DATA), WHAT, compress=compress, key=key).file
+    path = tmp_path / "archive"
+    root_backups.write_archive(str(tmp_path), stored, str(path), WHAT, key)
+    # What LUKS has of it ends with a sector.
+    assert path.read_bytes().rstrip(b"\0") == DATA
+    path.unlink()
+    with pytest.raises(ChecksumMismatch):
+        root_backups.write_archive(str(tmp_path), replace(stored, sha256="0" * 64), str(path), WHAT, key)
+    assert not path.exists()

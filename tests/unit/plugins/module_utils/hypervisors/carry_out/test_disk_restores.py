@@ -170,3 +170,12 @@ def test_a_plan_of_the_machine_finishes_what_was_killed(node: Node) -> None:
     assert disk_restores.settle(VM, str(node.directory), node.driver)
     assert (node.directory / "disk.0").read_bytes() == b"n" * MIB
     assert {path.name for path in node.directory.iterdir()} == {"disk.0", "vm.json"}
+
+
+def test_a_backup_of_a_machine_that_only_had_its_number(node: Node) -> None:
+    node.place.full(7, CATALOG, {0: b"n" * MIB}, "raw", uuid=UUID)
+    node.restore(check_mode=True)
+    node.place.full(7, CATALOG, {0: b"n" * MIB}, "raw", uuid=CATALOG)
+    with pytest.raises(Conflict, match=f"it is of machine {CATALOG}"):
+        node.restore()
+    assert (node.directory / "disk.0").read_bytes() == b"o" * MIB
