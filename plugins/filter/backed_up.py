@@ -59,10 +59,8 @@ WORDLESS = "a task ended without a word: run it again with -vvv"
 
 def backed_up(variables: Iterable[Mapping[str, Any]], chosen: Mapping[str, Any], frontend: str) -> dict[str, Any]:
     made: dict[str, Any] = {}
-    pruned: dict[str, Any] = {}
     for each in variables:
         made[each["inventory_hostname"]] = variable_of(each, "__nebula_backup_made") or {}
-        pruned[each["inventory_hostname"]] = variable_of(each, "__nebula_backup_pruned") or {}
     errors: dict[str, list[str]] = {}
     first = next(iter(made), "")
 
@@ -71,7 +69,6 @@ def backed_up(variables: Iterable[Mapping[str, Any]], chosen: Mapping[str, Any],
         sentences += [sentence] if sentence not in sentences else []
 
     answers = {host: _outcomes(host, answer, report) for host, answer in made.items()}
-    removed = {host: _outcomes(host, answer, report) for host, answer in pruned.items()}
     by_frontend = chosen.get("at") == "frontend"
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
@@ -86,11 +83,8 @@ def backed_up(variables: Iterable[Mapping[str, Any]], chosen: Mapping[str, Any],
             silent = [made.get(host) for host in dict.fromkeys((writer, machine["host"]))]
             rows.append({**_row(machine), "error": _why_silent(silent, writer)})
         notes += [f"{machine['name']}: {text}" for each in found for text in each.warnings]
-        for each in removed.get(writer, ()):
-            if each.vm_id == machine["vm_id"]:
-                notes += _note_of(machine["name"], each.removed)
-                if each.error:
-                    report(machine["host"], f"VM {machine['name']}: {each.error}")
+        for each in found:
+            notes += _note_of(machine["name"], each.removed)
     known = {machine["vm_id"] for machine in chosen.get("machines") or ()}
     for host in made if chosen.get("everything") else ():
         # Of machines that are no more, what lies there is all that is known.
@@ -104,7 +98,7 @@ def backed_up(variables: Iterable[Mapping[str, Any]], chosen: Mapping[str, Any],
     for row in rows:
         if row["error"]:
             report(row["host"], f"VM {row['name']}: {row['error']}")
-    for host, answer in (*made.items(), *pruned.items()):
+    for host, answer in made.items():
         if gone_wrong(answer) and host not in errors:
             report(host, _message(answer))
     return {"rows": rows, "notes": notes, "errors": errors}

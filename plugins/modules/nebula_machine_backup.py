@@ -135,7 +135,8 @@ options:
     type: json
   keep:
     description:
-      - With O(state=pruned), how many backups of each machine are kept. C(last) of the newest ones, C(daily),
+      - How many backups of each machine are kept, with O(state=pruned), and with O(state=present) of each that has a
+        new one. C(last) of the newest ones, C(daily),
         C(weekly) and C(monthly) of days, weeks and months that have one, the newest one of each. A backup that one of
         them keeps stays. Without any of them all stay. With O(state=chosen) they are only checked.
     type: dict

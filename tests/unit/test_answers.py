@@ -97,7 +97,6 @@ FUZZED = {
     "__nebula_install_waited": ("test_ends_of_installations", "answers/installations.py"),
     "__nebula_verified": ("test_guests_of_trials", "answers/verified_guests.py"),
     "__nebula_backup_made": ("test_backups_of_machines", "answers/backed_up_machines.py"),
-    "__nebula_backup_pruned": ("test_backups_of_machines", "answers/backed_up_machines.py"),
     "__nebula_restore_listed_there": ("test_backups_that_nodes_have", "answers/restored_machines.py"),
     "__nebula_restore_done": ("test_a_machine_that_was_restored", "answers/restored_machines.py"),
     "__nebula_image_heard": ("test_consoles_of_checks", "answers/consoles.py"),
@@ -463,10 +462,7 @@ def test_backups_of_machines(at):
         if at == "frontend":
             # It writes all of them, and others say what they want.
             answers[HONEST[0]] = {"backups": [each for host in names for each in honest(host)["backups"]]}
-        hosts = [
-            {"inventory_hostname": host, "__nebula_backup_made": answers[host], "__nebula_backup_pruned": answers[host]}
-            for host in names
-        ]
+        hosts = [{"inventory_hostname": host, "__nebula_backup_made": answers[host]} for host in names]
         found = BackedUp().filters()["backed_up"](hosts, chosen, HONEST[0])
         assert {each["name"] for each in found["rows"]} == {f"on-{host}" for host in names}
         assert {*found["errors"]} <= {LIAR}

@@ -76,6 +76,7 @@ def back_up(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Back up what is asked for, and return what became of each machine. A machine that fails is told with the others,
     and fails nothing here: its run reports it when all others are done."""
     requests = requests_of(params)
+    keep = backup_retention.checked(params["keep"] or {}, "nebula_machine_backup_keep")
     if check_mode:
         return _foretold(requests)
     with contextlib.ExitStack() as held:
@@ -86,7 +87,7 @@ def back_up(params: Mapping[str, Any], check_mode: bool) -> Result:
             if request.passage is not None and request.passage.gives and driver is not None:
                 _give(request, driver, params["root"])
                 return Result(payload={"backups": []})
-        outcomes = _taken(requests, driver, params)
+        outcomes = _taken(requests, driver, params, keep)
     items = [Item(str(each["name"]), changed=bool(each["id"])) for each in outcomes]
     return Result(items=items, payload={"backups": outcomes})
 
@@ -108,8 +109,11 @@ def _give(request: BackupRequest, driver: Driver, root: str) -> None:
         Giving(request, request.passage, functools.partial(machine_reading.readable, request, driver, root)).serve()
 
 
-def _taken(requests: Sequence[BackupRequest], driver: Driver | None, params: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Back up the machines of this host, and of all hosts that give theirs, so many at a time altogether."""
+def _taken(
+    requests: Sequence[BackupRequest], driver: Driver | None, params: Mapping[str, Any], keep: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """Back up the machines of this host, and of all hosts that give theirs, so many at a time altogether. Of each that
+    has a new backup, remove what the rules do not keep."""
     from ...hypervisors.backups.taking import Activity, Taking
     from ...hypervisors.carry_out import machine_backups, machine_reading
 
@@ -136,7 +140,8 @@ def _taken(requests: Sequence[BackupRequest], driver: Driver | None, params: Map
 
             def one(machine: MachineToBackUp) -> dict[str, Any]:
                 with shares.taken(number), activity.going_on():
-                    return machine_backups.back_up(request, place, begin, machine)
+                    outcome = machine_backups.back_up(request, place, begin, machine)
+                    return {**outcome, **_pruned(place, request, machine, keep)} if keep and outcome["id"] else outcome
 
             with ThreadPoolExecutor(max(1, min(at_once, len(request.machines))), "backup") as pool:
                 for future in [pool.submit(one, machine) for machine in request.machines]:

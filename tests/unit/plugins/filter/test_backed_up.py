@@ -14,14 +14,9 @@ CHOSEN = {"machines": MACHINES, "at": "node", "purpose": "present", "left_out": 
 WHOLE = {"id": "x", "kind": "full", "consistency": "frozen", "size": 3 << 20, "stored": 1 << 19, "seconds": 2.04}
 
 
-def found(made: dict[str, Any], pruned: dict[str, Any] | None = None, **chosen: Any) -> dict[str, Any]:
+def found(made: dict[str, Any], **chosen: Any) -> dict[str, Any]:
     hosts = [
-        {
-            "inventory_hostname": host,
-            "__nebula_backup_made": made.get(host, {}),
-            "__nebula_backup_pruned": (pruned or {}).get(host, {}),
-        }
-        for host in ("front", "node1", "node2")
+        {"inventory_hostname": host, "__nebula_backup_made": made.get(host, {})} for host in ("front", "node1", "node2")
     ]
     return backed_up(hosts, {**CHOSEN, **chosen}, "front")
 
@@ -64,13 +59,13 @@ def test_machines_that_were_left_out_are_reported_by_their_hosts_or_by_the_first
 
 
 def test_what_was_removed_is_noted() -> None:
-    made = {"node1": {"backups": [{"vm_id": 1, **WHOLE, "warnings": ["the same file system"]}]}}
-    pruned = {"node1": {"backups": [{"vm_id": 1, "removed": ["a", "b"]}]}, "node2": {"failed": True, "msg": "no"}}
-    shown = found(made, pruned, machines=MACHINES[:1])
+    outcome = {"vm_id": 1, **WHOLE, "warnings": ["the same file system"], "removed": ["a", "b"]}
+    made: dict[str, Any] = {"node1": {"backups": [outcome]}, "node2": {"failed": True, "msg": "no"}}
+    shown = found(made, machines=MACHINES[:1])
     assert shown["notes"] == ["web: the same file system", "web: 2 older backups were removed"]
     assert shown["errors"] == {"node2": ["no"]}
-    pruned["node1"]["backups"] = [{"vm_id": 1, "error": "a chain is broken"}]
-    assert found(made, pruned, machines=MACHINES[:1])["errors"]["node1"] == ["VM web: a chain is broken"]
+    made["node1"]["backups"] = [{"vm_id": 1, **WHOLE, "error": "a chain is broken"}]
+    assert found(made, machines=MACHINES[:1])["errors"]["node1"] == ["VM web: a chain is broken"]
 
 
 def test_backups_of_machines_that_are_no_more_are_told_where_all_is_read() -> None:
