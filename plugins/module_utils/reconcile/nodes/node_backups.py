@@ -76,7 +76,7 @@ def back_up(params: Mapping[str, Any], check_mode: bool) -> Result:
     """Back up what is asked for, and return what became of each machine. A machine that fails is told with the others,
     and fails nothing here: its run reports it when all others are done."""
     requests = requests_of(params)
-    keep = backup_retention.checked(params["keep"] or {}, "nebula_machine_backup_keep")
+    keep = backup_retention.checked(params["keep"], "nebula_machine_backup_keep") if params["keep"] else {}
     if check_mode:
         return _foretold(requests)
     with contextlib.ExitStack() as held:

@@ -116,6 +116,20 @@ def test_own_machines_are_backed_up_so_many_at_a_time(stored: dict[str, Any]) ->
     assert {place for place, _state in stored["given"].values()} == {"/own"}
 
 
+def test_what_is_no_longer_kept_goes_with_each_new_one(stored: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    pruned: list[tuple[str, Any]] = []
+
+    def prune(_place: Any, _request: Any, machine: MachineToBackUp, keep: Any) -> dict[str, Any]:
+        pruned.append((machine.vm.name, keep["last"]))
+        return {"removed": ["old"]}
+
+    monkeypatch.setattr(node_backups, "_pruned", prune)
+    request = BackupRequest(CATALOG, "/of/the/run", "node", machines("node1", 13, 1))
+    result = node_backups.back_up(params(request, keep={"last": 3}), False)
+    assert [each.get("removed") for each in result.payload["backups"]] == [["old"], None]
+    assert pruned == [("vm-1", 3)]
+
+
 def test_the_front_end_takes_those_of_others_beside_its_own(stored: dict[str, Any]) -> None:
     gives, takes = passages()
     own = BackupRequest(CATALOG, "/b", "frontend", machines("front", 1, 2))
