@@ -45,6 +45,8 @@ _PIECE, _TOGETHER = 1 * MIB, 8
 _BLOCK = 1 * MIB
 _DISCARDED = 1024 * MIB
 _NO_TICK = "accurate CPU usage"
+# How lines of QEMU's programs begin, and what its library says without that.
+_PROGRAMS, _NOT_FLUSHED = ("qemu-img: ", "qemu-io: ", "qemu-nbd: "), "Failed to flush"
 _WRONG_KEY = ("Invalid password", "Cannot unlock")
 # In the place of a bitmap's name: nothing was written since the backup before.
 NOTHING = "-"
@@ -373,8 +375,10 @@ def require_success(done: command.Completed, what: str) -> None:
 
 
 def is_complaint(text: str) -> bool:
-    """Return whether a program that is quiet where all goes well says that something did not."""
-    return any(line.strip() and "warning: " not in line for line in text.splitlines())
+    """Return whether a program of QEMU that is quiet where all goes well says that something did not."""
+    lines = [line for line in text.splitlines() if "warning: " not in line]
+    # Others write there, too, as the loader of programs does.
+    return any(line.startswith(_PROGRAMS) or _NOT_FLUSHED in line for line in lines)
 
 
 def settled_digest(path: str) -> tuple[int, str]:

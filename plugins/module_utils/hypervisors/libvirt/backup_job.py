@@ -33,6 +33,8 @@ _SOCKET = "nbd.tunnelmigrate.dest.{name}"
 # What the bitmap of what was written is called where it is shown.
 WRITTEN = "written"
 _AGAIN = "See the machine's vm.log, then run again"
+# QEMU measures how fast it is where it encrypts a file, and gives up if the clock did not tick meanwhile.
+_UNLUCKY, _NO_TICK = 5, "accurate CPU usage"
 # Bytes, besides those that are kept free anyway, that are to be free for what the guest writes over meanwhile; and that
 # have to stay so: where QEMU can't keep it aside, the guest's own writes fail, and it stands still.
 SCRATCH, LEAST = 256 * MIB, 64 * MIB
@@ -215,7 +217,7 @@ class BackupJob(RunningBackup):
             if self._may_be_incremental() and self._try_incremental(backup):
                 return
             with self._explained():
-                self._domain.backupBegin(_text(backup), self._checkpoint(backup), 0)
+                self._start(backup, self._checkpoint(backup))
             self._made = self._traces
 
         frozen = self._moment.act(self._order.consistency, act, self._undo)
@@ -266,7 +268,7 @@ class BackupJob(RunningBackup):
         for each in backup.iterfind("./disks/disk[@backup='yes']"):
             each.set("exportbitmap", WRITTEN)
         try:
-            self._domain.backupBegin(_text(backup), self._checkpoint(full), 0)
+            self._start(backup, self._checkpoint(full))
         except lv.libvirtError as error:
             code = error.get_error_code()
             if code in (lv.VIR_ERR_OPERATION_TIMEOUT, lv.VIR_ERR_OPERATION_INVALID, lv.VIR_ERR_NO_DOMAIN):
@@ -278,6 +280,15 @@ class BackupJob(RunningBackup):
             return False
         self._incremental = self._made = True
         return True
+
+    def _start(self, backup: ET.Element, checkpoint: str | None) -> None:
+        for left in range(_UNLUCKY, 0, -1):
+            try:
+                self._domain.backupBegin(_text(backup), checkpoint, 0)
+                return
+            except self._lv.libvirtError as error:
+                if left == 1 or _NO_TICK not in message_of(error):
+                    raise
 
     def _checkpoint(self, backup: ET.Element) -> str | None:
         if not self._traces:

@@ -73,7 +73,9 @@ def test_what_qemu_could_not_write_when_it_ended() -> None:
         text = "qemu-img: Failed to flush the L2 table cache: No space left on device\n"
         backup_files.require_success(ended(text), "disk of web")
     with pytest.raises(NebulaError, match="something else"):
-        backup_files.require_success(ended("something else\n"), "disk of web")
+        backup_files.require_success(ended("qemu-img: something else\n"), "disk of web")
+    # The loader of programs speaks there, too.
+    backup_files.require_success(ended("ERROR: ld.so: object 'x.so' cannot be preloaded: ignored.\n"), "disk of web")
     backup_files.require_success(ended("qemu-img: warning: this is old\n\n"), "disk of web")
 
 

@@ -74,6 +74,7 @@ class Domain:
         self.disks, self.names = disks, list(names)
         self.begun: list[tuple[str, str | None]] = []
         self.refuses: LibvirtError | None = None
+        self.unlucky = 0
         self.active = True
         self.elsewhere = ""
         self.states = [(1, 1)]
@@ -94,6 +95,9 @@ class Domain:
         raise LibvirtError(104)
 
     def backupBegin(self, backup: str, checkpoint: str | None, _flags: int) -> None:
+        self.unlucky -= 1
+        if self.unlucky >= 0:
+            raise LibvirtError(1, "failed to format image: 'Unable to get accurate CPU usage'")
         if self.refuses is not None and "<incremental>" in backup:
             raise self.refuses
         self.begun.append((backup, checkpoint))
@@ -173,6 +177,16 @@ def test_an_incremental_one_that_is_kept(tmp_path: Path) -> None:
         running.keep()
     assert domain.names == [OTHERS, NEW]
     assert ET.fromstring(domain.begun[0][0]).findtext("incremental") == OLD
+
+
+def test_a_clock_that_did_not_tick_is_no_reason(tmp_path: Path) -> None:
+    domain = Domain(("vda", "qcow2"), names=(OLD,))
+    domain.unlucky = 2
+    with job(domain, tmp_path, OLD).running() as running:
+        assert (running.incremental, running.reason) == (True, "")
+    domain.unlucky = 99
+    with pytest.raises(HypervisorError, match="accurate CPU usage"), job(domain, tmp_path).running():
+        pass
 
 
 def test_one_that_fails_leaves_the_checkpoint_before(tmp_path: Path) -> None:
