@@ -193,8 +193,8 @@ class Node:
             if domain.isActive():
                 domain.destroy()
             if persistent:
-                # VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA: of backups.
-                domain.undefineFlags(1 << 4 if self.driver.name == "kvm" else 0)
+                # VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA, of backups, and VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA.
+                domain.undefineFlags(1 << 4 | 1 << 1 if self.driver.name == "kvm" else 0)
         self.driver.close()
         shutil.rmtree(self.root)
 

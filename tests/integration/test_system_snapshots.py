@@ -345,14 +345,14 @@ def test_checkpoints_of_backups_are_dropped_before() -> None:
         done(node.one(vm, tasks=(task(SYSTEM_CREATE, "1"),)))
         vm = recorded(vm, 0)
         domain = node.domain(vm)
-        for name in ("nebula-1", "nebula-2"):
+        for name in ("nebula-0123abcd-1", "nebula-0123abcd-2"):
             domain.checkpointCreateXML(CHECKPOINT.format(name), 0)
         # While it runs.
         done(node.one(vm, tasks=(task(SYSTEM_REVERT, "2"),)))
         assert domain.listAllCheckpoints(0) == []
         # While it is off, and after its QEMU was killed.
         for end, kill in (("3", False), ("4", True)):
-            domain.checkpointCreateXML(CHECKPOINT.format("nebula-3"), 0)
+            domain.checkpointCreateXML(CHECKPOINT.format("nebula-0123abcd-3"), 0)
             if kill:
                 os.kill(node.qemu(vm), signal.SIGKILL)
                 wait_for(lambda: node.states() == {1: "POWEROFF"}, "the end of QEMU")
@@ -362,7 +362,7 @@ def test_checkpoints_of_backups_are_dropped_before() -> None:
             assert bitmaps(node, vm, 0) == bitmaps(node, vm, 2) == []
         # One disk alone, of a machine that is off.
         done(node.one(vm, tasks=(DiskTask(CREATE, "5", 2, snapshot_id=0, name="s", mark="cd"),)))
-        domain.checkpointCreateXML(CHECKPOINT.format("nebula-4"), 0)
+        domain.checkpointCreateXML(CHECKPOINT.format("nebula-0123abcd-4"), 0)
         of_disk = DiskTask(REVERT, "6", 2, snapshot_id=0, name="s", mark="cd")
         done(node.one(vm, "POWEROFF", hard=True, tasks=(of_disk,)), "POWEROFF")
         assert (domain.listAllCheckpoints(0), bitmaps(node, vm, 2)) == ([], [])
@@ -380,7 +380,7 @@ def test_checkpoints_of_backups_are_dropped_before() -> None:
         for each in domain.listAllCheckpoints(0):
             each.delete(0)
         # A machine with both ends.
-        domain.checkpointCreateXML(CHECKPOINT.format("nebula-5"), 0)
+        domain.checkpointCreateXML(CHECKPOINT.format("nebula-0123abcd-5"), 0)
         assert node.one(vm, "DONE", hard=True).error is None
 
 

@@ -34,7 +34,7 @@ _SOCKET = "nbd.tunnelmigrate.dest.{name}"
 WRITTEN = "written"
 _AGAIN = "See the machine's vm.log, then run again"
 # QEMU measures how fast it is where it encrypts a file, and gives up if the clock did not tick meanwhile.
-_UNLUCKY, _NO_TICK = 5, "accurate CPU usage"
+_UNLUCKY, _NO_TICK = 20, "accurate CPU usage"
 # Bytes, besides those that are kept free anyway, that are to be free for what the guest writes over meanwhile; and that
 # have to stay so: where QEMU can't keep it aside, the guest's own writes fail, and it stands still.
 SCRATCH, LEAST = 256 * MIB, 64 * MIB
