@@ -105,7 +105,7 @@ def test_of_one_that_runs_and_one_that_is_off() -> None:
         outcome = backed_up(node)
         assert "nebula_machine_backup_stand_still: true" in outcome["error"]
         outcome = backed_up(node, stand_still=True)
-        assert (outcome["error"], outcome["kind"], outcome["consistency"]) == ("", "full", "stood still")
+        assert (outcome["error"], outcome["kind"], outcome["consistency"]) == ("", "full", "stood still"), outcome
         assert not held().exists() and not standing_still.is_left(str(node.directory))
         assert node.driver.state(MARK) == "RUNNING"
         of_running, directory = newest()
@@ -161,7 +161,8 @@ def test_killed_while_it_stands_still() -> None:
         os.waitpid(child, 0)
         assert held().exists() and standing_still.is_left(str(node.directory))
         outcome = backed_up(node, stand_still=True)
-        assert outcome["error"] == "" and not held().exists() and not standing_still.is_left(str(node.directory))
+        assert outcome["error"] == "", outcome
+        assert not held().exists() and not standing_still.is_left(str(node.directory))
 
         pausing = node.driver.pausing(MARK)
         assert pausing is not None

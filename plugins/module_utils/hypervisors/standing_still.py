@@ -67,13 +67,15 @@ class Pausing:
     nothing is left to do.
     pause: has it stand still.
     go_on: has it go on, and returns whether it stood still until then.
-    is_still: returns whether it stands still by now, as far as that can be seen."""
+    is_still: returns whether it stands still by now, as far as that can be seen.
+    is_seen: that can be seen; elsewhere only go_on() tells."""
 
     run: str
     words: Sequence[str]
     pause: Callable[[], None]
     go_on: Callable[[], bool]
     is_still: Callable[[], bool]
+    is_seen: bool = True
 
 
 def run_of(number: object) -> str:
@@ -196,8 +198,8 @@ def _let_go_on(pausing: Pausing, watchdog: subprocess.Popen[bytes], path: str, a
 
 
 def require_still(pausing: Pausing, asked: str) -> None:
-    """Raise InUse unless the machine stands still yet: what was read of it until now is of one moment then."""
-    if not pausing.is_still():
+    """Raise InUse where the machine is seen not to stand still any more: what was read of it is of no one moment."""
+    if pausing.is_seen and not pausing.is_still():
         raise InUse(
             asked,
             f"the machine does not stand still any more: somebody has let it go on, or the {LONGEST / 3600:g} hours "

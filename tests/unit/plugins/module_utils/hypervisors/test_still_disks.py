@@ -150,6 +150,9 @@ def test_a_backup(machine, monkeypatch):
         machine.still = False
         with pytest.raises(InUse, match="does not stand still any more"):
             backup.keep()
+        # Where nothing shows it, it is known once the machine goes on.
+        unseen = replace(machine.pausing, is_seen=False)
+        standing_still.require_still(unseen, "backing web up")
         machine.still = True
     assert shown == [(f"7-{MARK.catalog}", {0: machine.disk}, True)]
     with still_disks.back_up(driver, MARK, disks[1:], order) as backup:
