@@ -51,7 +51,7 @@ options:
     elements: str
     default: []
   observed:
-    description: What nodes answered to polls, as M(nebula.provision.nebula_vm#module) takes it.
+    description: What nodes answered to polls, as M(nebula.provision.nebula_vm) takes it.
     type: json
   hosts:
     description: Names of the hosts that take part in this run. Machines of others are named as left out.
@@ -229,7 +229,7 @@ backups:
     size: {description: Bytes of the machine's disks as the guest sees them., type: int}
     stored: {description: Bytes that the backup takes., type: int}
     seconds: {description: How long it took., type: float}
-    removed: {description: With O(state=pruned), the ids of the backups that were removed., type: list, elements: str}
+    removed: {description: The ids of older backups that were removed., type: list, elements: str}
     warnings: {description: What else is to be known of it., type: list, elements: str}
     error: {description: Why there is no backup. Empty if there is one., type: str}
 """

@@ -185,7 +185,7 @@ def _passage(
     wanted = [disk for disk in backup.disks if request.disks is None or disk.disk_id in request.disks]
     found = [restored_disks.disk_of(held, backup, disk.disk_id) for disk in wanted]
     room = {str(each.disk.disk_id): restored_disks.measured(each, held.key) for each in found}
-    token, (our_key, ours), (their_key, theirs) = secrets.token_hex(16), *(key_pair("nebula restore") for _ in "ab")
+    token, (our_key, ours), (their_key, theirs) = secrets.token_hex(16), *(key_pair("nebula restore") for _side in "ab")
     receives = BackupPassage(token, True, frontend, "", place.port, ours, theirs, their_key)
     brings = BackupPassage(token, False, host, place.address, place.port, theirs, ours, our_key)
     bare = replace(backup, template={}, secrets=(), secrets_file=None, by_hand=(), seal="")

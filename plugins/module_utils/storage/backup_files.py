@@ -349,7 +349,8 @@ def extents_of(text: str, size: int, what: str) -> Iterator[tuple[int, int, bool
     try:
         for each in json.loads(text):
             start, length, data = each["start"], each["length"], each["data"]
-            if type(start) is not int or type(length) is not int or not 0 <= start < start + length <= size:
+            numbers = all(isinstance(each, int) and not isinstance(each, bool) for each in (start, length))
+            if not numbers or not 0 <= start < start + length <= size:
                 raise ValueError(f"a part of it begins at {start!r} and has {length!r} bytes")
             yield start, length, data is False
     except (ValueError, KeyError, TypeError) as error:

@@ -65,7 +65,8 @@ def read(path: str, key: str, what: str) -> Generator[bytes, None, None]:
         found = os.lstat(path)
     if not stat.S_ISREG(found.st_mode):
         raise InvalidValue(what, f"{path} is not a regular file", "See who put it there")
-    with _connected(path, key, sandbox.READ, what) as device:
+    # It is closed with the generator.
+    with _connected(path, key, sandbox.READ, what) as device:  # pylint: disable=contextmanager-generator-missing-cleanup
         yield from device.read_all()
 
 
@@ -95,7 +96,9 @@ def _connected(path: str, key: str, use: str, what: str) -> Iterator[_Device]:
         listening.bind(f"{place}/nbd")
         listening.listen(1)
         connection = socket.socket(socket.AF_UNIX)
-        with contextlib.closing(connection), sandbox.words_around(PROGRAM, {path: use}, memory=MEMORY, cpu=CPU) as own:
+        around = sandbox.words_around(PROGRAM, {path: use}, memory=MEMORY, cpu=CPU)
+        # pylint: disable-next=contextmanager-generator-missing-cleanup
+        with contextlib.closing(connection), around as own:
             before = ["sh", "-c", _SCRIPT, "nbd", "1" if own else "", *own]
             pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": listening, "stderr": subprocess.PIPE}
             with command.start(words, before=before, **pipes) as process:
