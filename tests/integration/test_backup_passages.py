@@ -73,6 +73,9 @@ class Shown:
     def keep(self) -> None:
         self.is_kept = True
 
+    def leave_open(self) -> None:
+        pass
+
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Path:

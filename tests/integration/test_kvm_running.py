@@ -56,6 +56,7 @@ def test_what_waits_comes_with_the_next_start_whoever_makes_it() -> None:
     with a_node() as node:
         vm = a_machine(node, "q35")
         node.one(vm)
+        node.wait_for_boots(vm, 1)
         more = replace(vm, memory=64)
         later = node.one(more, waits=True)
         assert (later.state, later.changed, later.error, later.waits) == ("RUNNING", True, None, True)
@@ -69,14 +70,14 @@ def test_what_waits_comes_with_the_next_start_whoever_makes_it() -> None:
         node.domain(vm).destroy()
         assert not node.observed().vms[0].waits
         node.domain(vm).create()
+        node.wait_for_boots(vm, 2)
         assert not node.observed().vms[0].waits and memory(node, vm) == (64, 64)
         fewer = replace(vm, memory=48)
         assert node.one(fewer, waits=True).waits
-        boots = node.boots(vm)
         restarted = node.one(fewer, waits=True, operation="reboot", hard=True)
         assert (restarted.state, restarted.changed, restarted.error, restarted.waits) == ("RUNNING", True, None, False)
         assert memory(node, vm) == (48, 48) and not node.observed().vms[0].waits
-        node.wait_for_boots(vm, boots + 1)
+        node.wait_for_boots(vm, 3)
 
 
 def memory(node: Node, vm: Vm) -> tuple[int, int]:

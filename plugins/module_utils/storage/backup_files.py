@@ -25,6 +25,7 @@ from ..host.sandbox import NEW, READ, WRITE
 from ..model.disk import DiskFiles
 from ..model.machine_backup import LUKS, QCOW2, StoredFile
 from . import datastore_layout, qcow2_header, qemu_img
+from .file_blocks import written_back_early
 from .qemu_img import IO_PROGRAM, MIB, PROGRAM
 
 if TYPE_CHECKING:
@@ -503,9 +504,11 @@ def _convert(
     new = os.path.join(os.path.realpath(os.path.dirname(new)), os.path.basename(new))
     node, files = text_of(chain_node(chain)), {**files_of(chain), new: NEW}
     for _attempt in range(_UNLUCKY):
-        done = qemu_img.run_program(
-            PROGRAM, "convert", *words, node, new, files=files, keys=keys, size=size, check=False
-        )
+        # Whoever puts it in its place waits until it is on its disk.
+        with written_back_early(new):
+            done = qemu_img.run_program(
+                PROGRAM, "convert", *words, node, new, files=files, keys=keys, size=size, check=False
+            )
         if done.returncode != 1 or _NO_TICK not in done.stderr:
             break
     require_success(done, what)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
+import threading
 from collections.abc import Generator, Iterator
 
 MIB = 1024 * 1024
@@ -17,6 +19,8 @@ CHUNK = MIB
 HOLE = 64 * 1024
 # By itself it reads 128 KiB ahead, and writes once seconds have passed, or when it is told to wait for it.
 AHEAD = BEHIND = 32 * MIB
+# Seconds after which it is looked how long a file has become that another program writes.
+_LOOK = 0.03
 _ZEROES = bytes(CHUNK)
 _HOLE = bytes(HOLE)
 
@@ -64,6 +68,40 @@ class EarlyWriteback:
             # It begins to write what it would otherwise forget at once.
             _advise(self._fd, self._begun, offset - self._begun, os.POSIX_FADV_DONTNEED)
             self._begun = offset
+
+
+@contextlib.contextmanager
+def written_back_early(path: str) -> Iterator[None]:
+    """Do the same for a file that another program makes and writes while the block runs."""
+    over = threading.Event()
+    worker = threading.Thread(target=_write_back, args=(path, over), daemon=True)
+    worker.start()
+    try:
+        yield
+    finally:
+        over.set()
+        worker.join()
+
+
+def _write_back(path: str, over: threading.Event) -> None:
+    early = None
+    fd = -1
+    try:
+        while not over.wait(_LOOK):
+            if early is None:
+                # The program may not have made it yet. What only helps never fails.
+                with contextlib.suppress(OSError):
+                    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+                if fd < 0:
+                    continue
+                early = EarlyWriteback(fd)
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                return
+            early.up_to(status.st_size)
+    finally:
+        if fd >= 0:
+            os.close(fd)
 
 
 def _advise(fd: int, offset: int, length: int, advice: int) -> None:

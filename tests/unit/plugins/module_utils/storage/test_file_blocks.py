@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 from hypothesis import given
@@ -81,3 +82,37 @@ def test_a_file_system_that_takes_no_advice(tmp_path, monkeypatch):
     with (tmp_path / "file").open("rb") as file:
         assert b"".join(file_blocks.read(file.fileno())) == b"content"
         file_blocks.EarlyWriteback(file.fileno()).up_to(file_blocks.BEHIND)
+
+
+def test_what_another_program_writes_goes_to_its_disk_meanwhile(tmp_path, monkeypatch):
+    advised = threading.Event()
+
+    def advise(_fd, offset, length, advice):
+        assert (offset, length, advice) == (0, 2 * file_blocks.BEHIND, os.POSIX_FADV_DONTNEED)
+        advised.set()
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    path = tmp_path / "file"
+    with file_blocks.written_back_early(str(path)):
+        (tmp_path / "made").write_bytes(b"")
+        os.truncate(tmp_path / "made", 2 * file_blocks.BEHIND)
+        # It was not there when the block began, and has all of its length at once.
+        os.rename(tmp_path / "made", path)
+        assert advised.wait(20)
+
+
+@pytest.mark.parametrize("make", [lambda path: None, os.mkdir, os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_file_is_left_alone(tmp_path, monkeypatch, make):
+    monkeypatch.setattr(os, "posix_fadvise", lambda *_arguments: pytest.fail("it was advised of"))
+    make(tmp_path / "file")
+    looked, really = threading.Semaphore(0), os.open
+
+    def look(*arguments):
+        looked.release()
+        return really(*arguments)
+
+    monkeypatch.setattr(os, "open", look)
+    open_now = set(os.listdir("/proc/self/fd"))
+    with file_blocks.written_back_early(str(tmp_path / "file")):
+        assert looked.acquire(timeout=20)
+    assert set(os.listdir("/proc/self/fd")) == open_now
