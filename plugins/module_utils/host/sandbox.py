@@ -46,8 +46,8 @@ mkdir dev usr
 while [ "$1" != -- ]; do
     case $1 in
         copy) kept="$kept $2" ;;
-        directory) mkdir -p ".$2"; mount -o "$3" "$2" ".$2" ;;
-        file) mkdir -p ".${2%/*}"; [ -e ".$2" ] || : > ".$2"; mount -o "$3" "$2" ".$2" ;;
+        directory) [ -d ".$2" ] || mkdir -p ".$2"; mount -o "$3" "$2" ".$2" ;;
+        file) [ -d ".${2%/*}" ] || mkdir -p ".${2%/*}"; [ -e ".$2" ] || : > ".$2"; mount -o "$3" "$2" ".$2" ;;
         input) mkdir proc; mount -t proc -o "$3" nebula-sandbox proc; ln -s /proc/self/fd/0 dev/stdin ;;
         scratch) mkdir -p ".$2"; mount -t tmpfs -o "$3" nebula-sandbox ".$2" ;;
     esac

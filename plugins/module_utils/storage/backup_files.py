@@ -155,8 +155,9 @@ def store_disk(
             f"{what}: reading it", f"its export at {source.path} is not there", "The machine may have ended: run again"
         )
     with new_file(directory, name, what) as new:
-        _make_empty(new, size, compress, key, what)
         stored = LUKS if key else QCOW2
+        if below or key:
+            _make_empty(new, size, compress, key, what)
         if below:
             _copy_written(source, new, stored, compress, key, rate, what)
             if not key:
@@ -168,7 +169,7 @@ def store_disk(
                 )
                 require_success(done, what)
         else:
-            _copy_all(source, new, stored, compress, key, rate, what)
+            _copy_all(source, new, size, compress, key, rate, what)
         found, digest = settled_digest(new)
     return StoredFile(name, found, digest)
 
@@ -210,13 +211,16 @@ def _length(path: str) -> int:
 def _make_empty(path: str, size: int, compress: bool, key: str, what: str) -> None:
     """Make an empty disk of that size, which is no secret, and put it into a container where there is a key."""
     plain = path + UNFINISHED if key else path
-    options = f"cluster_size={CLUSTER},compression_type={'zstd' if compress else 'zlib'}"
-    done = qemu_img.run_trusted("create", "-q", "-f", "qcow2", "-o", options, plain, str(size))
+    done = qemu_img.run_trusted("create", "-q", "-f", "qcow2", "-o", _options(compress), plain, str(size))
     require_success(done, what)
     os.chmod(plain, 0o600)
     if key:
         encrypt(plain, path, key, what)
         remove_file(plain)
+
+
+def _options(compress: bool) -> str:
+    return f"cluster_size={CLUSTER},compression_type={'zstd' if compress else 'zlib'}"
 
 
 def encrypt(source: str, path: str, key: str, what: str, fd: int = -1) -> None:
@@ -251,17 +255,27 @@ def decrypted(path: str, key: str, longest: int, what: str) -> bytes:
         return os.pread(fd, length, 0)
 
 
-def _copy_all(source: NbdSource, new: str, stored: str, compress: bool, key: str, rate: int, what: str) -> None:
-    words = ["-q", "-n", "--target-is-zero", "-W", "-m", "8", "-f", "raw", "-O", "qcow2"]
+def _copy_all(source: NbdSource, new: str, size: int, compress: bool, key: str, rate: int, what: str) -> None:
+    """Copy the whole disk to a new file; with a key to the empty one in its container."""
+    words = ["-q", "-W", "-m", "8", "-f", "raw", "-O", "qcow2"]
+    words += ["-n", "--target-is-zero"] if key else ["-o", _options(compress)]
     words += ["-c"] if compress else []
     words += ["-r", str(rate)] if rate else []
-    nodes = (text_of(source.node()), text_of(file_node(new, stored)))
-    files = {**source.files(), new: NEW}
-    size = _size_at_rate(source.size, rate)
+    target = text_of(file_node(new, LUKS)) if key else new
     done = qemu_img.run_program(
-        PROGRAM, "convert", *words, *nodes, files=files, keys={KEY: key}, size=size, check=False
+        PROGRAM,
+        "convert",
+        *words,
+        text_of(source.node()),
+        target,
+        files={**source.files(), new: NEW},
+        keys={KEY: key},
+        size=_size_at_rate(source.size, rate),
+        check=False,
     )
     require_success(done, what)
+    if not key and (found := qcow2_header.refuse_other_below(new, "", what)) != size:
+        raise StorageFailed(what, f"its export shows {found} bytes of it, and it has {size}", "Run again")
 
 
 def _size_at_rate(size: int, rate: int) -> int:
@@ -394,6 +408,9 @@ def settled_digest(path: str) -> tuple[int, str]:
             return digest_of(fd)
         finally:
             settled.result()
+            # Nobody reads it soon, and what the host's memory holds for others is to stay there.
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def digest_of(fd: int) -> tuple[int, str]:
