@@ -25,7 +25,7 @@ from ..host.sandbox import NEW, READ, WRITE
 from ..model.disk import DiskFiles
 from ..model.machine_backup import LUKS, QCOW2, StoredFile
 from . import datastore_layout, qcow2_header, qemu_img
-from .file_blocks import written_back_early
+from .file_blocks import ReadAhead, written_back_early
 from .qemu_img import IO_PROGRAM, MIB, PROGRAM
 
 if TYPE_CHECKING:
@@ -416,10 +416,12 @@ def settled_digest(path: str) -> tuple[int, str]:
 def digest_of(fd: int) -> tuple[int, str]:
     """Return size and SHA-256 of all that is in an open file."""
     digest, buffer, offset = hashlib.sha256(), bytearray(_BLOCK), 0
-    view = memoryview(buffer)
+    view, ahead = memoryview(buffer), ReadAhead(fd)
+    ahead.of(0)
     while count := os.preadv(fd, [view], offset):
         digest.update(view[:count])
         offset += count
+        ahead.of(offset)
     return offset, digest.hexdigest()
 
 

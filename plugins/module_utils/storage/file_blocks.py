@@ -27,11 +27,9 @@ _HOLE = bytes(HOLE)
 
 def read(fd: int) -> Generator[bytes, None, None]:
     """Yield the whole file, in chunks; its own position is left alone."""
-    offset = asked = 0
+    offset, ahead = 0, ReadAhead(fd)
     while True:
-        if asked - offset <= AHEAD:
-            _advise(fd, asked, AHEAD, os.POSIX_FADV_WILLNEED)
-            asked += AHEAD
+        ahead.of(offset)
         block = os.pread(fd, CHUNK, offset)
         if not block:
             return
@@ -56,18 +54,38 @@ def nonzero_extents(chunk: bytes) -> Iterator[tuple[int, int]]:
         yield begin, length
 
 
-class EarlyWriteback:
-    """Has the kernel begin early with what fsync() will wait for, of a file that is written from front to end."""
+class ReadAhead:
+    """Has the kernel read what will be asked for next, of a file that is read from front to end."""
 
-    def __init__(self, fd: int, offset: int = 0) -> None:
+    def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._begun = offset
+        self._asked = 0
+
+    def of(self, offset: int) -> None:
+        if self._asked - offset <= AHEAD:
+            _advise(self._fd, self._asked, AHEAD, os.POSIX_FADV_WILLNEED)
+            self._asked += AHEAD
+
+
+class EarlyWriteback:
+    """Has the kernel begin early with what fsync() will wait for, of a file that is written from front to end.
+    forget: what is on its disk does not stay in memory, whose pages are used again for what comes next"""
+
+    def __init__(self, fd: int, offset: int = 0, forget: bool = False) -> None:
+        self._fd = fd
+        self._begun = self._forgotten = offset
+        self._forget = forget
 
     def up_to(self, offset: int) -> None:
-        if offset - self._begun >= BEHIND:
-            # It begins to write what it would otherwise forget at once.
-            _advise(self._fd, self._begun, offset - self._begun, os.POSIX_FADV_DONTNEED)
-            self._begun = offset
+        if offset - self._begun < BEHIND:
+            return
+        # It begins to write what it would otherwise forget at once.
+        _advise(self._fd, self._begun, offset - self._begun, os.POSIX_FADV_DONTNEED)
+        written = self._begun - BEHIND
+        if self._forget and written > self._forgotten:
+            _advise(self._fd, self._forgotten, written - self._forgotten, os.POSIX_FADV_DONTNEED)
+            self._forgotten = written
+        self._begun = offset
 
 
 @contextlib.contextmanager
@@ -94,7 +112,7 @@ def _write_back(path: str, over: threading.Event) -> None:
                     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
                 if fd < 0:
                     continue
-                early = EarlyWriteback(fd)
+                early = EarlyWriteback(fd, forget=True)
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 return

@@ -84,6 +84,19 @@ def test_a_file_system_that_takes_no_advice(tmp_path, monkeypatch):
         file_blocks.EarlyWriteback(file.fileno()).up_to(file_blocks.BEHIND)
 
 
+@pytest.mark.parametrize("forget", [False, True])
+def test_what_is_on_its_disk_stays_in_memory_unless_it_is_to_be_forgotten(monkeypatch, forget):
+    found = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _fd, offset, length, _advice: found.append((offset, length)))
+    written = file_blocks.EarlyWriteback(-1, forget=forget)
+    step = file_blocks.BEHIND
+    for offset in (step - 1, step, step + 1, 2 * step, 3 * step, 5 * step):
+        written.up_to(offset)
+    begun = [(0, step), (step, step), (2 * step, step), (3 * step, 2 * step)]
+    again = [(0, step), (step, step)]
+    assert sorted(found) == sorted(begun + (again if forget else []))
+
+
 def test_what_another_program_writes_goes_to_its_disk_meanwhile(tmp_path, monkeypatch):
     advised = threading.Event()
 
