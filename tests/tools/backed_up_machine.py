@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -128,13 +129,13 @@ def qemu(*words: str) -> str:
 
 
 def end(process: int, socket: Path) -> None:
-    """Wait until a qemu-nbd has ended, which lets its disk go."""
-    import time
-
-    for _turn in range(500):
-        if not Path(f"/proc/{process}").exists() or Path(f"/proc/{process}/stat").read_text().split()[2] == "Z":
-            break
-        time.sleep(0.01)
+    """Wait until a qemu-nbd has ended with all of its threads, the last of which lets its disk go."""
+    with contextlib.suppress(ProcessLookupError):
+        fd = os.pidfd_open(process)
+        try:
+            assert select.select([fd], [], [], 20)[0], f"qemu-nbd {process} does not end"
+        finally:
+            os.close(fd)
     socket.unlink(missing_ok=True)
 
 
