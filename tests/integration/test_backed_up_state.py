@@ -19,7 +19,6 @@ from in_world import in_world
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ChecksumMismatch
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import (
     disk_restores,
-    machine_backups,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.tpm_state import STATES
 from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import (
@@ -32,6 +31,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_res
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Tpm, Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage import backup_verification
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import Place
+from ansible_collections.nebula.provision.tests.integration.backing_up import back_up_all
 from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node
 
 pytestmark = pytest.mark.skipif(shutil.which("swtpm") is None, reason="needs swtpm")
@@ -58,7 +58,7 @@ def a_machine() -> Iterator[tuple[Node, Vm, Path]]:
 def back_up(node: Node, vm: Vm, directory: str, key: str = "") -> str:
     machine = MachineToBackUp(vm, node.ledger[vm.vm_id].generation, "node", secrets={"CONTEXT/PASSWORD": "p"})
     wanted = BackupRequest(node.catalog, directory, NODE, (machine,), key=key)
-    (outcome,) = machine_backups.back_up_all(wanted, node.driver, node.root)
+    (outcome,) = back_up_all(wanted, node.driver, node.root)
     assert not outcome["error"], outcome["error"]
     return str(outcome["id"])
 

@@ -199,13 +199,13 @@ def test_a_domain_is_defined_anew_by_others() -> None:
 BACK_UP = """
 import json, sys
 import libvirt_qemu
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import machine_backups
+from ansible_collections.nebula.provision.tests.integration.backing_up import back_up_all
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import BackupRequest
 asked = json.load(sys.stdin)
 driver = KvmDriver()
-outcomes = machine_backups.back_up_all(from_plain(BackupRequest, asked["request"]), driver, asked["root"])
+outcomes = back_up_all(from_plain(BackupRequest, asked["request"]), driver, asked["root"])
 domain = driver._connection().lookupByName("one-1")
 names = [each.getName() for each in domain.listAllCheckpoints()]
 nodes = json.loads(libvirt_qemu.qemuMonitorCommand(domain, '{"execute": "query-named-block-nodes"}', 0))["return"]

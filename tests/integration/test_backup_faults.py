@@ -29,7 +29,6 @@ from made_backups import MadeBackups, content_of, random_content
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError, NoSpace
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import (
     disk_restores,
-    machine_backups,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk as VmDisk
@@ -37,6 +36,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_res
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage import backup_files, disk_exports
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import Place
+from ansible_collections.nebula.provision.tests.integration.backing_up import back_up_all
 from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node, wait_for
 from ansible_collections.nebula.provision.tests.integration.test_machine_backups import (
     a_machine,
@@ -56,7 +56,7 @@ import json, os, sys
 sys.path[:0] = json.loads(sys.argv[1])
 sys.path.append("/usr/lib/python3/dist-packages")
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import disk_restores
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import machine_backups
+from ansible_collections.nebula.provision.tests.integration.backing_up import back_up_all
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import BackupRequest
@@ -64,7 +64,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_res
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import Place
 scene, root, asked = sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
 if scene == "store":
-    print(machine_backups.back_up_all(from_plain(BackupRequest, asked), KvmDriver(), root)[0]["error"], end="")
+    print(back_up_all(from_plain(BackupRequest, asked), KvmDriver(), root)[0]["error"], end="")
 elif scene == "restore":
     disk_restores.restore(from_plain(MachineToRestore, asked), KvmDriver(), root)
 else:
@@ -110,7 +110,7 @@ def meanwhile(act: Callable[[], None], after: bool = False) -> Iterator[None]:
 
 
 def failed(node: Node, vm: Vm, **more: Any) -> str:
-    outcome = machine_backups.back_up_all(request(node, vm, **more), node.driver, node.root)[0]
+    outcome = back_up_all(request(node, vm, **more), node.driver, node.root)[0]
     assert outcome["error"] and not outcome["id"], outcome
     assert "should not happen" not in outcome["error"], outcome["error"]
     return str(outcome["error"])
@@ -160,7 +160,7 @@ def test_a_full_directory_with_several_machines_at_once() -> None:
         with a_file_system(node, "96m") as place:
             # One has room, two have not. Compressed nobody knows it before.
             asked = request(node, *vms, at_once=2, compress=True)
-            outcomes = machine_backups.back_up_all(asked, node.driver, node.root)
+            outcomes = back_up_all(asked, node.driver, node.root)
             errors = [each["error"] for each in outcomes if each["error"]]
             assert errors
             assert all("its file system is full" in each or " free" in each for each in errors), errors
@@ -169,7 +169,7 @@ def test_a_full_directory_with_several_machines_at_once() -> None:
             assert [path.name for path in Path(place).rglob("*.tmp")] == []
             whole(node, vms, kept)
             subprocess.run(["mount", "-o", "remount,size=256m", place], check=True)
-            outcomes = machine_backups.back_up_all(asked, node.driver, node.root)
+            outcomes = back_up_all(asked, node.driver, node.root)
             assert [each["error"] for each in outcomes] == ["", ""]
             whole(node, vms, set(manifests(node)))
         assert not os.path.exists(disk_exports.PLACE) or not os.listdir(disk_exports.PLACE)
@@ -358,7 +358,7 @@ def test_power_cut_while_a_backup_is_stored() -> None:
                     assert restored(node, found, listed[id], 2) == now, scene
                 for each in listed.values():
                     backup_files.refuse_altered(found.chain(each, 2), each.id)
-            (outcome,) = machine_backups.back_up_all(asked, node.driver, node.root)
+            (outcome,) = back_up_all(asked, node.driver, node.root)
             assert not outcome["error"], (scene, outcome)
             with held(node, vm, directory) as found:
                 found.prune({"last": 1})

@@ -20,7 +20,6 @@ from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, InUse
 from ansible_collections.nebula.provision.plugins.module_utils.host.node_file import Changes
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import machine_backups
 from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import (
     NODE,
     BackupRequest,
@@ -31,6 +30,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.vm import V
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import luks_secrets
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_files import restore_disk
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import Place
+from ansible_collections.nebula.provision.tests.integration.backing_up import back_up_all
 from ansible_collections.nebula.provision.tests.integration.kvm_node import GUEST, Node, a_node
 
 SECRET = "9a3f5d0e-6a2f-4a57-8f2e-0d5d6f3f8a11"
@@ -131,7 +131,7 @@ def test_its_disk_is_backed_up_under_a_key_while_it_runs() -> None:
         def back_up(key: str) -> dict[str, Any]:
             machine = MachineToBackUp(vm, node.ledger[vm.vm_id].generation, "node")
             asked = BackupRequest(node.catalog, f"{node.root}-backups", NODE, (machine,), key=key)
-            return machine_backups.back_up_all(asked, node.driver, node.root)[0]
+            return back_up_all(asked, node.driver, node.root)[0]
 
         assert "nebula_machine_backup_key" in back_up("")["error"]
         done = back_up("k")

@@ -28,7 +28,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors impor
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import BackUp, Mark
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import (
     disk_restores,
-    machine_backups,
     root_transfers,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.lxc.driver import LxcDriver
@@ -51,6 +50,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.storage import (
 )
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import Place
 from ansible_collections.nebula.provision.plugins.module_utils.storage.root_backups import StoredRoot
+from ansible_collections.nebula.provision.tests.integration.backing_up import back_up_all
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.lxc_node import LxcNode, a_container_node
 from ansible_collections.nebula.provision.tests.integration.test_lxc_disks import Inside
@@ -278,7 +278,7 @@ def test_it_stands_still_for_a_moment_where_files_share_their_content() -> None:
 def backed_up(node: LxcNode, vm: Vm, **more: Any) -> dict[str, Any]:
     machines = (MachineToBackUp(vm, node.ledger[vm.vm_id].generation, "node", template={"CPU": 1}),)
     request = BackupRequest(node.catalog, f"{node.root}-place", NODE, machines, **more)
-    return machine_backups.back_up_all(request, node.driver, node.root)[0]
+    return back_up_all(request, node.driver, node.root)[0]
 
 
 def backups_of(node: LxcNode, vm: Vm, key: str = "") -> list[MachineBackup]:

@@ -35,6 +35,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_bac
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_exports
+from ansible_collections.nebula.provision.tests.integration.backing_up import back_up_all
 from ansible_collections.nebula.provision.tests.integration.kvm_node import GUEST, Node, a_node, wait_for
 from ansible_collections.nebula.provision.tests.integration.test_encrypted_disks import (
     PHRASE,
@@ -49,7 +50,7 @@ APPLY = """
 import os, sys
 sys.path.append("/usr/lib/python3/dist-packages")
 import libvirt
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import machine_backups
+from ansible_collections.nebula.provision.tests.integration.backing_up import back_up_all
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain, json_value
 from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import BackupRequest
@@ -65,7 +66,7 @@ def called(*arguments, **named):
     os._exit(9)
 setattr(of, name, called)
 request = from_plain(BackupRequest, json_value(sys.stdin.read()))
-print(machine_backups.back_up_all(request, KvmDriver(), root))
+print(back_up_all(request, KvmDriver(), root))
 """
 # What a run does in its turn: of which module or object, and which function.
 RUNNING = (("domain", "backupBegin"), ("files", "store_disk"), ("directory", "write"), ("domain", "abortJob"))
@@ -106,7 +107,7 @@ def request(node: Node, *vms: Vm, **more: Any) -> BackupRequest:
 
 
 def back_up(node: Node, vm: Vm, **more: Any) -> dict[str, Any]:
-    outcome = machine_backups.back_up_all(request(node, vm, **more), node.driver, node.root)[0]
+    outcome = back_up_all(request(node, vm, **more), node.driver, node.root)[0]
     assert not outcome["error"], outcome["error"]
     assert_nothing_left(node, vm)
     assert content_of_backup(node, vm, outcome["id"]) == content(node, vm)
@@ -114,7 +115,7 @@ def back_up(node: Node, vm: Vm, **more: Any) -> dict[str, Any]:
 
 
 def refused(node: Node, vm: Vm, **more: Any) -> str:
-    outcome = machine_backups.back_up_all(request(node, vm, **more), node.driver, node.root)[0]
+    outcome = back_up_all(request(node, vm, **more), node.driver, node.root)[0]
     assert (outcome["id"], bool(outcome["error"])) == ("", True)
     return str(outcome["error"])
 
@@ -319,7 +320,7 @@ def test_encrypted_and_compressed() -> None:
 
 
 def back_up_with_key(node: Node, vm: Vm, key: str) -> dict[str, Any]:
-    outcome = machine_backups.back_up_all(request(node, vm, key=key, compress=True), node.driver, node.root)[0]
+    outcome = back_up_all(request(node, vm, key=key, compress=True), node.driver, node.root)[0]
     assert not outcome["error"], outcome["error"]
     assert_nothing_left(node, vm)
     return outcome
@@ -386,7 +387,7 @@ def test_several_machines_at_once() -> None:
         vms = [node.vm(number) for number in range(4)]
         node.bring(*vms)
         os.unlink(node.directory(vms[2]) / "vm.json")
-        outcomes = machine_backups.back_up_all(request(node, *vms, at_once=3), node.driver, node.root)
+        outcomes = back_up_all(request(node, *vms, at_once=3), node.driver, node.root)
         assert [each["vm_id"] for each in outcomes] == [0, 1, 2, 3]
         assert [bool(each["error"]) for each in outcomes] == [False, False, True, False]
         assert [each["kind"] for each in outcomes] == [FULL, FULL, "", FULL]
@@ -461,7 +462,7 @@ def test_two_runs_at_once() -> None:
         from concurrent.futures import ThreadPoolExecutor
 
         def run(_number: int) -> dict[str, Any]:
-            return machine_backups.back_up_all(request(node, vm), type(node.driver)(), node.root)[0]
+            return back_up_all(request(node, vm), type(node.driver)(), node.root)[0]
 
         with ThreadPoolExecutor(2) as pool:
             outcomes = list(pool.map(run, range(2)))
@@ -528,7 +529,7 @@ def test_an_encrypted_disk_of_a_running_machine() -> None:
 
         machine_backups.backup_files.store_disk = store  # type: ignore[assignment]
         try:
-            outcome = machine_backups.back_up_all(request(node, vm, key="a key of backups"), node.driver, node.root)[0]
+            outcome = back_up_all(request(node, vm, key="a key of backups"), node.driver, node.root)[0]
         finally:
             machine_backups.backup_files.store_disk = real  # type: ignore[assignment]
         assert not outcome["error"], outcome["error"]

@@ -36,6 +36,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_bac
 )
 from ansible_collections.nebula.provision.plugins.module_utils.storage import roots
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import Place
+from ansible_collections.nebula.provision.tests.integration.backing_up import back_up_all
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.openvz_node import (
     CATALOG,
@@ -77,7 +78,7 @@ def backed_up(node: Node, **more: Any) -> dict[str, Any]:
     world = Path(os.environ["NEBULA_WORLD"])
     machines = (MachineToBackUp(node.vm(), 3, "node"),)
     request = BackupRequest(CATALOG, str(world / "place"), NODE, machines, **more)
-    return machine_backups.back_up_all(request, node.driver, str(world / "nebula"))[0]
+    return back_up_all(request, node.driver, str(world / "nebula"))[0]
 
 
 def newest(key: str = "") -> tuple[MachineBackup, str]:
@@ -125,6 +126,26 @@ def test_of_one_that_runs_and_one_that_is_off() -> None:
         assert [name for name in os.listdir(node.private.parent) if name.startswith(f"{node.private.name}.")] == []
         node.driver.start(MARK)
         assert node.driver.state(MARK) == "RUNNING"
+
+
+@in_bare_world
+def test_somebody_lets_it_go_on_while_it_is_read() -> None:
+    """Nothing shows that of a container of OpenVZ before it is to go on: by then all of it is stored."""
+    with running() as node, pytest.MonkeyPatch.context() as patch:
+        real = machine_backups.root_backups.store_root
+
+        def store(*given: Any, **more: Any) -> Any:
+            stored = real(*given, **more)
+            vzctl.ask("going on", "chkpnt", str(CTID), "--resume")
+            return stored
+
+        patch.setattr(machine_backups.root_backups, "store_root", store)
+        outcome = backed_up(node, stand_still=True)
+        assert "somebody else has let the machine go on" in outcome["error"] and not outcome["id"]
+        place = Place.open(f"{os.environ['NEBULA_WORLD']}/place", CATALOG, for_writing=False)
+        with place.machine(7, CATALOG) as directory:
+            assert directory.backups() == [] == [name for name in os.listdir(directory.directory) if "root" in name]
+        assert node.driver.state(MARK) == "RUNNING" and not standing_still.is_left(str(node.directory))
 
 
 def held_by_a_process(node: Node) -> tuple[int, int]:

@@ -18,7 +18,6 @@ from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import (
     disk_restores,
-    machine_backups,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import (
@@ -34,6 +33,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_bac
 from ansible_collections.nebula.provision.plugins.module_utils.model.machine_restore import MachineToRestore
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import Place
+from ansible_collections.nebula.provision.tests.integration.backing_up import back_up_all
 from ansible_collections.nebula.provision.tests.integration.guests import agent as guests
 from ansible_collections.nebula.provision.tests.integration.guests import database as databases
 from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node, wait_for
@@ -82,7 +82,7 @@ def back_up(node: Node, vm: Vm, consistency: str, key: str, kind: str) -> Made:
     request = BackupRequest(
         node.catalog, directory_of(node), NODE, (machine,), full=kind == FULL, consistency=consistency, key=key
     )
-    (outcome,) = machine_backups.back_up_all(request, node.driver, node.root)
+    (outcome,) = back_up_all(request, node.driver, node.root)
     assert not outcome["error"], outcome["error"]
     assert (outcome["kind"], outcome["consistency"]) == (kind, CONSISTENCIES[consistency]), outcome
     # It goes on, and had not stood still.
@@ -173,6 +173,6 @@ def goes_on(node: Node, vm: Vm, made: Made, count: int, key: str) -> None:
     assert f"row {count}\r" not in said
     machine = MachineToBackUp(vm, node.ledger[vm.vm_id].generation, "node")
     request = BackupRequest(node.catalog, directory_of(node), NODE, (machine,), key=key)
-    (outcome,) = machine_backups.back_up_all(request, node.driver, node.root)
+    (outcome,) = back_up_all(request, node.driver, node.root)
     assert (outcome["error"], outcome["kind"], outcome["reason"]) == ("", FULL, "it was restored")
     assert node.one(vm, "POWEROFF", hard=True).error is None

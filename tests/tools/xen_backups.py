@@ -28,7 +28,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import Neb
 from ansible_collections.nebula.provision.plugins.module_utils.host import processes
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors import standing_still, still_disks
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import BackUp
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import machine_backups
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import Record, write_record
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.registry import open_driver
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk, DiskFiles
@@ -39,6 +38,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_bac
 )
 from ansible_collections.nebula.provision.plugins.module_utils.storage import backup_files
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import Place
+from ansible_collections.nebula.provision.tests.integration.backing_up import back_up_all
 
 STEPS = (
     "deploy",
@@ -86,7 +86,7 @@ class BackedUp(Guest):
     def run(self, **more: bool) -> dict[str, object]:
         machines = (MachineToBackUp(self.vm, 1, "node"),)
         request = BackupRequest(CATALOG, f"{self.root}-place", NODE, machines, **more)
-        return machine_backups.back_up_all(request, self.driver, str(self.root))[0]
+        return back_up_all(request, self.driver, str(self.root))[0]
 
     def restored(self) -> bytes:
         """What the newest backup holds."""

@@ -67,15 +67,13 @@ class Pausing:
     nothing is left to do.
     pause: has it stand still.
     go_on: has it go on, and returns whether it stood still until then.
-    is_still: returns whether it stands still by now, as far as that can be seen.
-    is_seen: that can be seen; elsewhere only go_on() tells."""
+    is_still: returns whether it stands still by now, as far as that can be seen; go_on() knows it better."""
 
     run: str
     words: Sequence[str]
     pause: Callable[[], None]
     go_on: Callable[[], bool]
     is_still: Callable[[], bool]
-    is_seen: bool = True
 
 
 def run_of(number: object) -> str:
@@ -143,16 +141,35 @@ def _run_in(path: str) -> str:
         return ""
 
 
+class Standing:
+    """Is the time for which a machine stands still. go_on: ends it, as end() says."""
+
+    def __init__(self, go_on: Callable[[], None]) -> None:
+        self._go_on = go_on
+        self.is_over = False
+
+    def end(self) -> None:
+        """Have the machine go on, if it does not yet. Raise InUse or TimedOut if it did not stand still until now."""
+        if not self.is_over:
+            self.is_over = True
+            self._go_on()
+
+
 @contextlib.contextmanager
-def held(pausing: Pausing, directory: str, asked: str, longest: float = LONGEST) -> Iterator[None]:
-    """Have the machine stand still for a block of code. Raise InUse, at the end, if it did not do so all the time.
+def held(pausing: Pausing, directory: str, asked: str, longest: float = LONGEST) -> Iterator[Standing]:
+    """Have the machine stand still for a block of code, or until it ends what is yielded. Raise InUse or TimedOut, at
+    the end, if it did not do so all the time.
     directory: of the machine, whose lock is held. asked: how errors begin. longest: seconds."""
     settle(pausing, directory, asked)
     if pausing.is_still():
         # Somebody has paused it, who lets it go on as well.
-        yield
-        if not pausing.is_still():
-            raise _went_on(asked)
+        def require_still() -> None:
+            if not pausing.is_still():
+                raise _went_on(asked)
+
+        standing = Standing(require_still)
+        yield standing
+        standing.end()
         return
     path = os.path.join(directory, MARK)
     with explained(path):
@@ -162,22 +179,25 @@ def held(pausing: Pausing, directory: str, asked: str, longest: float = LONGEST)
         os.write(fd, json.dumps({"run": pausing.run}).encode())
         with _running_watchdog(pausing, path, fd, longest, asked) as watchdog:
             begun = time.monotonic()
+
+            def go_on() -> None:
+                was_still = _let_go_on(pausing, watchdog, path, asked)
+                if time.monotonic() - begun > longest:
+                    raise _too_long(asked, longest)
+                if not was_still:
+                    raise _went_on(asked)
+
+            standing = Standing(go_on)
             _tell(watchdog, b"f")
             # If this fails it may be done yet, and the watchdog is not told that all is well.
             pausing.pause()
             try:
-                yield
-            finally:
-                was_still = _let_go_on(pausing, watchdog, path, asked)
-        if time.monotonic() - begun > longest:
-            raise TimedOut(
-                asked,
-                f"it takes longer than the {longest:g} s that the machine stands still at most, and it went on",
-                "Back it up while it is off, or have its disks on a file system that shares content (XFS, Btrfs), then "
-                "run again",
-            )
-        if not was_still:
-            raise _went_on(asked)
+                yield standing
+            except BaseException:
+                if not standing.is_over:
+                    _let_go_on(pausing, watchdog, path, asked)
+                raise
+            standing.end()
     finally:
         os.close(fd)
 
@@ -197,15 +217,13 @@ def _let_go_on(pausing: Pausing, watchdog: subprocess.Popen[bytes], path: str, a
     return was_still
 
 
-def require_still(pausing: Pausing, asked: str) -> None:
-    """Raise InUse where the machine is seen not to stand still any more: what was read of it is of no one moment."""
-    if pausing.is_seen and not pausing.is_still():
-        raise InUse(
-            asked,
-            f"the machine does not stand still any more: somebody has let it go on, or the {LONGEST / 3600:g} hours "
-            "were over that it may",
-            "Back it up while it is off, or see who let it go on; then run again",
-        )
+def _too_long(asked: str, longest: float) -> TimedOut:
+    return TimedOut(
+        asked,
+        f"it takes longer than the {longest:g} s that the machine stands still at most, and it went on",
+        "Back it up while it is off, or have its disks on a file system that shares content (XFS, Btrfs), then "
+        "run again",
+    )
 
 
 def _went_on(asked: str) -> InUse:

@@ -22,7 +22,7 @@ from ..storage import roots
 from ..storage.backup_files import NbdSource
 from . import standing_still
 from .base import BackUp, Driver, Mark, RunningBackup, label_of
-from .standing_still import Pausing
+from .standing_still import Pausing, Standing
 
 # How a backup says that it was made.
 MOMENT = "of copies that were made while the machine stood still for a moment"
@@ -43,11 +43,16 @@ class Disks:
 
 @dataclass(frozen=True)
 class StillDisks:
-    """Holds where it can be read. copied: the machine goes on already."""
+    """Holds where it can be read. standing: as long as the machine stands still for it; None of copies."""
 
     files: Mapping[int, DiskFiles]
     roots: Mapping[int, str]
-    copied: bool
+    standing: Standing | None = None
+
+    @property
+    def copied(self) -> bool:
+        """Return whether the machine goes on already."""
+        return self.standing is None
 
 
 @contextlib.contextmanager
@@ -60,15 +65,15 @@ def reading(pausing: Pausing, directory: str, disks: Disks, asked: str) -> Itera
         place = os.path.join(directory, standing_still.COPIES)
         try:
             files.make_directory(place, 0o700)
-            with standing_still.held(pausing, directory, asked):
+            with standing_still.held(pausing, directory, asked) as standing:
                 copies = _copies(place, disks, asked)
             if copies is not None:
                 yield copies
                 return
         finally:
             standing_still.remove_copies(directory)
-    with standing_still.held(pausing, directory, asked):
-        yield StillDisks(disks.files, disks.roots, False)
+    with standing_still.held(pausing, directory, asked) as standing:
+        yield StillDisks(disks.files, disks.roots, standing)
 
 
 def _may_be_shared(directory: str, disks: Disks) -> bool:
@@ -105,15 +110,14 @@ def _copies(place: str, disks: Disks, asked: str) -> StillDisks | None:
     for disk_id, root in disks.roots.items():
         if disks.ids is None or not roots.share(root, trees[disk_id], disks.ids, f"{asked}: disk {disk_id}"):
             return None
-    return StillDisks(found, trees, True)
+    return StillDisks(found, trees)
 
 
 class StillBackup(RunningBackup):
     """Is the backup of a machine that stands still, or of copies that were made of it then: always a full one."""
 
-    def __init__(self, still: StillDisks, sources: Mapping[int, NbdSource], pausing: Pausing, asked: str) -> None:
+    def __init__(self, still: StillDisks, sources: Mapping[int, NbdSource]) -> None:
         self._still, self._sources = still, sources
-        self._pausing, self._asked = pausing, asked
 
     @property
     def sources(self) -> Mapping[int, NbdSource]:
@@ -146,9 +150,9 @@ class StillBackup(RunningBackup):
         return ""
 
     def keep(self) -> None:
-        """Raise InUse where it is not of one moment."""
-        if not self._still.copied:
-            standing_still.require_still(self._pausing, self._asked)
+        """Have the machine go on. Raise InUse or TimedOut where what was read is not of one moment."""
+        if self._still.standing is not None:
+            self._still.standing.end()
 
 
 @contextlib.contextmanager
@@ -168,9 +172,9 @@ def back_up(
     ids = None if any(disk.by_hypervisor for disk, _file in disks) else id_range(mark.vm_id)
     with reading(pausing, order.directory, Disks(shown, roots_of, ids), asked) as still:
         if not shown:
-            yield StillBackup(still, {}, pausing, asked)
+            yield StillBackup(still, {})
             return
         from ..storage import disk_exports
 
         with disk_exports.shown(f"{mark.vm_id}-{mark.catalog}", still.files, what=asked, shared=True) as sources:
-            yield StillBackup(still, sources, pausing, asked)
+            yield StillBackup(still, sources)

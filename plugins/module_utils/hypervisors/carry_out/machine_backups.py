@@ -1,15 +1,14 @@
 # Copyright: (c) 2026, nebula.provision contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Stores backups of machines in a directory of backups, several at once; what fails with one of them is told of that
-machine, and the others go on. Where their disks are read is another matter: on this host, or on theirs."""
+"""Stores the backup of a machine in a directory of backups; what fails is told of that machine, and never keeps others
+from going on. Where its disks are read is another matter: on this host, or on the machine's own."""
 
 from __future__ import annotations
 
 import functools
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -38,8 +37,6 @@ from ...storage.backup_manifests import CONTAINER
 from ...storage.backup_place import MachineDirectory, Place
 from ...storage.datastore_layout import vm_directory
 from ...storage.root_backups import ReadableRoot
-from ..base import Driver
-from . import machine_reading
 
 MIB = 1 << 20
 # Of what a disk holds, what is to be free for a compressed copy at the beginning.
@@ -48,9 +45,6 @@ _COMPRESSED = 4
 _DIGITS = 8
 # Seconds by which backups that are made one after another can come before their own times.
 _CLOSE = 60
-
-Report = Callable[[int, int, int], None]
-"""done, failed, total: after each machine."""
 
 
 class Readable(Protocol):
@@ -76,26 +70,6 @@ class Readable(Protocol):
 Begin = Callable[[MachineToBackUp, str, str], AbstractContextManager[Readable]]
 """Makes a machine readable for as long as the block lasts. Given are the machine, the new checkpoint's name, and that
 of the one to go on from, "" for none."""
-
-
-def back_up_all(
-    request: BackupRequest, driver: Driver, root: str, report: Report | None = None
-) -> list[dict[str, Any]]:
-    """Back the machines of this host up, and return what became of each, in their order. Raise the error of a
-    directory in which no backups may be."""
-    place = open_place(request, root)
-    begin: Begin = functools.partial(machine_reading.readable, request, driver, root)
-    outcomes: dict[int, dict[str, Any]] = {}
-    total = len(request.machines)
-    with ThreadPoolExecutor(max(1, min(request.at_once, total)), thread_name_prefix="backup") as pool:
-        futures = [pool.submit(back_up, request, place, begin, machine) for machine in request.machines]
-        for future in as_completed(futures):
-            outcome = future.result()
-            outcomes[outcome["vm_id"]] = outcome
-            if report is not None:
-                failed = sum(1 for each in outcomes.values() if each["error"])
-                report(len(outcomes) - failed, failed, total)
-    return [outcomes[machine.vm.vm_id] for machine in request.machines]
 
 
 def open_place(request: BackupRequest, root: str) -> Place:

@@ -153,7 +153,7 @@ def pausing(ctid: int, asked: str) -> Pausing:
         return done.returncode == 0
 
     words = ("sh", "-c", _GO_ON, "go-on", find(vzctl.PROGRAM), str(ctid), _NO_CONTEXT)
-    return Pausing(run_of(ctid), words, pause, resume, lambda: False, is_seen=False)
+    return Pausing(run_of(ctid), words, pause, resume, lambda: False)
 
 
 def end(ctid: int, verb: str, asked: str) -> None:
