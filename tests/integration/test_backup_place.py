@@ -28,7 +28,9 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NebulaError,
     NoSpace,
     NotFound,
+    WrongState,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.host import mounts
 from ansible_collections.nebula.provision.plugins.module_utils.storage import (
     backup_files,
     backup_manifests,
@@ -120,6 +122,21 @@ def test_a_directory_that_is_refused_is_left_alone(name: str, tmp_path: Path) ->
         opened(path)
     assert str(path) in str(caught.value)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("for_writing", [False, True])
+def test_what_is_to_be_mounted_and_is_not_is_left_alone(for_writing: bool, tmp_path: Path, monkeypatch) -> None:
+    fstab = tmp_path / "fstab"
+    monkeypatch.setattr(mounts, "FSTAB", str(fstab))
+    path = tmp_path / "nas" / "backups"
+    opened(path)
+    before = sorted(tmp_path.rglob("*"))
+    fstab.write_text(f"nas:/a {path.parent} nfs defaults 0 0\n", encoding="utf-8")
+    with pytest.raises(WrongState, match=rf"{path.parent} is not mounted.*mount {path.parent}"):
+        opened(path, for_writing)
+    assert sorted(tmp_path.rglob("*")) == [fstab, *before]
+    fstab.write_text(f"nas:/a {tmp_path}/other nfs defaults 0 0\n", encoding="utf-8")
+    assert opened(path, for_writing).uuid
 
 
 def test_a_relative_path_is_refused() -> None:

@@ -341,6 +341,7 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
         "points": "names that are numbers, of places that are unmounted without following a link",
         "release": "only directories that are empty are removed",
     },
+    "module_utils/storage/file_blocks.py": {"_write_back": "a new disk, among those of a machine or images; no link"},
     "module_utils/storage/luks_stream.py": "in directories of backups, which are root's",
     "module_utils/storage/root_backups.py": "in directories of backups, which are root's; what is read there, no link",
     "module_utils/storage/backup_secrets.py": "in directories of backups, which are root's; what is read, no link",

@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 TABLE = "/proc/self/mounts"
+# What administrators want to be mounted.
+FSTAB = "/etc/fstab"
 # Container engines leave one of these.
 CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
 # A container's own layer, and memory: both end with it. What is mounted into it from outside is neither.
@@ -36,6 +38,17 @@ def is_mount_point(path: str, table: str = "") -> bool:
     return any(point == place for _device, point, *_rest in _rows(table or TABLE))
 
 
+def missing_mount(path: str, fstab: str = "", table: str = "") -> str:
+    """Return the directory, the path's own or one above it, for which fstab has a file system that is not mounted now;
+    "" if there is none."""
+    place = os.path.realpath(path)
+    for _source, *words in _rows_of_fstab(fstab or FSTAB):
+        point = words[0].rstrip("/") if words else ""
+        if point.startswith("/") and (place + "/").startswith(point + "/") and not is_mount_point(point, table):
+            return point
+    return ""
+
+
 def mount_points_of(devices: Collection[str], table: str = "/proc/self/mountinfo") -> list[str]:
     """Return the mount points of these devices, given by number (7:0), in the order in which they were mounted."""
     return [point for _id, _parent, device, _root, point, *_rest in _rows(table) if device in devices]
@@ -56,12 +69,29 @@ def _rows(table: str) -> Iterator[list[str]]:
     r"""Yield the words of each line; nothing if it can't be read. Lines are split by line feeds alone: other programs
     take further characters for a line's end, and the kernel writes blanks, line feeds and backslashes as \040 and
     the like."""
+    for line in _lines(table):
+        yield [_unescaped(word) for word in line.split(b" ")]
+
+
+def _rows_of_fstab(path: str) -> Iterator[list[str]]:
+    """Yield the words of each line that is no comment. People write several blanks, and tabs, between them."""
+    for line in _lines(path):
+        words = line.replace(b"\t", b" ").split(b" ")
+        found = [_unescaped(word) for word in words if word]
+        if found and not found[0].startswith("#"):
+            yield found
+
+
+def _lines(path: str) -> Iterator[bytes]:
     try:
-        lines = Path(table).read_bytes().split(b"\n")
+        lines = Path(path).read_bytes().split(b"\n")
     except OSError:
         return
-    for line in filter(None, lines):
-        yield [os.fsdecode(_ESCAPE.sub(lambda found: bytes((int(found[1], 8),)), word)) for word in line.split(b" ")]
+    yield from filter(None, lines)
+
+
+def _unescaped(word: bytes) -> str:
+    return os.fsdecode(_ESCAPE.sub(lambda found: bytes((int(found[1], 8),)), word))
 
 
 def in_container() -> bool:

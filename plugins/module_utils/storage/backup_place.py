@@ -18,8 +18,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Callable
 
 from ..dataclass import replace
-from ..errors import CatalogError, ForeignObject, InvalidValue, NebulaError, NotFound, StorageFailed
-from ..host import restricted_directories
+from ..errors import CatalogError, ForeignObject, InvalidValue, NebulaError, NotFound, StorageFailed, WrongState
+from ..host import mounts, restricted_directories
 from ..host.files import (
     adopt,
     explained,
@@ -92,6 +92,7 @@ class Place:
         refuse_exchangeable(directory)
         _refuse_writable_by_group(directory, asked)
         _refuse_nested(directory, asked, root, in_datastore)
+        _refuse_unmounted(directory, asked)
         mark = os.path.join(directory, MARK)
         if not os.path.lexists(mark):
             if not for_writing:
@@ -446,6 +447,16 @@ def _refuse_writable_by_group(directory: str, asked: str) -> None:
                     f"group {found.st_gid} may write to {place}, and could put other files in the place of ours",
                     f"Choose a place that only root can change, or: chmod g-w {place}",
                 )
+
+
+def _refuse_unmounted(directory: str, asked: str) -> None:
+    """Raise WrongState where a file system is to be mounted that is not: backups would fill the one below it."""
+    if point := mounts.missing_mount(directory):
+        raise WrongState(
+            asked,
+            f"{point} is not mounted, and {mounts.FSTAB} has a file system for it",
+            f"Mount it (mount {point}), or take it out of {mounts.FSTAB}; then run again",
+        )
 
 
 def _refuse_nested(directory: str, asked: str, root: str, in_datastore: bool) -> None:

@@ -132,3 +132,30 @@ def test_a_link_is_no_mount_point_wherever_it_leads(tmp_path: Path) -> None:
     (tmp_path / "above").symlink_to(tmp_path)
     assert mounts.is_mount_point(str(tmp_path / "above/a b"), str(table))
     assert not mounts.is_mount_point(str(point), str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("path", "missing"),
+    [
+        ("/back ups/machines", "/back ups"),
+        ("/back ups", "/back ups"),
+        ("/back upsets", ""),
+        ("/srv/nas/a", "/srv/nas"),
+        ("/srv/nas", "/srv/nas"),
+        ("/srv", ""),
+        ("/opt/there/a", ""),
+        ("/commented/a", ""),
+        ("/a", ""),
+    ],
+)
+def test_what_is_to_be_mounted_and_is_not_is_found(path: str, missing: str, tmp_path: Path) -> None:
+    table, fstab = tmp_path / "mounts", tmp_path / "fstab"
+    table.write_text("/dev/vda / ext4 rw 0 0\n/dev/vdb /opt/there xfs rw 0 0\n", encoding="utf-8")
+    fstab.write_text(
+        "# what is where\n\n/dev/vda / ext4 rw 0 1\n  UUID=1  /back\\040ups\text4   noauto 0 2\n"
+        "nas:/a\t/srv/nas/\tnfs\n#/dev/vdc /commented ext4\n"
+        "/dev/vdb /opt/there xfs defaults 0 0\nswap none swap\nbroken\n",
+        encoding="utf-8",
+    )
+    assert mounts.missing_mount(path, str(fstab), str(table)) == missing
+    assert mounts.missing_mount(path, str(tmp_path / "none"), str(table)) == ""
