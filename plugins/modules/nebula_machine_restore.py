@@ -88,6 +88,11 @@ options:
   key:
     description: The key that the backup was made with.
     type: str
+  luks_secrets:
+    description:
+      - On the machine's host, the passphrases of encrypted disks, as module M(nebula.provision.nebula_node) takes
+        them, as JSON or a list.
+    type: json
   secrets:
     description: Values of secrets that the backup was made without, by name, as JSON or a dict.
     type: json

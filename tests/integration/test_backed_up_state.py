@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from backing_up import back_up_all
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ChecksumMismatch
@@ -31,7 +32,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_res
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Tpm, Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage import backup_verification
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import Place
-from ansible_collections.nebula.provision.tests.integration.backing_up import back_up_all
 from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node
 
 pytestmark = pytest.mark.skipif(shutil.which("swtpm") is None, reason="needs swtpm")

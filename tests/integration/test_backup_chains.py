@@ -199,7 +199,7 @@ def test_a_domain_is_defined_anew_by_others() -> None:
 BACK_UP = """
 import json, sys
 import libvirt_qemu
-from ansible_collections.nebula.provision.tests.integration.backing_up import back_up_all
+from backing_up import back_up_all
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import BackupRequest

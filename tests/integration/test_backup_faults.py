@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backing_up import back_up_all
 from faults import Faults
 from in_world import in_world
 from made_backups import MadeBackups, content_of, random_content
@@ -36,7 +37,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_res
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage import backup_files, disk_exports
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import Place
-from ansible_collections.nebula.provision.tests.integration.backing_up import back_up_all
 from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node, wait_for
 from ansible_collections.nebula.provision.tests.integration.test_machine_backups import (
     a_machine,
@@ -56,7 +56,7 @@ import json, os, sys
 sys.path[:0] = json.loads(sys.argv[1])
 sys.path.append("/usr/lib/python3/dist-packages")
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import disk_restores
-from ansible_collections.nebula.provision.tests.integration.backing_up import back_up_all
+from backing_up import back_up_all
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import BackupRequest

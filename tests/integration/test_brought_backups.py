@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from backing_up import back_up_all
 from in_world import in_world
 from made_backups import MadeBackups, altered
 from move_pairs import Beside, free_port, key_pair
@@ -27,15 +28,27 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import read_record
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import to_plain
 from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import (
+    NODE,
     BackupPassage,
+    BackupRequest,
     MachineBackup,
+    MachineToBackUp,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.machine_restore import (
     MachineRestored,
     MachineToRestore,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node
+from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import Place
+from ansible_collections.nebula.provision.tests.integration.kvm_node import GUEST, Node, a_node
+from ansible_collections.nebula.provision.tests.integration.test_encrypted_disks import (
+    PHRASE,
+    SECRET,
+    an_encrypted_node,
+    first_sector,
+    keep,
+    open_options,
+)
 from ansible_collections.nebula.provision.tests.integration.test_machine_restore import (
     DISKS,
     MIB,
@@ -57,6 +70,7 @@ class Pair:
         brings = BackupPassage("7d0c", False, "node", "127.0.0.1", port, theirs, ours, our_key, 20)
         base = MachineToRestore(node.catalog, vm, node.number, str(place.directory), backup.id, key=place.key)
         self.node = node
+        self.passphrases: dict[str, str] = {}
         self.bringing = replace(base, passage=brings)
         self.receiving = replace(base, directory="", key="", passage=receives, brought=replace(backup, template={}))
 
@@ -65,13 +79,18 @@ class Pair:
         assert request.passage is not None
 
         def restore(origin: Foreseen) -> MachineRestored:
-            return disk_restores.restore(request, node.driver, node.root, False, origin)
+            return disk_restores.restore(request, node.driver, node.root, False, origin, self.passphrases)
 
         return receive(request, request.passage, restore)
 
     def bring(self) -> None:
         assert self.bringing.passage is not None
         bring(self.bringing, self.bringing.passage, self.node.root)
+
+    def here(self) -> MachineRestored:
+        """The same where the host has the directory itself."""
+        asked = replace(self.bringing, passage=None)
+        return disk_restores.restore(asked, self.node.driver, self.node.root, passphrases=self.passphrases)
 
     def both(self) -> MachineRestored:
         host = Beside(self.receive)
@@ -120,6 +139,45 @@ def test_disks_are_what_they_were(key: str) -> None:
             Pair(node, vm, place, second).both()
         assert contents(node, vm) == before
         assert only_disks(node, vm) <= DISKS
+
+
+@pytest.mark.parametrize("brought", [False, True])
+@in_world
+def test_an_encrypted_disk_comes_back_under_its_passphrase(brought: bool) -> None:
+    with an_encrypted_node() as (node, vm):
+        keep(node, {SECRET: PHRASE})
+        assert node.one(vm).error is None
+        node.wait_for_boots(vm, 1)
+        place = backups("k")
+        asked = BackupRequest(
+            node.catalog, str(place.directory), NODE, (MachineToBackUp(vm, node.number, "node"),), key=place.key
+        )
+        (outcome,) = back_up_all(asked, node.driver, node.root)
+        assert not outcome["error"], outcome["error"]
+        assert node.one(vm, "POWEROFF", hard=True).state == "POWEROFF"
+        with Place.open(str(place.directory), node.catalog, for_writing=False).machine(1, key="k") as held:
+            backup = held.get(outcome["id"])
+        disk = node.directory(vm) / "disk.0"
+        subprocess.run(["qemu-io", "-c", "write -q -P 7 0 4k", *open_options(disk)], check=True)
+        spoilt = disk.read_bytes()
+
+        def restored(passphrases: dict[str, str]) -> MachineRestored:
+            pair = Pair(node, vm, place, backup)
+            pair.passphrases = passphrases
+            return pair.both() if brought else pair.here()
+
+        with pytest.raises(NebulaError, match="nebula_luks_secrets"):
+            restored({})
+        with pytest.raises(NebulaError, match="does not open it") as caught:
+            restored({SECRET: "another passphrase"})
+        assert "another passphrase" not in str(caught.value)
+        assert disk.read_bytes() == spoilt
+        assert restored({SECRET: PHRASE}).disks == (0,)
+        assert GUEST[:64] not in disk.read_bytes()
+        assert first_sector(disk, node.root) == GUEST
+        assert only_disks(node, vm) <= DISKS and left_programs() == []
+        assert node.one(vm).state == "RUNNING"
+        node.wait_for_boots(vm, 2)
 
 
 SIDE = """

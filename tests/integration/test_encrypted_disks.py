@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backing_up import back_up_all
 from canaries import ways
 from in_world import in_world
 
@@ -30,7 +31,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.vm import V
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import luks_secrets
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_files import restore_disk
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import Place
-from ansible_collections.nebula.provision.tests.integration.backing_up import back_up_all
 from ansible_collections.nebula.provision.tests.integration.kvm_node import GUEST, Node, a_node
 
 SECRET = "9a3f5d0e-6a2f-4a57-8f2e-0d5d6f3f8a11"

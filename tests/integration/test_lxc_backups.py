@@ -20,6 +20,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from backing_up import back_up_all
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse, InvalidValue, WrongState
@@ -50,7 +51,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.storage import (
 )
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import Place
 from ansible_collections.nebula.provision.plugins.module_utils.storage.root_backups import StoredRoot
-from ansible_collections.nebula.provision.tests.integration.backing_up import back_up_all
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.lxc_node import LxcNode, a_container_node
 from ansible_collections.nebula.provision.tests.integration.test_lxc_disks import Inside

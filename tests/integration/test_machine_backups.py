@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backing_up import back_up_all
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import machine_backups
@@ -35,7 +36,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_bac
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_exports
-from ansible_collections.nebula.provision.tests.integration.backing_up import back_up_all
 from ansible_collections.nebula.provision.tests.integration.kvm_node import GUEST, Node, a_node, wait_for
 from ansible_collections.nebula.provision.tests.integration.test_encrypted_disks import (
     PHRASE,
@@ -50,7 +50,7 @@ APPLY = """
 import os, sys
 sys.path.append("/usr/lib/python3/dist-packages")
 import libvirt
-from ansible_collections.nebula.provision.tests.integration.backing_up import back_up_all
+from backing_up import back_up_all
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.libvirt.kvm import KvmDriver
 from ansible_collections.nebula.provision.plugins.module_utils.model.dataclass_json import from_plain, json_value
 from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import BackupRequest

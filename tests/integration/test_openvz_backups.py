@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backing_up import back_up_all
 from in_world import in_bare_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InUse, Unsupported
@@ -36,7 +37,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_bac
 )
 from ansible_collections.nebula.provision.plugins.module_utils.storage import roots
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import Place
-from ansible_collections.nebula.provision.tests.integration.backing_up import back_up_all
 from ansible_collections.nebula.provision.tests.integration.kvm_node import wait_for
 from ansible_collections.nebula.provision.tests.integration.openvz_node import (
     CATALOG,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from backing_up import back_up_all
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import (
@@ -33,7 +34,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_bac
 from ansible_collections.nebula.provision.plugins.module_utils.model.machine_restore import MachineToRestore
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import Place
-from ansible_collections.nebula.provision.tests.integration.backing_up import back_up_all
 from ansible_collections.nebula.provision.tests.integration.guests import agent as guests
 from ansible_collections.nebula.provision.tests.integration.guests import database as databases
 from ansible_collections.nebula.provision.tests.integration.kvm_node import Node, a_node, wait_for

@@ -36,7 +36,10 @@ pytestmark = pytest.mark.root
 @pytest.mark.timeout(1800)
 def test_a_machine_that_does_without_an_emulator(tmp_path):
     with XenHost(tmp_path) as host:
-        host.load(PLACE, *(ROOT / "tests" / "tools" / name for name in ("xen_operations.py", "xen_backups.py")))
+        host.load(
+            PLACE,
+            *(ROOT / "tests" / "tools" / name for name in ("backing_up.py", "xen_operations.py", "xen_backups.py")),
+        )
         host.prepare(PLACE)
         words = ["env", f"PYTHONPATH={PLACE}", "python3", f"{PLACE}/xen_backups.py", f"{PLACE}/demo", "xen", "pvh"]
         answer = host.sudo(words, check=False, timeout=1750)

@@ -22,6 +22,7 @@ import traceback
 from dataclasses import replace
 from pathlib import Path
 
+from backing_up import back_up_all
 from xen_operations import CATALOG, Guest, bridge
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import NebulaError, WrongState
@@ -38,7 +39,6 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_bac
 )
 from ansible_collections.nebula.provision.plugins.module_utils.storage import backup_files
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import Place
-from ansible_collections.nebula.provision.tests.integration.backing_up import back_up_all
 
 STEPS = (
     "deploy",

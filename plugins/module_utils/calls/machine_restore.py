@@ -50,6 +50,7 @@ ARGUMENTS: dict[str, Any] = {
         "meeting_places": {"type": "json"},
         "images": {"type": "json"},
         "request": {"type": "json", "no_log": True},
+        "luks_secrets": {"type": "json", "no_log": True},
         "safe_dirs": {"type": "list", "elements": "path", "default": []},
         "hypervisor": {"type": "str", "choices": sorted(DRIVERS), "default": defaults.HYPERVISOR},
         **ENGINE,

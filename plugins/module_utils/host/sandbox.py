@@ -142,18 +142,25 @@ def words_around(
 
 @contextlib.contextmanager
 def started(
-    argv: Sequence[str], files: Mapping[str, str], *, memory: int | None = None, cpu: int | None = None, **streams: Any
+    argv: Sequence[str],
+    files: Mapping[str, str],
+    *,
+    memory: int | None = None,
+    cpu: int | None = None,
+    descriptors: Sequence[int] = (),
+    **streams: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Yield a program while it runs, as command.start() does; it ends with this process, however this process ends.
-    files: as run() takes them."""
+    files, descriptors: as run() takes them."""
+    streams["pass_fds"] = tuple(descriptors)
     first = command.words_to_end_with_us()
     with _new_files(files), contextlib.ExitStack() as held:
         if why_unavailable():
             unsandboxed_programs.note(argv[0], why_unavailable())
             yield held.enter_context(command.start(argv, before=first, memory=memory, cpu=cpu, **streams))
             return
-        user = held.enter_context(_owned_by_user(files, input=False))
-        before = [*first, *_words_before(argv[0], files, user, memory, cpu)]
+        user = held.enter_context(_owned_by_user(files, input=bool(descriptors)))
+        before = [*first, *_words_before(argv[0], files, user, memory, cpu, bool(descriptors))]
         yield held.enter_context(command.start(argv, before=before, **streams))
 
 

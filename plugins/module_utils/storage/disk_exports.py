@@ -11,7 +11,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ..errors import CommandFailed, NebulaError
 from ..host import command, sandbox
@@ -61,16 +61,19 @@ def shown(
 
 
 @contextlib.contextmanager
-def filled(name: str, disk: DiskFiles, what: str) -> Iterator[str]:
+def filled(name: str, disk: DiskFiles, what: str, key: str = "") -> Iterator[str]:
     """Show a new, empty disk that stands alone, for one connection that writes to it, in a block of code. Yield the
     path of the socket. At the end of the block whoever writes has to be done; then all of it is in the file.
-    name: of the machine, as shown() takes it. what: how errors call the disk"""
-    qcow2_header.refuse_unexpected(disk, what)
-    with _place(name) as directory:
+    name: of the machine, as shown() takes it. what: how errors call the disk. key: of one that is encrypted"""
+    qcow2_header.refuse_unexpected(disk, what, encrypted=bool(key))
+    with _place(name) as directory, contextlib.ExitStack() as held:
         path = os.path.join(directory, "new")
         # Without --persistent, it ends in order with its one connection.
-        words = [PROGRAM, "--shared=1", "--cache=writeback", f"--export-name={EXPORT}", qemu_img.block_node(disk)]
-        with _serving(words, {os.path.realpath(disk.path): NEW}, path) as (process, log):
+        words = [PROGRAM, "--shared=1", "--cache=writeback", f"--export-name={EXPORT}"]
+        secrets = [held.enter_context(qemu_img.in_memory(key))] if key else []
+        words += [f"--object=secret,id=key,file=/proc/self/fd/{fd}" for fd in secrets]
+        words.append(qemu_img.block_node(disk, key))
+        with _serving(words, {os.path.realpath(disk.path): NEW}, path, secrets) as (process, log):
             try:
                 yield path
             except NebulaError as error:
@@ -114,9 +117,11 @@ def _shown(
 
 
 @contextlib.contextmanager
-def _serving(words: list[str], files: Mapping[str, str], path: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def _serving(
+    words: list[str], files: Mapping[str, str], path: str, secrets: Sequence[int] = ()
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """Run the program for a block of code, listening on a socket at the path. Yield it, and what it writes its errors
-    to."""
+    to. secrets: open files that it finds below /proc/self/fd"""
     with contextlib.ExitStack() as held:
         log = held.enter_context(closing_fd(os.memfd_create("errors", os.MFD_CLOEXEC)))
         with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as listening:
@@ -131,6 +136,7 @@ def _serving(words: list[str], files: Mapping[str, str], path: str) -> Iterator[
                     files,
                     memory=qemu_img.MEMORY,
                     cpu=qemu_img.LONG_CPU,
+                    descriptors=secrets,
                     stdin=listening,
                     stdout=subprocess.DEVNULL,
                     stderr=log,

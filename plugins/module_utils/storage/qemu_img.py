@@ -159,7 +159,7 @@ def run_program(
     more: open files that it finds below /proc/self/fd"""
     verb, rest = ([], words) if program == IO_PROGRAM else ([words[0]], words[1:])
     with contextlib.ExitStack() as held:
-        descriptors = {name: held.enter_context(_in_memory(key)) for name, key in (keys or {}).items() if key}
+        descriptors = {name: held.enter_context(in_memory(key)) for name, key in (keys or {}).items() if key}
         for name, fd in descriptors.items():
             verb += ["--object", f"secret,id={name},file=/proc/self/fd/{fd}"]
         done = sandbox.run(
@@ -179,7 +179,7 @@ def run_program(
 
 
 @contextlib.contextmanager
-def _in_memory(key: str) -> Iterator[int]:
+def in_memory(key: str) -> Iterator[int]:
     """Yield an open file that holds the key, and has no name."""
     fd = os.memfd_create("key", os.MFD_CLOEXEC)
     try:

@@ -54,8 +54,9 @@ class Origin(Protocol):
     def require_room(self, disks: Sequence[tuple[str, DiskOfBackup]], what: str) -> None:
         """Raise NoSpace unless new disks fit. disks: with the path at which each is to be made."""
 
-    def make(self, found: DiskOfBackup, path: str, format: str) -> None:
-        """Make a disk that stands alone, with all that the backup holds of it, as large as it was."""
+    def make(self, found: DiskOfBackup, path: str, format: str, disk_key: str) -> None:
+        """Make a disk that stands alone, with all that the backup holds of it, as large as it was.
+        disk_key: under which it is encrypted; "" if it is not"""
 
     def make_root(self, found: DiskOfBackup, unpack: Unpack) -> list[str]:
         """Have the root of a container unpacked. Return warnings."""
@@ -77,8 +78,8 @@ class OfDirectory:
     def require_room(self, disks: Sequence[tuple[str, DiskOfBackup]], what: str) -> None:
         require_room(disks, self.held.key, what)
 
-    def make(self, found: DiskOfBackup, path: str, format: str) -> None:
-        make(found, path, format, self.held.key)
+    def make(self, found: DiskOfBackup, path: str, format: str, disk_key: str) -> None:
+        make(found, path, format, self.held.key, disk_key=disk_key)
 
     def make_root(self, found: DiskOfBackup, unpack: Unpack) -> list[str]:
         return root_backups.restore_root(self.held.directory, found.disk.file, unpack, found.what, self.held.key)
@@ -98,12 +99,12 @@ def disk_of(held: MachineDirectory, backup: MachineBackup, disk_id: int) -> Disk
     return found
 
 
-def make(found: DiskOfBackup, path: str, format: str, key: str, size: int = 0) -> None:
+def make(found: DiskOfBackup, path: str, format: str, key: str, size: int = 0, disk_key: str = "") -> None:
     """Make a disk that stands alone at `path`, of a format, of at least `size` bytes. Meanwhile all that it is made of
-    is compared with its checksums. After an error there is no file."""
-    backup_files.restore_disk(found.chain, path, format, key, found.disk.size, found.what)
+    is compared with its checksums. After an error there is no file. disk_key: under which it is encrypted"""
+    backup_files.restore_disk(found.chain, path, format, key, found.disk.size, found.what, disk_key)
     try:
-        disk_creation.resize(path, format, size)
+        disk_creation.resize(path, format, size, disk_key)
     except BaseException:
         remove_file(path)
         raise
@@ -123,6 +124,20 @@ def rest_upon(path: str, files: DiskFiles, what: str) -> None:
     done = qemu_img.run_program(qemu_img.PROGRAM, *words, files=used, size=size, check=False)
     backup_files.require_success(done, what)
     qcow2_header.refuse_unexpected(replace(files, path=path), what)
+
+
+def require_key(files: DiskFiles, key: str, what: str) -> None:
+    """Raise InvalidValue unless the key opens the encrypted disk of a machine."""
+    # Unlike info, it reads what the key opens.
+    done = qemu_img.run(
+        "measure", "--output=json", "-O", "raw", disk=files, key=key, closed=True, what=what, check=False
+    )
+    if done.returncode != 0:
+        raise InvalidValue(
+            what,
+            "the passphrase that nebula_luks_secrets has does not open it",
+            "Give the one that its host's libvirt has, then run again",
+        )
 
 
 def give_to_hypervisor(path: str, before: str) -> None:

@@ -51,7 +51,7 @@ class Foreseen:
                 needed = min(needed, sum(self.request.room.get(str(each.disk.disk_id), 0) for each in several))
             require_space(place, needed, what)
 
-    def make(self, found: DiskOfBackup, path: str, format: str) -> None:
+    def make(self, found: DiskOfBackup, path: str, format: str, disk_key: str) -> None:
         raise AssertionError("nothing is made where nobody brings anything")
 
     def make_root(self, found: DiskOfBackup, unpack: Unpack) -> list[str]:
@@ -78,13 +78,13 @@ class Brought(Foreseen):
     meetings: dict[str, Meeting]
     passage: BackupPassage
 
-    def make(self, found: DiskOfBackup, path: str, format: str) -> None:
+    def make(self, found: DiskOfBackup, path: str, format: str, disk_key: str) -> None:
         disk_id, size = found.disk.disk_id, found.disk.size
         new = DiskFiles(path, format)
-        disk_creation.create_empty(path, format, size)
+        disk_creation.create_empty(path, format, size, key=disk_key)
         token = conversation.token_of(self.passage.token, self.request.vm.vm_id, disk_id)
         name = f"{self.request.vm.vm_id}-{self.request.catalog}"
-        with disk_exports.filled(name, new, found.what) as shown:
+        with disk_exports.filled(name, new, found.what, disk_key) as shown:
             meeting = Meeting(self.passage.certificate, OF_RESTORES)
             meeting.tunnels = {DISKS: tunnel_to(shown)}
             self.meetings[token] = meeting
@@ -95,7 +95,7 @@ class Brought(Foreseen):
                 del self.meetings[token]
             if whole != disk_id:
                 raise self.channel.broken("it has brought another disk than it was asked for")
-        _check(new, size, found.what)
+        _check(new, size, found.what, disk_key)
 
     def make_root(self, found: DiskOfBackup, unpack: Unpack) -> list[str]:
         self.channel.send(**{conversation.ROOT: found.disk.disk_id})
@@ -117,15 +117,17 @@ class Brought(Foreseen):
         return conversation.answer(self.channel, word, self.passage.peer, conversation.STORING_SECONDS)
 
 
-def _check(new: DiskFiles, size: int, what: str) -> None:
+def _check(new: DiskFiles, size: int, what: str, key: str) -> None:
     """Raise StorageFailed for a new disk that is not as it was made, or that has not got all that it was given."""
-    qcow2_header.refuse_unexpected(new, what)
+    qcow2_header.refuse_unexpected(new, what, encrypted=bool(key))
     found = disk_creation.virtual_size(new.path, new.format)
     if found != size:
         raise StorageFailed(what, f"the new disk has {found} bytes, and was to have {size}")
     if new.format == "raw":
         return
-    done = qemu_img.run("check", "-q", disk=new, what=what, timeout=qemu_img.LONG_TIMEOUT, check=False)
+    done = qemu_img.run(
+        "check", "-q", disk=new, what=what, key=key, closed=bool(key), timeout=qemu_img.LONG_TIMEOUT, check=False
+    )
     # Also where clusters are used that no table knows: these are what was written, and is not found any more.
     if done.returncode != 0:
         raise StorageFailed(what, "the tables of the new disk are not whole", "See the host's storage, then run again")

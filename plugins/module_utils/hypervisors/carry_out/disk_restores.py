@@ -10,12 +10,15 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
+from types import MappingProxyType
 
 from ...dataclass import dataclass, replace
 from ...errors import (
     Conflict,
     ForeignObject,
     InUse,
+    InvalidValue,
     NotFound,
     StalePlan,
     TimedOut,
@@ -46,6 +49,7 @@ from .root_transfers import Root
 MIB = 1024 * 1024
 # Why the next backup is a full one.
 RESTORED = "it was restored"
+NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -53,20 +57,29 @@ class NewDisk:
     """Describes a disk that is to be restored.
     of_backup: what holds it.
     size: bytes that it has to have at least.
-    root: of a container, which it is; else None."""
+    root: of a container, which it is; else None.
+    key: under which it is encrypted; "" if it is not."""
 
     disk: Disk
     files: DiskFiles
     of_backup: DiskOfBackup
     size: int
     root: Root | None = None
+    key: str = field(default="", repr=False)
 
 
 def restore(
-    request: MachineToRestore, driver: Driver, root: str, check_mode: bool = False, origin: Origin | None = None
+    request: MachineToRestore,
+    driver: Driver,
+    root: str,
+    check_mode: bool = False,
+    origin: Origin | None = None,
+    passphrases: Mapping[str, str] = NONE,
 ) -> MachineRestored:
     """Return what was restored, or in check mode would be. Raise NebulaError, before anything is touched, for what
-    stands against it. origin: of the backup; None for a directory of this host."""
+    stands against it.
+    origin: of the backup; None for a directory of this host.
+    passphrases: of encrypted disks, by the UUIDs of their secrets, which nobody can read back from a hypervisor"""
     vm = request.vm
     asked = f"virtual machine {vm.name}: restoring its disks"
     directory = vm_directory(root, vm.vm_id)
@@ -82,7 +95,7 @@ def restore(
         origin = origin or OfDirectory(*_chosen(request, held))
         backup = origin.backup
         backup_search.require_uuid(backup, vm.uuid, vm.name)
-        new, warnings = _new_disks(request, root, directory, record, origin, driver, asked)
+        new, warnings = _new_disks(request, root, directory, record, origin, driver, passphrases, asked)
         files, state = _further_files(request, origin, driver, directory, warnings)
         _require_no_snapshots(new, asked)
         origin.require_room([(each.files.path, each.of_backup) for each in new], asked)
@@ -195,6 +208,7 @@ def _new_disks(
     record: Record,
     origin: Origin,
     driver: Driver,
+    passphrases: Mapping[str, str],
     asked: str,
 ) -> tuple[list[NewDisk], list[str]]:
     """Return the disks that are to be restored, and warnings. Raise an error where machine and backup do not fit."""
@@ -214,6 +228,7 @@ def _new_disks(
             new.append(NewDisk(disk, place, origin.disk(disk_id), 0, roots[disk_id]))
             continue
         _require_disk(disk, files[disk_id], of_backup, what)
+        key = _key_of(disk, files[disk_id], passphrases, what)
         whole = origin.disk(disk_id)
         now = disk.size * MIB
         if os.path.lexists(files[disk_id].path):
@@ -232,7 +247,7 @@ def _new_disks(
             )
         if of_backup.image and disk.image != of_backup.image:
             warnings.append(f"{what} was of image {of_backup.image}, and is of {disk.image or 'none'} by now")
-        new.append(NewDisk(disk, files[disk_id], whole, now))
+        new.append(NewDisk(disk, files[disk_id], whole, now, key=key))
     return new, warnings
 
 
@@ -288,18 +303,33 @@ def _require_disk(disk: Disk, files: DiskFiles, of_backup: BackedUpDisk, what: s
             "it is the root file system of a container, which here is none of the machine's own",
             "Restore it as an image (nebula_machine_restore_image), and make the machine anew of that (recreate: true)",
         )
-    if disk.luks_secret:
-        raise Unsupported(
-            what,
-            "it is encrypted, and only its libvirt has the secret by which it would have to be again",
-            "Restore it as an image (nebula_machine_restore_image), and make the machine anew of that",
-        )
     if files.block or not os.path.lexists(files.path):
         raise NotFound(
             what,
             f"there is no file {files.path}" if not files.block else "it is a drive of this host",
             "Have the machine brought up by playbook nebula.provision.site first, and power it off",
         )
+
+
+def _key_of(disk: Disk, files: DiskFiles, passphrases: Mapping[str, str], what: str) -> str:
+    """Return the passphrase of a disk, "" of one that is not encrypted."""
+    if not disk.luks_secret:
+        return ""
+    if files.format != "qcow2":
+        raise Unsupported(
+            what,
+            f"it is encrypted, and of format {files.format}",
+            "Restore it as an image (nebula_machine_restore_image), and make the machine anew of that",
+        )
+    key = passphrases.get(disk.luks_secret, "")
+    if not key:
+        raise InvalidValue(
+            what,
+            f"it is encrypted under secret {disk.luks_secret}, which nobody can read back from its hypervisor",
+            "Have nebula_luks_secrets of its host name it with its passphrase, then run again",
+        )
+    restored_disks.require_key(files, key, what)
+    return key
 
 
 def _source(root: str, record: Record, disk: Disk) -> str:
@@ -360,8 +390,8 @@ def _only(machine: bool) -> str:
 
 
 def _make(new: NewDisk, path: str, origin: Origin, asked: str) -> None:
-    origin.make(new.of_backup, path, new.files.format)
-    disk_creation.resize(path, new.files.format, new.size)
+    origin.make(new.of_backup, path, new.files.format, new.key)
+    disk_creation.resize(path, new.files.format, new.size, new.key)
     restored_disks.rest_upon(path, new.files, f"{asked}: disk {new.disk.disk_id}")
     restored_disks.give_to_hypervisor(path, new.files.path)
 

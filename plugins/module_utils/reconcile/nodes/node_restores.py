@@ -17,6 +17,7 @@ from ...hypervisors.registry import open_driver
 from ...model.dataclass_json import from_plain, to_plain
 from ...model.machine_restore import MachineRestored, MachineToRestore
 from ...sync import Item, Result
+from . import luks_secrets
 
 
 def request_of(params: Mapping[str, Any]) -> MachineToRestore:
@@ -36,23 +37,28 @@ def restore(params: Mapping[str, Any], check_mode: bool) -> Result:
     if is_of_other_host(request):
         return _bring(request, params["root"], check_mode)
     with contextlib.closing(open_driver(params["hypervisor"])) as driver:
-        done = _restored(request, driver, params["root"], check_mode)
+        done = _restored(request, driver, params, check_mode)
     shown = to_plain(done)
     warnings = shown.pop("warnings")
     item = Item(f"machine {done.name}", {"disks": "as they were"}, {"disks": f"of backup {done.backup}"}, changed=True)
     return Result([item], {"restored": shown}, [*warnings])
 
 
-def _restored(request: MachineToRestore, driver: Driver, root: str, check_mode: bool) -> MachineRestored:
-    passage = request.passage
+def _restored(
+    request: MachineToRestore, driver: Driver, params: Mapping[str, Any], check_mode: bool
+) -> MachineRestored:
+    passage, root = request.passage, params["root"]
+    passphrases = luks_secrets.wanted_of(parse_json(params["luks_secrets"] or "[]", "luks_secrets"))
     if passage is None:
-        return disk_restores.restore(request, driver, root, check_mode)
+        return disk_restores.restore(request, driver, root, check_mode, passphrases=passphrases)
     # Of TLS, which only this needs.
     from ...hypervisors.backups.receiving import Foreseen, receive
 
     if check_mode:
-        return disk_restores.restore(request, driver, root, True, Foreseen(request))
-    return receive(request, passage, lambda origin: disk_restores.restore(request, driver, root, False, origin))
+        return disk_restores.restore(request, driver, root, True, Foreseen(request), passphrases)
+    return receive(
+        request, passage, lambda origin: disk_restores.restore(request, driver, root, False, origin, passphrases)
+    )
 
 
 def _bring(request: MachineToRestore, root: str, check_mode: bool) -> Result:

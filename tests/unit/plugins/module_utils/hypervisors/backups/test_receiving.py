@@ -152,4 +152,4 @@ def test_what_is_foreseen_is_looked_at(request_: MachineToRestore, monkeypatch: 
     with pytest.raises(InvalidValue, match="says nothing of the backup"):
         _ = Foreseen(MachineToRestore(CATALOG, VM, 3, "", "b")).backup
     with pytest.raises(AssertionError):
-        foreseen.make(foreseen.disk(0), "/x", "raw")
+        foreseen.make(foreseen.disk(0), "/x", "raw", "")

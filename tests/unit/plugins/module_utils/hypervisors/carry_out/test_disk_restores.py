@@ -19,6 +19,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Conflict,
     ForeignObject,
     InUse,
+    InvalidValue,
     NebulaError,
     NotFound,
     Unsupported,
@@ -147,7 +148,9 @@ def test_what_stands_against_it_is_named_before_anything_is_done(node: Node) -> 
     disk = VM.disks[0]
     snapshot = Snapshot(0, "before")
     refused(Conflict, "it has snapshots", replace(VM, disks=(replace(disk, snapshots=(snapshot,)),)))
-    refused(Unsupported, "it is encrypted", replace(VM, disks=(replace(disk, luks_secret=UUID),)))
+    refused(Unsupported, "and of format raw", replace(VM, disks=(replace(disk, luks_secret=UUID),)))
+    encrypted = replace(disk, luks_secret=UUID, driver="qcow2")
+    refused(InvalidValue, f"encrypted under secret {UUID}", replace(VM, disks=(encrypted,)))
     refused(Conflict, "the backup holds a disk", replace(VM, disks=(replace(disk, format="tar"),)))
     refused(Unsupported, "none of the machine's own", replace(VM, disks=(replace(disk, by_hypervisor=True),)))
     node.beside = {"VARS.fd": 64}

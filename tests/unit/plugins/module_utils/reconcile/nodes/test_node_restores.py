@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_res
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import node_restores
 
+UUID = "9a3f5d0e-6a2f-4a57-8f2e-0d5d6f3f8a11"
+
 
 def test_it_is_restored_and_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = MachineToRestore("c", Vm(7, "u", "web-7", "kvm", 1.0, 64), 3, "/backups", "latest")
@@ -28,15 +31,16 @@ def test_it_is_restored_and_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         def close(self) -> None:
             asked.append("closed")
 
-    def restore(*given: Any) -> MachineRestored:
-        asked.append((given[0], given[2:]))
+    def restore(*given: Any, passphrases: Mapping[str, str]) -> MachineRestored:
+        asked.append((given[0], given[2:], passphrases))
         return MachineRestored(7, "web-7", "b", (0, 2), ("tpm",), ("it is larger",))
 
     monkeypatch.setattr(node_restores, "open_driver", lambda _name: Driver())
     monkeypatch.setattr(node_restores.disk_restores, "restore", restore)
+    secrets = [{"uuid": UUID, "passphrase": "geheim"}]
     params = {"request": json.dumps(to_plain(wanted)), "hypervisor": "kvm", "root": "/srv", "key": None}
-    result = node_restores.restore(params, True)
-    assert asked == [(wanted, ("/srv", True)), "closed"]
+    result = node_restores.restore({**params, "luks_secrets": json.dumps(secrets)}, True)
+    assert asked == [(wanted, ("/srv", True), {UUID: "geheim"}), "closed"]
     assert result.changed and result.warnings == ["it is larger"]
     shown = {"vm_id": 7, "name": "web-7", "backup": "b", "disks": [0, 2], "files": ["tpm"]}
     assert result.payload == {"restored": shown}
