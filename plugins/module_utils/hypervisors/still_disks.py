@@ -65,14 +65,15 @@ def reading(pausing: Pausing, directory: str, disks: Disks, asked: str) -> Itera
         place = os.path.join(directory, standing_still.COPIES)
         try:
             files.make_directory(place, 0o700)
-            with standing_still.held(pausing, directory, asked) as standing:
+            with standing_still.held(pausing, directory, asked):
                 copies = _copies(place, disks, asked)
             if copies is not None:
                 yield copies
                 return
         finally:
             standing_still.remove_copies(directory)
-    with standing_still.held(pausing, directory, asked) as standing:
+    with contextlib.ExitStack() as held:
+        standing = held.enter_context(standing_still.held(pausing, directory, asked))
         yield StillDisks(disks.files, disks.roots, standing)
 
 
