@@ -304,9 +304,9 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
     "module_utils/hypervisors/moves/file_streams.py": MACHINE,
     "module_utils/hypervisors/moves/passage.py": "in a directory of the move's own, of root's or QEMU's user",
     "module_utils/hypervisors/libvirt/migration.py": {
-        "_place": RUN,
         "forget": "a directory in one of root's, which shutil.rmtree opens below without following a link",
     },
+    "module_utils/hypervisors/libvirt/socket_places.py": RUN,
     "module_utils/hypervisors/libvirt/backup_job.py": {
         "BackupJob._begin": "in a directory of root's below /run, and in the machine's own",
         "BackupJob._own_socket": "what is linked to is looked at by its new name, in a directory that root alone has",

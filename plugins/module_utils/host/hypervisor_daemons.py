@@ -11,6 +11,7 @@ import re
 import select
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import tempfile
@@ -110,10 +111,10 @@ def start(service: Service, root: str = "") -> node_file.Daemon | node_file.Unit
     remembers."""
     if systemd_units.has_systemd():
         return _start_unit(service)
-    # The daemon makes it with the mode of its packages' units; in a fresh /run there is none.
+    # The units of its packages make it with this mode, and virtlogd by itself with another one. Users of containers and
+    # of QEMU go through it, too.
     place = os.path.dirname(service.sockets[0])
-    if not os.path.isdir(place):
-        # Whatever this task's umask is: users of containers go through it, too.
+    if not os.path.isdir(place) or not os.stat(place).st_mode & stat.S_IXOTH:
         make_directory(place, 0o755)
     program = find(service.program)
     marks = {MARK: root}

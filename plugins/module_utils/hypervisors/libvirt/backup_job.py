@@ -24,7 +24,7 @@ from ...storage import datastore_layout
 from ...storage.backup_files import NbdSource
 from ...storage.datastore_layout import MIB
 from ..base import BackUp, RunningBackup
-from . import backup_checkpoints, disk_jobs
+from . import backup_checkpoints, disk_jobs, socket_places
 from .consistent_moment import ConsistentMoment
 from .domains import message_of
 
@@ -202,11 +202,8 @@ class BackupJob(RunningBackup):
         return backup
 
     def _begin(self, backup: ET.Element) -> None:
-        with explained(self._place):
-            os.makedirs(disk_jobs.SOCKETS, 0o711, exist_ok=True)
-            os.chmod(disk_jobs.SOCKETS, 0o711)
-            os.mkdir(self._place, 0o700)
-            os.chown(self._place, self._owner, -1)
+        socket_places.make(self._place, self._owner, self._asked)
+        with explained(self._own_place):
             os.mkdir(self._own_place, 0o700)
         for disk, _files in self._disks:
             with contextlib.suppress(FileNotFoundError):

@@ -25,7 +25,7 @@ from ...errors import HypervisorError, MissingDependency, NebulaError, OtherHost
 from ...model.vm import Vm
 from ..base import Departure, Receiver
 from ..moves.passage import CONTROL, DISKS, MEMORY, Channel, Stream, relay, tunnels
-from . import arriving_definition
+from . import arriving_definition, socket_places
 from .migration_calls import Admitted, Calls
 
 PLACE = "/run/libvirt/nebula-moves"
@@ -47,15 +47,11 @@ def path_of(token: str, channel: str, name: str) -> str:
 
 
 @contextlib.contextmanager
-def _place(token: str, owner: int) -> Iterator[None]:
+def _place(token: str, owner: int, asked: str) -> Iterator[None]:
     """Have the directory of the move's sockets, for nobody but root and the owner, who runs QEMU: it makes some of
-    them."""
-    os.makedirs(PLACE, 0o711, exist_ok=True)
-    os.chmod(PLACE, 0o711)
-    place = os.path.join(PLACE, token)
+    them. asked: how errors begin"""
     forget(token)
-    os.mkdir(place, 0o700)
-    os.chown(place, owner, -1)
+    socket_places.make(os.path.join(PLACE, token), owner, asked)
     try:
         yield
     finally:
@@ -121,7 +117,7 @@ def depart(lv: Any, domain: Any, vm: Vm, departure: Departure, owner: int, asked
             # Whatever it is: without an error the machine counts as gone.
             failed.append(error)
 
-    with _place(token, owner):
+    with _place(token, owner, asked):
         with tunnels(places, departure.caller, owner):
             moving = threading.Thread(target=migrate, name="migration", daemon=True)
             moving.start()
@@ -185,7 +181,7 @@ class MigrationReceiver(Receiver):
             check=lambda arriving: arriving_definition.check(arriving, definition, asked),
         )
         self._held = contextlib.ExitStack()
-        self._held.enter_context(_place(token, owner))
+        self._held.enter_context(_place(token, owner, asked))
 
     def tunnels(self) -> Mapping[str, Callable[[Channel], None]]:
         return {

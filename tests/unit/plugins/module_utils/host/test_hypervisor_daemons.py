@@ -185,6 +185,20 @@ def test_a_daemon_of_ours_is_started_found_and_ended(
     assert not hypervisor_daemons.stop(started)
 
 
+@pytest.mark.parametrize(("before", "then"), [(0o700, 0o755), (0o750, 0o755), (0o711, 0o711), (0o755, 0o755)])
+def test_others_get_through_the_directory_of_its_socket(
+    service: Service, daemon: Path, monkeypatch: pytest.MonkeyPatch, before: int, then: int
+) -> None:
+    monkeypatch.setattr(hypervisor_daemons, "_LOGS", str(daemon))
+    place = Path(service.sockets[0]).parent
+    place.mkdir(exist_ok=True)
+    place.chmod(before)
+    started = hypervisor_daemons.start(service, str(daemon))
+    assert isinstance(started, node_file.Daemon)
+    assert place.stat().st_mode & 0o777 == then
+    assert hypervisor_daemons.stop(started)
+
+
 def test_a_daemon_that_somebody_else_started_is_not_ours(service: Service, tmp_path: Path) -> None:
     with listening(tmp_path / "run" / "sock"):
         assert hypervisor_daemons.started_for(service, str(tmp_path)) is None

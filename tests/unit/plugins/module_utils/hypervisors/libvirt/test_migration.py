@@ -257,7 +257,7 @@ def test_what_an_earlier_run_left_in_its_place_is_gone(nowhere: Caller, place: P
 
 
 def test_moves_beside_each_other_have_places_of_their_own(nowhere: Caller, place: Path) -> None:
-    with migration._place("other", OWN):
+    with migration._place("other", OWN, ASKED):
         depart(LV, Domain(), VM, departure(nowhere), OWN, ASKED)
         assert [each.name for each in place.iterdir()] == ["other"]
     assert list(place.iterdir()) == []
