@@ -15,22 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backing_up import back_up_all
 from canaries import ways
 from in_world import in_world
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import ForeignObject, InUse
 from ansible_collections.nebula.provision.plugins.module_utils.host.node_file import Changes
-from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import (
-    NODE,
-    BackupRequest,
-    MachineToBackUp,
-)
 from ansible_collections.nebula.provision.plugins.module_utils.model.plan import CRASH, SAVE_AS, DiskTask
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import luks_secrets
-from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_files import restore_disk
-from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import Place
 from ansible_collections.nebula.provision.tests.integration.kvm_node import GUEST, Node, a_node
 
 SECRET = "9a3f5d0e-6a2f-4a57-8f2e-0d5d6f3f8a11"
@@ -118,34 +110,6 @@ def test_a_machine_of_an_encrypted_image_has_a_copy_that_only_the_secret_opens()
         assert node.one(vm, "POWEROFF", tasks=(saved,)).error is None
         assert GUEST[:64] not in Path(saved.target).read_bytes()
         assert first_sector(saved.target, node.root) == GUEST
-
-
-@in_world
-def test_its_disk_is_backed_up_under_a_key_while_it_runs() -> None:
-    """Nobody but its hypervisor can read the secret, so nobody opens the disk of a machine that is off."""
-    with an_encrypted_node() as (node, vm):
-        keep(node, {SECRET: PHRASE})
-        assert node.one(vm).error is None
-        node.wait_for_boots(vm, 1)
-
-        def back_up(key: str) -> dict[str, Any]:
-            machine = MachineToBackUp(vm, node.ledger[vm.vm_id].generation, "node")
-            asked = BackupRequest(node.catalog, f"{node.root}-backups", NODE, (machine,), key=key)
-            return back_up_all(asked, node.driver, node.root)[0]
-
-        assert "nebula_machine_backup_key" in back_up("")["error"]
-        done = back_up("k")
-        assert not done["error"], done["error"]
-        with Place.open(f"{node.root}-backups", node.catalog, for_writing=False).machine(1, key="k") as held:
-            backup = held.get(done["id"])
-            assert GUEST[:64] not in Path(held.path(backup.disks[0].file.name)).read_bytes()
-            raw = f"{node.root}/restored.raw"
-            restore_disk(held.chain(backup, 0), raw, "raw", "k", backup.disks[0].size)
-        assert Path(raw).read_bytes()[:512] == GUEST
-        os.unlink(raw)
-        node.one(vm, "POWEROFF", hard=True)
-        refused = back_up("k")["error"]
-        assert "disk 0" in refused and "Back it up while it runs" in refused
 
 
 def saving(node: Node, token: str) -> DiskTask:

@@ -35,7 +35,8 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_bac
     MachineToBackUp,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
-from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_exports
+from ansible_collections.nebula.provision.plugins.module_utils.storage import backup_files, disk_exports
+from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import Place
 from ansible_collections.nebula.provision.tests.integration.kvm_node import GUEST, Node, a_node, wait_for
 from ansible_collections.nebula.provision.tests.integration.test_encrypted_disks import (
     PHRASE,
@@ -515,11 +516,13 @@ def test_the_guest_writes_faster_than_it_is_stored() -> None:
 
 @in_world
 def test_an_encrypted_disk_of_a_running_machine() -> None:
-    """What the guest writes over meanwhile is not kept aside in the clear."""
+    """What the guest writes over meanwhile is not kept aside in the clear. Only its hypervisor can read the secret,
+    so nobody opens the disk of a machine that is off."""
     with an_encrypted_node() as (node, vm):
         keep_secrets(node, {SECRET: PHRASE})
         assert node.one(vm).error is None
         node.wait_for_boots(vm, 1)
+        assert "nebula_machine_backup_key" in refused(node, vm)
         real, aside = machine_backups.backup_files.store_disk, []
 
         def store(*arguments: Any, **named: Any) -> Any:
@@ -536,4 +539,14 @@ def test_an_encrypted_disk_of_a_running_machine() -> None:
         # It is a qcow2, whose method of encryption is LUKS, and the first sector is not in it as it was.
         assert aside[0][:4] == b"QFI\xfb" and aside[0][32:36] == b"\0\0\0\2" and len(aside[0]) > 64 << 10
         assert GUEST[:64] not in aside[0]
+        place = Place.open(directory_of(node), node.catalog, for_writing=False)
+        with place.machine(1, key="a key of backups") as held:
+            backup = held.get(outcome["id"])
+            assert GUEST[:64] not in Path(held.path(backup.disks[0].file.name)).read_bytes()
+            raw, size = Path(node.root, "restored.raw"), backup.disks[0].size
+            backup_files.restore_disk(held.chain(backup, 0), str(raw), "raw", "a key of backups", size)
+        assert raw.read_bytes()[:512] == GUEST
+        assert node.one(vm, "POWEROFF", hard=True).error is None
+        found = refused(node, vm, key="a key of backups")
+        assert "disk 0" in found and "Back it up while it runs" in found
         assert node.one(vm, "DONE", hard=True).error is None
