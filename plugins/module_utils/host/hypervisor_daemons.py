@@ -114,7 +114,7 @@ def start(service: Service, root: str = "") -> node_file.Daemon | node_file.Unit
     # The units of its packages make it with this mode, and virtlogd by itself with another one. Users of containers and
     # of QEMU go through it, too.
     place = os.path.dirname(service.sockets[0])
-    if not os.path.isdir(place) or not os.stat(place).st_mode & stat.S_IXOTH:
+    if not os.path.isdir(place) or not os.stat(place).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         make_directory(place, 0o755)
     program = find(service.program)
     marks = {MARK: root}

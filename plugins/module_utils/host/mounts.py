@@ -39,12 +39,12 @@ def is_mount_point(path: str, table: str = "") -> bool:
 
 
 def missing_mount(path: str, fstab: str = "", table: str = "") -> str:
-    """Return the directory, the path's own or one above it, for which fstab has a file system that is not mounted now;
-    "" if there is none."""
-    place = os.path.realpath(path)
+    """Return the directory, the path's own or one above it, for which fstab has a file system that is not mounted, and
+    on which the path would be; "" if there is none."""
+    place, nearest = os.path.realpath(path), file_system(path, table)[0]
     for _source, *words in _rows_of_fstab(fstab or FSTAB):
-        point = words[0].rstrip("/") if words else ""
-        if point.startswith("/") and (place + "/").startswith(point + "/") and not is_mount_point(point, table):
+        point = os.path.realpath(words[0]) if words and words[0].startswith("/") else ""
+        if nearest and len(point) > len(nearest) and (place + "/").startswith(point + "/"):
             return point
     return ""
 

@@ -159,7 +159,7 @@ def started(
             unsandboxed_programs.note(argv[0], why_unavailable())
             yield held.enter_context(command.start(argv, before=first, memory=memory, cpu=cpu, **streams))
             return
-        user = held.enter_context(_owned_by_user(files, input=bool(descriptors)))
+        user = held.enter_context(_owned_by_user(files, input=False))
         before = [*first, *_words_before(argv[0], files, user, memory, cpu, bool(descriptors))]
         yield held.enter_context(command.start(argv, before=before, **streams))
 

@@ -142,11 +142,14 @@ def _run_in(path: str) -> str:
 
 
 class Standing:
-    """Is the time for which a machine stands still. go_on: ends it, as end() says."""
+    """Is the time for which a machine stands still.
+    go_on: ends it, as end() says.
+    trouble: what there was with that, although it stood still until then."""
 
     def __init__(self, go_on: Callable[[], None]) -> None:
         self._go_on = go_on
         self.is_over = False
+        self.trouble: NebulaError | None = None
 
     def end(self) -> None:
         """Have the machine go on, if it does not yet. Raise InUse or TimedOut if it did not stand still until now."""
@@ -181,7 +184,13 @@ def held(pausing: Pausing, directory: str, asked: str, longest: float = LONGEST)
             begun = time.monotonic()
 
             def go_on() -> None:
-                was_still = _let_go_on(pausing, watchdog, path, asked)
+                try:
+                    was_still = _let_go_on(pausing, watchdog, path, asked)
+                except NebulaError as error:
+                    if not pausing.is_still():
+                        raise
+                    # What was read of it is whole all the same.
+                    standing.trouble, was_still = error, True
                 if time.monotonic() - begun > longest:
                     raise _too_long(asked, longest)
                 if not was_still:
@@ -198,6 +207,8 @@ def held(pausing: Pausing, directory: str, asked: str, longest: float = LONGEST)
                     _let_go_on(pausing, watchdog, path, asked)
                 raise
             standing.end()
+            if standing.trouble is not None:
+                raise standing.trouble
     finally:
         os.close(fd)
 

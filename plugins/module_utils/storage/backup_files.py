@@ -48,7 +48,7 @@ _DISCARDED = 1024 * MIB
 _NO_TICK = "accurate CPU usage"
 # How lines of QEMU's programs begin, and what its library says without that.
 _PROGRAMS, _NOT_FLUSHED = ("qemu-img: ", "qemu-io: ", "qemu-nbd: "), "Failed to flush"
-_WRONG_KEY = ("Invalid password", "Cannot unlock")
+WRONG_KEY = ("Invalid password", "Cannot unlock")
 # In the place of a bitmap's name: nothing was written since the backup before.
 NOTHING = "-"
 # The last command of qemu-io: tables that can't be written when it ends would not make it fail.
@@ -381,7 +381,7 @@ def require_success(done: command.Completed, what: str) -> None:
         done = replace(done, returncode=1)
     # qemu-io prints there why it can't read.
     text = done.stderr if done.stderr.strip() else done.stdout.replace("qemu-io> ", "")
-    if any(each in text for each in _WRONG_KEY):
+    if any(each in text for each in WRONG_KEY):
         raise InvalidValue(
             f"{what}: the key of backups", "it does not open the file", "Give the key under which it was stored"
         )

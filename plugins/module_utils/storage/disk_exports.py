@@ -7,6 +7,7 @@ qemu-nbd in a sandbox, which ends with this process. Whatever has made the machi
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import socket
@@ -70,7 +71,8 @@ def filled(name: str, disk: DiskFiles, what: str, key: str = "") -> Iterator[str
         path = os.path.join(directory, "new")
         # Without --persistent, it ends in order with its one connection.
         words = [PROGRAM, "--shared=1", "--cache=writeback", f"--export-name={EXPORT}"]
-        secrets = [held.enter_context(qemu_img.in_memory(key))] if key else []
+        # _BEGIN has another use for low numbers.
+        secrets = [held.enter_context(closing_fd(_higher(held.enter_context(qemu_img.in_memory(key)))))] if key else []
         words += [f"--object=secret,id=key,file=/proc/self/fd/{fd}" for fd in secrets]
         words.append(qemu_img.block_node(disk, key))
         with _serving(words, {os.path.realpath(disk.path): NEW}, path, secrets) as (process, log):
@@ -85,6 +87,10 @@ def filled(name: str, disk: DiskFiles, what: str, key: str = "") -> Iterator[str
                 raise CommandFailed(what, f"{PROGRAM} does not end, although nobody writes to it any more") from None
             if ends != 0:
                 raise _ended(what, log)
+
+
+def _higher(fd: int) -> int:
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
 
 
 @contextlib.contextmanager

@@ -93,6 +93,14 @@ def refuse_other_below(path: str, below: str, what: str) -> int:
     return header.size
 
 
+def refuse_plain(path: str, what: str) -> None:
+    """Raise ImageRefused where a qcow2 file is not encrypted by LUKS: QEMU opens one with any key."""
+    with explained(path), open_binary(path) as file:
+        header = Header(file)
+    if header.crypt != CRYPT_LUKS:
+        raise ImageRefused(what, f"{path}: it says that it is not encrypted, and the catalog does", _TAMPERED)
+
+
 def refuse_unexpected(files: DiskFiles, what: str = "", encrypted: bool = False) -> None:
     """Raise ImageRefused where a file of the chain says otherwise than the catalog: that its content is in another
     file, or that it rests on another, is encrypted, or has a feature without a name."""

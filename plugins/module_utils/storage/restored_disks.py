@@ -13,6 +13,7 @@ from typing import Protocol
 
 from ..dataclass import dataclass, replace
 from ..errors import InvalidValue
+from ..host import command
 from ..host.files import adopt, remove_file
 from ..host.sandbox import READ, WRITE
 from ..model.disk import DiskFiles
@@ -127,17 +128,26 @@ def rest_upon(path: str, files: DiskFiles, what: str) -> None:
 
 
 def require_key(files: DiskFiles, key: str, what: str) -> None:
-    """Raise InvalidValue unless the key opens the encrypted disk of a machine."""
+    """Raise the error unless the key opens the encrypted disk of a machine: InvalidValue of another key."""
+    qcow2_header.refuse_plain(files.path, what)
     # Unlike info, it reads what the key opens.
     done = qemu_img.run(
         "measure", "--output=json", "-O", "raw", disk=files, key=key, closed=True, what=what, check=False
     )
-    if done.returncode != 0:
+    if done.returncode == 0:
+        return
+    if any(each in done.stderr for each in backup_files.WRONG_KEY):
         raise InvalidValue(
             what,
             "the passphrase that nebula_luks_secrets has does not open it",
             "Give the one that its host's libvirt has, then run again",
         )
+    error = command.failure_of(done)
+    error.asked = f"{what}: trying its passphrase"
+    error.remedy = (
+        "If it is damaged, restore it as an image (nebula_machine_restore_image), and make the machine anew of that"
+    )
+    raise error
 
 
 def give_to_hypervisor(path: str, before: str) -> None:

@@ -120,6 +120,8 @@ class Brought(Foreseen):
 def _check(new: DiskFiles, size: int, what: str, key: str) -> None:
     """Raise StorageFailed for a new disk that is not as it was made, or that has not got all that it was given."""
     qcow2_header.refuse_unexpected(new, what, encrypted=bool(key))
+    if key:
+        qcow2_header.refuse_plain(new.path, what)
     found = disk_creation.virtual_size(new.path, new.format)
     if found != size:
         raise StorageFailed(what, f"the new disk has {found} bytes, and was to have {size}")

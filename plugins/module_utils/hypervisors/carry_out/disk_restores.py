@@ -230,7 +230,8 @@ def _new_disks(
         _require_disk(disk, files[disk_id], of_backup, what)
         key = _key_of(disk, files[disk_id], passphrases, what)
         whole = origin.disk(disk_id)
-        now = disk.size * MIB
+        # One that is encrypted is as large as its image was, and not rounded up.
+        now = disk.size * MIB if not key else 0
         if os.path.lexists(files[disk_id].path):
             now = max(now, disk_creation.virtual_size(files[disk_id].path, files[disk_id].format))
         if of_backup.size > now:

@@ -7,12 +7,11 @@ none elsewhere."""
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 
 from ...errors import HypervisorError
 from ...host.files import explained
-
-_PASS = stat.S_IXGRP | stat.S_IXOTH
 
 
 def make(place: str, owner: int, asked: str) -> None:
@@ -29,10 +28,15 @@ def make(place: str, owner: int, asked: str) -> None:
 
 
 def _require_way(place: str, owner: int, asked: str) -> None:
+    groups = _groups_of(owner) if owner else set()
     while owner and place != "/":
-        with explained(place):
+        try:
             found = os.stat(place)
-        if not found.st_mode & (stat.S_IXUSR if found.st_uid == owner else _PASS):
+        except FileNotFoundError:
+            place = os.path.dirname(place)
+            continue
+        of_group = stat.S_IXGRP if found.st_gid in groups else stat.S_IXOTH
+        if not found.st_mode & (stat.S_IXUSR if found.st_uid == owner else of_group):
             raise HypervisorError(
                 asked,
                 f"the user of its QEMU (number {owner}) can't get through {place}, whose mode is "
@@ -40,3 +44,11 @@ def _require_way(place: str, owner: int, asked: str) -> None:
                 f"chmod 0755 {place}, then run again",
             )
         place = os.path.dirname(place)
+
+
+def _groups_of(owner: int) -> set[int]:
+    try:
+        user = pwd.getpwuid(owner)
+    except KeyError:
+        return set()
+    return {*os.getgrouplist(user.pw_name, user.pw_gid)}

@@ -185,7 +185,7 @@ def test_a_daemon_of_ours_is_started_found_and_ended(
     assert not hypervisor_daemons.stop(started)
 
 
-@pytest.mark.parametrize(("before", "then"), [(0o700, 0o755), (0o750, 0o755), (0o711, 0o711), (0o755, 0o755)])
+@pytest.mark.parametrize(("before", "then"), [(0o700, 0o755), (0o750, 0o750), (0o711, 0o711), (0o755, 0o755)])
 def test_others_get_through_the_directory_of_its_socket(
     service: Service, daemon: Path, monkeypatch: pytest.MonkeyPatch, before: int, then: int
 ) -> None:

@@ -144,18 +144,40 @@ def test_a_link_is_no_mount_point_wherever_it_leads(tmp_path: Path) -> None:
         ("/srv/nas", "/srv/nas"),
         ("/srv", ""),
         ("/opt/there/a", ""),
+        ("/mnt/by hand/a", ""),
+        ("/mnt/else", "/mnt"),
+        ("/double/b/a", "/double/b"),
         ("/commented/a", ""),
         ("/a", ""),
     ],
 )
 def test_what_is_to_be_mounted_and_is_not_is_found(path: str, missing: str, tmp_path: Path) -> None:
     table, fstab = tmp_path / "mounts", tmp_path / "fstab"
-    table.write_text("/dev/vda / ext4 rw 0 0\n/dev/vdb /opt/there xfs rw 0 0\n", encoding="utf-8")
+    table.write_text(
+        "/dev/vda / ext4 rw 0 0\n/dev/vdb /opt/there xfs rw 0 0\n/dev/vdd /mnt/by\\040hand ext4 rw 0 0\n",
+        encoding="utf-8",
+    )
     fstab.write_text(
         "# what is where\n\n/dev/vda / ext4 rw 0 1\n  UUID=1  /back\\040ups\text4   noauto 0 2\n"
         "nas:/a\t/srv/nas/\tnfs\n#/dev/vdc /commented ext4\n"
-        "/dev/vdb /opt/there xfs defaults 0 0\nswap none swap\nbroken\n",
+        "/dev/vdb /opt/there xfs defaults 0 0\nswap none swap\nbroken\n"
+        "LABEL=old /mnt ext4 noauto\nnas:/b //double//b nfs\n",
         encoding="utf-8",
     )
     assert mounts.missing_mount(path, str(fstab), str(table)) == missing
     assert mounts.missing_mount(path, str(tmp_path / "none"), str(table)) == ""
+
+
+def test_where_no_table_can_be_read_nothing_is_missing(tmp_path: Path) -> None:
+    fstab = tmp_path / "fstab"
+    fstab.write_text("nas:/a /srv nfs\n", encoding="ascii")
+    assert mounts.missing_mount("/srv/a", str(fstab), str(tmp_path / "none")) == ""
+
+
+def test_a_point_that_is_reached_by_a_link_is_the_directory_itself(tmp_path: Path) -> None:
+    table, fstab = tmp_path / "mounts", tmp_path / "fstab"
+    table.write_text("/dev/vda / ext4 rw 0 0\n", encoding="ascii")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    fstab.write_text(f"nas:/a {tmp_path}/link/nas nfs\n", encoding="ascii")
+    assert mounts.missing_mount(f"{tmp_path}/there/nas/a", str(fstab), str(table)) == f"{tmp_path}/there/nas"

@@ -97,6 +97,35 @@ def test_it_stands_still_for_the_block_alone(machine):
     assert machine.calls == ["pause", "go_on"] and not (machine.directory / "went").exists()
 
 
+def test_it_is_ended_before_the_block_is(machine):
+    with standing_still.held(machine.pausing, str(machine.directory), ASKED) as standing:
+        standing.end()
+        assert not machine.still.exists() and not machine.is_left()
+        # Once.
+        standing.end()
+    assert machine.calls == ["pause", "go_on"]
+    with (
+        pytest.raises(InUse, match="somebody else"),
+        standing_still.held(machine.pausing, str(machine.directory), ASKED) as standing,
+    ):
+        machine.still.unlink()
+        standing.end()
+    assert not machine.is_left()
+
+
+def test_what_was_read_is_whole_although_it_could_not_go_on_at_once(machine):
+    ended = False
+    with (
+        pytest.raises(HypervisorError, match="could not be let go on at once"),
+        standing_still.held(machine.pausing, str(machine.directory), ASKED) as standing,
+    ):
+        machine.fails = "go_on"
+        standing.end()
+        ended = True
+    assert ended
+    wait_for(lambda: not machine.still.exists() and not machine.is_left())
+
+
 def test_an_error_in_the_block_is_raised_and_it_goes_on(machine):
     with pytest.raises(ValueError, match="x"), machine.held():
         raise ValueError("x")
