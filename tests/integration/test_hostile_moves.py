@@ -222,9 +222,9 @@ def offers(change):
 def tunnels(change):
     # By channel what is sent in place of a block.
     honest = passage.relay
-    def relay(left, right, inspect=bytes, going=lambda: True, early=(b"", b"")):
+    def relay(left, right, inspect=bytes, going=lambda: True, early=(b"", b""), answers=bytes):
         name = threading.current_thread().name.removeprefix("tunnel ")
-        honest(left, right, change.get(name, inspect), going, early)
+        honest(left, right, change.get(name, inspect), going, early, answers)
     passage.relay = relay
 """
 
