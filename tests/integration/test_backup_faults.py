@@ -459,13 +459,13 @@ def test_what_goes_wrong_while_disks_are_restored_leaves_the_old_ones(way: str) 
         asked = MachineToRestore(node.catalog, vm, node.number, str(place.directory), made.id)
         real, done = disk_restores.restored_disks.make, []
 
-        def make(*arguments: Any) -> None:
+        def make(*arguments: Any, **named: Any) -> None:
             done.append(arguments)
             if len(done) == 2 and way == "gone":
                 place.directory.rename(f"{place.directory}-elsewhere")
             if len(done) == 2 and way == "full":
                 raise NoSpace("the disk", "it is full", "Make room")
-            real(*arguments)
+            real(*arguments, **named)
 
         disk_restores.restored_disks.make = make
         try:

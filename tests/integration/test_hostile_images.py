@@ -315,7 +315,7 @@ def test_a_header_that_is_changed_after_it_was_looked_at_reaches_nothing(
     """By a QEMU that was taken over and still runs: what was looked at says nothing then, and the sandbox holds."""
     disk = tampered(kind, tmp_path, listener)
     monkeypatch.setattr(qcow2_header, "refuse_unexpected", lambda *_arguments, **_options: None)
-    monkeypatch.setattr(qemu_img, "block_node", lambda files, *_key: f"{files.path}")
+    monkeypatch.setattr(qemu_img, "block_node", lambda files, *_more, **_named: f"{files.path}")
     with contextlib.suppress(NebulaError, AssertionError):
         CALLERS[caller](str(disk))
     untouched(tmp_path, listener)
