@@ -70,6 +70,9 @@ class Shown:
     def sources(self) -> dict[int, NbdSource]:
         return {0: NbdSource(self.path, EXPORT, SIZE)}
 
+    def end_reading(self) -> None:
+        pass
+
     def keep(self) -> None:
         self.is_kept = True
 
@@ -113,6 +116,7 @@ def test_a_disk_of_another_host_is_stored_as_if_it_were_here(disk: Path, tmp_pat
         host = Shown(given, path, {})
         with taking_of(host) as taking, taking.begin(MachineToBackUp(VM, 1, "node1"), *FIRST) as taken:
             stored = store_disk(str(place), "x.disk.0.qcow2", taken.sources[0], SIZE, key=key)
+            taken.end_reading()
             taken.keep()
             sockets = os.path.dirname(taken.sources[0].path)
         assert host.is_kept
@@ -138,6 +142,7 @@ def test_what_another_host_has_beside_its_disks_is_encrypted_here(disk: Path, tm
         with taking_of(host) as taking, taking.begin(MachineToBackUp(VM, 1, "node1"), *FIRST) as taken:
             fetch = functools.partial(taken.fetch, "tpm")
             stored = backup_secrets.store_file(str(place), "x.tpm.luks", fetch, "key", "x")
+            taken.end_reading()
             taken.keep()
     (found,) = place.iterdir()
     assert b"state" not in found.read_bytes()

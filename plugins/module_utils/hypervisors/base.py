@@ -257,6 +257,9 @@ class RunningBackup(abc.ABC):
     def checkpoint(self) -> str:
         """Return the name of the checkpoint that was made; "" for none."""
 
+    def end_reading(self) -> None:  # noqa: B027 (most show what is of one moment, whatever happens meanwhile)
+        """Take note that all was read. Raise InUse or TimedOut where it is not of one moment."""
+
     @abc.abstractmethod
     def keep(self) -> None:
         """Have the new checkpoint stay at the end, instead of the older ones: the backup is whole."""

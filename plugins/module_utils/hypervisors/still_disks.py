@@ -150,10 +150,13 @@ class StillBackup(RunningBackup):
     def checkpoint(self) -> str:
         return ""
 
-    def keep(self) -> None:
-        """Have the machine go on. Raise InUse or TimedOut where what was read is not of one moment."""
+    def end_reading(self) -> None:
+        """Have the machine go on, as RunningBackup.end_reading() says."""
         if self._still.standing is not None:
             self._still.standing.end()
+
+    def keep(self) -> None:
+        """Do nothing: the next one does not go on from it."""
 
 
 @contextlib.contextmanager

@@ -12,11 +12,13 @@ Each machine is one conversation, on a connection of its own:
 | `file`: one of them | the file, as file_streams.py sends it |
 | `root`: the number of one | its archive in pieces, each after its `length`; 0 at the end, with what was `left_out` |
 | reads each disk by connections of its own | |
+| `read`: all that is in the backup | |
+| | `read`: it is of one moment |
 | `kept`: the backup is whole, and on its disk | |
 | | `done`: what was known for the backup before is given up |
 
-In place of `kept` the front-end asks `why`, where it could not store it: the host refuses where it knows that, and
-says `done` where not.
+In place of `read` or `kept` the front-end asks `why`, where it could not store it: the host refuses where it knows
+that, and says `done` where not.
 
 What ends before `kept` may be a backup, whose word was lost: the host keeps what it began for it beside what it had,
 until the next one goes on from either. A first connection of the run stays open
@@ -46,7 +48,7 @@ from ...errors import HypervisorError, NebulaError, OtherHostFailed
 from ..moves.passage import Channel
 
 BEGIN, GIVEN, FILE, KEPT, DONE, REFUSED, OVER = "begin", "given", "file", "kept", "done", "refused", "over"
-ROOT, LENGTH, LEFT_OUT, WHY = "root", "length", "left_out", "why"
+ROOT, LENGTH, LEFT_OUT, READ, WHY = "root", "length", "left_out", "read", "why"
 DISK, WHOLE = "disk", "whole"
 # Bytes of a piece.
 LONGEST_PIECE = 1 << 20

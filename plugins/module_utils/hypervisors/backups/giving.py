@@ -44,6 +44,9 @@ class Readable(Protocol):
     @property
     def roots(self) -> Mapping[int, ReadableRoot]: ...
 
+    def end_reading(self) -> None:
+        """Take note that all was read. Raise InUse or TimedOut where it is not of one moment."""
+
     def keep(self) -> None:
         """Take note that the backup is whole: the next one may go on from it."""
 
@@ -175,6 +178,10 @@ class Giving:
                 return
             if message.get(conversation.WHY) is True:
                 raise not_stored
+            if message.get(conversation.READ) is True:
+                readable.end_reading()
+                channel.send(**{conversation.READ: True})
+                continue
             number = message.get(conversation.ROOT)
             if isinstance(number, int) and number in readable.roots:
                 _send_root(channel, readable.roots[number].pack, f"disk {number}")

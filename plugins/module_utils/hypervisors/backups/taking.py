@@ -100,6 +100,11 @@ class TakenBackup:
                 while view:
                     view = view[os.write(fd, view) :]
 
+    def end_reading(self) -> None:
+        """Say that all was read. Raise the host's error where it is not of one moment."""
+        self.channel.send(**{conversation.READ: True})
+        conversation.answer(self.channel, conversation.READ, self.host)
+
     def keep(self) -> None:
         """Say that the backup is whole, and on its disk."""
         self.channel.send(**{conversation.KEPT: True})

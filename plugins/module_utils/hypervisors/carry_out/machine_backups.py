@@ -63,6 +63,9 @@ class Readable(Protocol):
     def fetch(self, name: str, fd: int) -> None:
         """Write one of given.files to a new file that is open."""
 
+    def end_reading(self) -> None:
+        """Take note that all was read. Raise InUse or TimedOut where it is not of one moment."""
+
     def keep(self) -> None:
         """Take note that the backup is whole: the next one may go on from it."""
 
@@ -166,13 +169,13 @@ class _Storing:
         manifest = None
         try:
             with begin(self._machine, self._checkpoint, since) as readable:
-                written = self._directory.write(self._stored(readable))
+                stored = self._stored(readable)
+                # Before anything says that there is a backup: whoever ends us then leaves none that may not be one.
+                readable.end_reading()
+                written = self._directory.write(stored)
                 try:
                     readable.keep()
                 except OtherHostFailed as error:
-                    if written.state == "RUNNING" and not written.checkpoint:
-                        # Whether it stood still until the end, its host alone knows.
-                        raise
                     # Its host has what the next one goes on from, and did not get to say so.
                     self.warnings.append(str(error))
                 manifest = written

@@ -73,6 +73,11 @@ class ReadableMachine:
         with os.fdopen(fd, "wb", closefd=False) as target:
             target.write(content)
 
+    def end_reading(self) -> None:
+        """Take note that all was read. Raise InUse or TimedOut where it is not of one moment."""
+        if self.running is not None:
+            self.running.end_reading()
+
     def keep(self) -> None:
         """Take note that the backup is whole: the next one may go on from it."""
         if self.running is not None:

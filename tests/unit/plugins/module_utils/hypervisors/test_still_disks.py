@@ -145,7 +145,7 @@ def test_a_backup(machine, monkeypatch):
         assert (backup.sources, backup.roots) == ({0: "a source"}, {1: str(machine.directory / "disk.1")})
         assert (backup.way, backup.consistency, machine.still) == (still_disks.AS_LONG, "stood still", True)
         assert (backup.incremental, backup.checkpoint) == (False, "") and "does not know" in backup.reason
-        backup.keep()
+        backup.end_reading()
         # Nothing of it is read any more.
         assert not machine.still
     with (
@@ -154,7 +154,7 @@ def test_a_backup(machine, monkeypatch):
     ):
         # Somebody lets it go on for a while.
         machine.still = False
-        backup.keep()
+        backup.end_reading()
     assert shown == [(f"7-{MARK.catalog}", {0: machine.disk}, True)] * 2
     with still_disks.back_up(driver, MARK, disks[1:], order) as backup:
         assert backup.sources == {}

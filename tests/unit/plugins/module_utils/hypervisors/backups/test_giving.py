@@ -18,6 +18,7 @@ from move_pairs import PATIENCE, Beside, free_port, key_pair, wait_until
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     HypervisorError,
+    InUse,
     InvalidValue,
     NebulaError,
     NoSpace,
@@ -66,6 +67,7 @@ class Host:
     root: bytes = b""
     root_error: NebulaError | None = None
     end_error: NebulaError | None = None
+    went_on: NebulaError | None = None
 
     def pack(self, fd: int, _seconds: float) -> int:
         view = memoryview(self.root)
@@ -113,6 +115,10 @@ class Shown:
     @property
     def files(self) -> dict[str, str]:
         return {"nvram": str(self.host.place / "nvram")}
+
+    def end_reading(self) -> None:
+        if self.host.went_on is not None:
+            raise self.host.went_on
 
     def keep(self) -> None:
         self.host.kept.append(self.name)
@@ -253,6 +259,23 @@ def test_what_is_not_kept_is_ended(tmp_path: Path) -> None:
         taking.close()
         assert list(beside.result()) == [1]
     assert host.kept == []
+
+
+def test_a_machine_that_did_not_stand_still_is_not_kept(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    with together(host, machine(1), machine(2)) as (taking, beside):
+        with taking.begin(machine(1), *FIRST) as taken:
+            taken.end_reading()
+            taken.keep()
+        host.went_on = InUse("backup of web-2", "somebody else has let it go on", "Run again")
+        with (
+            pytest.raises(HypervisorError, match=r"web-2 \(host node1\): somebody else has let it go on. Run again"),
+            taking.begin(machine(2), *FIRST) as taken,
+        ):
+            taken.end_reading()
+        taking.close()
+        assert list(beside.result()) == [2]
+    assert host.kept == ["web-1"]
 
 
 def test_a_host_that_refuses_says_why_and_gives_the_others(tmp_path: Path) -> None:

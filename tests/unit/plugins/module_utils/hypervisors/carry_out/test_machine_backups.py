@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, OtherHostFailed
+from ansible_collections.nebula.provision.plugins.module_utils.errors import HypervisorError, InUse, OtherHostFailed
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import machine_backups
 from ansible_collections.nebula.provision.plugins.module_utils.model.given_backup import GivenBackup, GivenDisk
 from ansible_collections.nebula.provision.plugins.module_utils.model.machine_backup import (
@@ -53,6 +53,9 @@ class Machine:
 
     def fetch(self, name: str, fd: int) -> None:
         os.write(fd, name.encode())
+
+    def end_reading(self) -> None:
+        pass
 
     def keep(self) -> None:
         self.kept += 1
@@ -253,29 +256,32 @@ def test_the_backup_of_its_checkpoint_is_gone(request_: BackupRequest) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "has_checkpoint", "count"),
+    ("error", "count"),
     [
-        (OtherHostFailed("a", "the connection is lost"), True, 1),
-        (OtherHostFailed("a", "the connection is lost"), False, 0),
-        (HypervisorError("a", "it went on"), True, 0),
+        (OtherHostFailed("a", "the connection is lost"), 1),
+        (HypervisorError("a", "its disk is full"), 0),
     ],
 )
-def test_its_host_does_not_answer_that_it_is_kept(
-    request_: BackupRequest, error: Exception, has_checkpoint: bool, count: int
-) -> None:
+def test_its_host_does_not_answer_that_it_is_kept(request_: BackupRequest, error: Exception, count: int) -> None:
     """What the host notes is the same then; only what it refuses is no backup."""
 
     class Lost(Machine):
-        @contextlib.contextmanager
-        def begin(self, *arguments: Any) -> Iterator[Machine]:
-            with super().begin(*arguments) as found:
-                if not has_checkpoint:
-                    found.given = replace(found.given, checkpoint="")
-                yield found
-
         def keep(self) -> None:
             raise error
 
     outcome = back_up(request_, Lost(), error="" if count else str(error))
     assert len(manifests(request_)) == count
     assert not count or str(error) in outcome["warnings"]
+
+
+@pytest.mark.parametrize("error", [OtherHostFailed("a", "the connection is lost"), InUse("a", "it went on")])
+def test_nothing_says_that_there_is_a_backup_before_it_is_known_to_be_of_one_moment(
+    request_: BackupRequest, error: Exception
+) -> None:
+    class Went(Machine):
+        def end_reading(self) -> None:
+            assert not list(Path(request_.directory).glob("1-*/*.json"))
+            raise error
+
+    back_up(request_, Went(), error=str(error))
+    assert manifests(request_) == [] and not list(Path(request_.directory).glob("1-*/*.disk.*"))
