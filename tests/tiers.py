@@ -158,6 +158,7 @@ SUITES = {
             *("test_machine_restore", "test_restored_machines", "test_role_machine_restore", "test_brought_backups"),
             *("test_kvm_broken_off", "test_kvm_changes", "test_kvm_living", "test_kvm_hardware"),
             *("test_backup_place", "test_shared_directories", "test_stored_chains", "test_system_snapshots"),
+            "test_system_snapshot_faults",
             *("test_lxc_backups", "test_openvz_backups", "test_xen_backups", "test_role_restored_elsewhere"),
         ),
         minutes=27,

@@ -7,6 +7,7 @@ host has their secret."""
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 from in_world import in_nodes
 
+from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.move import (
     COLD,
     HAS_ARRIVED,
@@ -23,7 +25,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.move import
     HAS_STAYED,
     LIVE,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model.plan import VmOutcome
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import SYSTEM_CREATE, SYSTEM_REVERT, VmOutcome
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Os, Vm
 from ansible_collections.nebula.provision.tests.integration.fleet import (
     COUNTING,
@@ -35,6 +37,7 @@ from ansible_collections.nebula.provision.tests.integration.fleet import (
 )
 from ansible_collections.nebula.provision.tests.integration.kvm_node import BOOTED, wait_for
 from ansible_collections.nebula.provision.tests.integration.test_encrypted_disks import PHRASE, SECRET, encrypt
+from ansible_collections.nebula.provision.tests.integration.test_system_snapshots import done, recorded, task
 
 VARIABLES = "one-1_VARS.fd"
 # Seconds for which a firmware writes nothing once it has done what it does first.
@@ -96,6 +99,35 @@ def test_the_variables_on_a_shared_datastore_stay_where_they_are(way: str) -> No
         # Another one would have another number, and begin as libvirt's template.
         assert (place / "1" / VARIABLES).stat().st_ino == number
         assert way == COLD or (place / "1" / VARIABLES).read_bytes() == variables
+
+
+@pytest.mark.timeout(300)
+@in_nodes(2)
+def test_snapshots_without_memory_come_along() -> None:
+    """One with memory keeps the machine where it is (test_moving.py)."""
+    with a_fleet() as fleet:
+        vm = fleet.vm(1)
+        vm = replace(vm, disks=(*vm.disks, Disk(2, "vdb", type="FS", format="qcow2", driver="qcow2", size=4)))
+
+        def pattern(host: str, command: str) -> str:
+            path = str(fleet.directory(host, vm) / "disk.2")
+            done = subprocess.run(["qemu-io", "-f", "qcow2", "-c", command, path], check=True, capture_output=True)
+            return done.stdout.decode()
+
+        assert fleet.bring("node1", vm, wanted="POWEROFF")[0].error is None
+        pattern("node1", "write -P 0x11 64k 64k")
+        made = task(SYSTEM_CREATE, "1", memory=False)
+        done(fleet.bring("node1", vm, wanted="POWEROFF", tasks=(made,))[0], "POWEROFF")
+        pattern("node1", "write -P 0x22 64k 64k")
+        vm = recorded(vm, 0, memory=False)
+        plans = fleet.moves("node1", "node2", vm, way=COLD, wanted="POWEROFF", hard=True)
+        (came,) = outcomes_of(fleet.act(plans)["node2"].result())
+        assert (came.error, came.moved, came.state) == (None, HAS_ARRIVED, "POWEROFF"), came
+        assert "failed" not in pattern("node2", "read -P 0x22 64k 64k")
+        back = task(SYSTEM_REVERT, "2", memory=False)
+        done(fleet.bring("node2", vm, wanted="POWEROFF", tasks=(back,))[0], "POWEROFF")
+        assert "failed" not in pattern("node2", "read -P 0x11 64k 64k")
+        done(fleet.bring("node2", vm)[0])
 
 
 @contextmanager

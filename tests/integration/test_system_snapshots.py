@@ -67,11 +67,15 @@ COUNTS = (
 @contextmanager
 def a_counting_node(audited: bool = True) -> Iterator[Node]:
     with a_node(audited) as node:
-        raw, image = Path(node.root, "counts.raw"), f"{node.root}/counts.qcow2"
-        raw.write_bytes(COUNTS.ljust(MIB, b"\0"))
-        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), image], check=True)
-        node.take(image)
-        yield node
+        yield with_counting_guest(node)
+
+
+def with_counting_guest(node: Node) -> Node:
+    raw, image = Path(node.root, "counts.raw"), f"{node.root}/counts.qcow2"
+    raw.write_bytes(COUNTS.ljust(MIB, b"\0"))
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), image], check=True)
+    node.take(image)
+    return node
 
 
 def machine(node: Node, **changes: Any) -> Vm:

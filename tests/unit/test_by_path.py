@@ -111,6 +111,7 @@ BY_MODULE = {
         "module_utils/storage/final_names.py",
         "module_utils/storage/disk_saving.py",
         "module_utils/storage/disk_swap.py",
+        "module_utils/storage/snapshot_changes.py",
         "module_utils/storage/restored_disks.py",
         "module_utils/storage/sparse_file.py",
         "module_utils/reconcile/machine_restores.py",

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from ...model.disk import TAR, Disk, DiskFiles
 from ...model.disk_snapshots import tag_of
 from ...model.plan import CRASH, CREATE, DELETE, REVERT, SAVE_AS, SYSTEM, SYSTEM_REVERT, DiskTask, TaskOutcome
 from ...model.vm import Vm
-from ...storage import disk_creation, disk_saving, machine_disks, roots
+from ...storage import disk_creation, disk_saving, machine_disks, roots, snapshot_changes
 from ..base import Driver, Mark
 from . import definition, system_snapshot_tasks
 from .job import Job
@@ -27,6 +28,8 @@ def carry_out_all(job: Job, state: str) -> None:
     """Carry out the plan's tasks, each once. If one fails, that is told, and the others go on; only a machine whose
     disk should have been reverted does not start with the disk that it has. What has a machine that is off run on from
     its memory is left to run_on()."""
+    if state == "POWEROFF" and snapshot_changes.are_unfinished(job.directory):
+        _mend(job)
     tasks = job.planned.tasks
     if state == "POWEROFF" and job.planned.wanted == "RUNNING":
         tasks = tuple(task for task in tasks if not system_snapshot_tasks.runs_after(task))
@@ -56,7 +59,9 @@ def _carry_out(job: Job, state: str, tasks: Sequence[DiskTask]) -> None:
         try:
             if task.kind == SAVE_AS and job.common.transfer.is_fetched(task.target):
                 refuse_grown(task, job.vm, files)
-            outcome = _act(task)(task, job.vm, job.mark, files, state, job.common.driver)
+            # What is saved is a copy: the disks stay as they are.
+            with contextlib.nullcontext() if task.kind == SAVE_AS else snapshot_changes.noted(job.directory):
+                outcome = _act(task)(task, job.vm, job.mark, files, state, job.common.driver)
         except (NebulaError, OSError) as problem:
             error = problem if isinstance(problem, NebulaError) else explain(problem, job.directory)
             job.log("VMM", "E", str(error))
@@ -86,6 +91,15 @@ def _carry_out(job: Job, state: str, tasks: Sequence[DiskTask]) -> None:
             with job.common.changing:
                 definition.prepare_machine(job, running=True)
     job.record = replace(job.record, tasks=tuple(done.values()))
+
+
+def _mend(job: Job) -> None:
+    """Mend what a killed run, QEMU or host has left in the disks that can have snapshots."""
+    files = job.files or machine_disks.locate(job.vm, job.directory, job.common.transfer.find)
+    own = [disk.disk_id for disk in job.vm.disks if not (disk.luks_secret or disk.readonly or disk.by_hypervisor)]
+    disks = [files[number] for number in own if number in files and files[number].format == "qcow2"]
+    for damaged in snapshot_changes.mend(job.directory, disks, f"virtual machine {job.vm.name}"):
+        job.log("TM", "W", damaged)
 
 
 def _act(task: DiskTask) -> Callable[..., TaskOutcome]:
