@@ -142,6 +142,7 @@ SUITES = {
             *(f"{UTILS}/model/instantiate/{name}" for name in ("numa_nodes.py", "shared_directories.py")),
             *(f"{UTILS}/hypervisors/libvirt/{name}" for name in ("domain_hardware.py", "domain_numa.py")),
             *(f"{UTILS}/{name}.py" for name in ("storage/given_directories", "model/system_snapshots")),
+            f"{UTILS}/storage/snapshot_changes.py",
             f"{UTILS}/hypervisors/libvirt/running_snapshots.py",
             f"{UTILS}/hypervisors/carry_out/system_snapshot_tasks.py",
             f"{UTILS}/hypervisors/carry_out/disk_restores.py",

@@ -59,6 +59,6 @@ def mend(directory: str, files: Iterable[DiskFiles], asked: str) -> list[str]:
             check=False,
         )
         if done.returncode not in _SOUND:
-            found.append(f"{disk.path} is damaged, as qemu-img check says: restore it from a backup")
+            found.append(f"{disk.path} is damaged beyond what can be mended: restore the disk from a backup")
     remove_file(os.path.join(directory, MARK))
     return found
