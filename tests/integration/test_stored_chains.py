@@ -28,11 +28,10 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     ChecksumMismatch,
     ImageRefused,
     InvalidValue,
-    NebulaError,
     NoSpace,
     StorageFailed,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.model.backup_retention import Merge
+from ansible_collections.nebula.provision.plugins.module_utils.model.backup_retention import Expiry, Merge
 from ansible_collections.nebula.provision.plugins.module_utils.storage import (
     backup_files,
     backup_merging,
@@ -144,16 +143,42 @@ def test_a_wrong_key_merges_nothing_and_reads_nothing(tmp_path: Path) -> None:
     with place.machine(VM, key="wrong") as directory:
         assert directory.backups() == []
         assert all(isinstance(error, ImageRefused) for error in directory.unreadable)
-        with pytest.raises(NebulaError, match="its seal is not by this key"):
-            directory.prune({"last": 1})
-    with place.machine(VM) as directory, pytest.raises(InvalidValue, match="none was given"):
-        directory.prune({"last": 1})
+        assert directory.prune({"last": 1}) == Expiry()
+        (note,) = directory.notes()
+        assert note.startswith("2 of the backups in ") and "its seal is not by this key" in note
+    with place.machine(VM) as directory:
+        assert directory.prune({"last": 1}) == Expiry()
+        assert f"{first} of machine 7 expired, and can't be merged without the key" in directory.warnings[0]
     assert before == {path.name: path.read_bytes() for path in Path(directory.directory).iterdir()}
     assert b"geheim" not in b"".join(before.values())
     with place.machine(VM, key="right") as directory:
         directory.prune({"last": 1})
         everything_is_restored(machine, directory, tmp_path, [second.id])
     assert first not in "".join(os.listdir(directory.directory))
+
+
+def test_what_a_former_key_sealed_stays_and_the_rest_expires(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine")
+    place = Place.open(str(tmp_path / "backups"), CATALOG, for_writing=True)
+    ids: dict[str, list[str]] = {}
+    for key in ("former", "new"):
+        with place.machine(VM, key=key) as directory:
+            ids[key] = [machine.back_up(directory).id]
+            for turn in range(2):
+                write_some(machine, turn)
+                ids[key].append(machine.back_up(directory).id)
+    with place.machine(VM, key="new") as directory:
+        done = directory.prune({"last": 1})
+        assert [(each.expired, each.into) for each in done.merges] == [(tuple(ids["new"][:2]), ids["new"][2])]
+        everything_is_restored_but(directory, ids["new"][2:], 3)
+    with place.machine(VM, key="former") as directory:
+        everything_is_restored_but(directory, ids["former"], 1)
+        restored(directory, ids["former"][-1], 0, tmp_path)
+
+
+def everything_is_restored_but(directory: MachineDirectory, ids: list[str], others: int) -> None:
+    assert [each.id for each in directory.backups()] == ids
+    assert len(directory.by_others) == len(directory.unreadable) == others
 
 
 @pytest.mark.parametrize("way", WAYS)

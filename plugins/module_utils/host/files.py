@@ -250,14 +250,19 @@ def _refuse_strangers_link(path: str) -> None:
 
 
 @contextlib.contextmanager
-def lock(path: str, timeout: float = 60.0, shared: bool = False) -> Iterator[int]:
+def lock(path: str, timeout: float = 60.0, shared: bool = False, is_closed: bool = False) -> Iterator[int]:
     """Hold the file or directory at `path` against all who lock it too, and yield its descriptor.
 
     A file is made if it is missing; raise NotFound for a missing directory. The kernel gives the lock back when the
     process ends, however it ends.
-    timeout: seconds to wait (0: do not), then TimedOut names the process that holds it."""
+    timeout: seconds to wait (0: do not), then TimedOut names the process that holds it.
+    is_closed: nobody but root can open it, so that whoever holds it is waited for: it may be root of another machine,
+    whom this one's kernel does not name."""
     waiting = lock_files.Waiting(path, timeout)
-    with _with_lock_file(path, waiting, shared) as alone, closing_fd(_locked(path, waiting, shared, alone)) as fd:
+    with (
+        _with_lock_file(path, waiting, shared) as has_file,
+        closing_fd(_locked(path, waiting, shared, has_file and not is_closed)) as fd,
+    ):
         yield fd
 
 

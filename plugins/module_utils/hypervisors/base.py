@@ -697,9 +697,11 @@ class Driver(abc.ABC):
     def forget_machine_snapshot(self, mark: Mark, tag: str) -> None:  # noqa: B027 (most know of none)
         """Forget what the hypervisor knows of a snapshot of a machine that is off; the files of its disks stay."""
 
-    def check_machine_snapshot(self, mark: Mark, tag: str = "") -> None:  # noqa: B027 (most know of none)
+    def check_machine_snapshot(  # noqa: B027 (most know of none)
+        self, mark: Mark, tag: str = "", disks: Sequence[Disk] = ()
+    ) -> None:
         """Raise what keeps a snapshot from being made, deleted or gone back to: a backup that runs. With a tag, raise
-        also what keeps the machine from going back to that one."""
+        also what keeps the machine from going back to that one. disks: that it holds."""
 
     def back_up(
         self, mark: Mark, disks: Sequence[tuple[Disk, DiskFiles]], order: BackUp

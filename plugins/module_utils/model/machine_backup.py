@@ -49,7 +49,8 @@ class BackedUpDisk:
     format: of the machine's own disk: qcow2, raw or tar.
     size: bytes that the guest sees; 0 for the root of a container.
     stored: how the file holds it: QCOW2 (a plain qcow2), LUKS (a qcow2 within a LUKS container) or TAR.
-    below: the name of the file on which this one rests, of the backup's parent; "" if it holds all of the disk."""
+    below: the name of the file on which this one rests, of the backup's parent; "" if it holds all of the disk.
+    luks: the machine's own disk was encrypted."""
 
     disk_id: int
     target: str
@@ -59,6 +60,7 @@ class BackedUpDisk:
     stored: str = QCOW2
     below: str = ""
     image: str = ""
+    luks: bool = False
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,7 @@ class Place:
         name = f"{vm_id}-{catalog}"
         if not _MACHINE.fullmatch(name):
             raise InvalidValue(f"backups of machine {vm_id}", f"{catalog[:80]!r} is no UUID of a catalog", "Name it")
+        self._require_there()
         directory = os.path.join(self.directory, name)
         if not self.for_writing and not os.path.isdir(directory):
             raise NotFound(
@@ -129,16 +130,40 @@ class Place:
         if self.for_writing:
             make_directory(directory, 0o700)
         refuse_exchangeable(directory)
+        if not self.for_writing and backup_merging.is_pending(directory):
+            self._finish_merged(directory, vm_id, catalog, key)
         with _held(directory, self.for_writing):
             found = MachineDirectory(directory, vm_id, catalog, self.uuid, key, self.for_writing)
             found.settle()
             yield found
+
+    def _finish_merged(self, directory: str, vm_id: int, catalog: str, key: str) -> None:
+        """Do what is left of a merge whose files are all merged: until then nothing there can be read. Where the file
+        system is only read, whoever reads is told."""
+        with contextlib.suppress(StorageFailed, OSError), _held(directory, for_writing=True):
+            journal = backup_merging.read(directory, vm_id, catalog)
+            if journal is not None and journal.merged:
+                MachineDirectory(directory, vm_id, catalog, self.uuid, key).finish_merging()
+
+    def _require_there(self) -> None:
+        """Raise WrongState where the directory is another one by now: what was mounted may be gone, and what is written
+        to the directory below it nobody finds again."""
+        asked = f"{_ASKED} {self.directory}"
+        _refuse_unmounted(self.directory, asked)
+        mark = os.path.join(self.directory, MARK)
+        if not os.path.lexists(mark) or _uuid_of(mark) != self.uuid:
+            raise WrongState(
+                asked,
+                "it is not the one any more with which this run began: what was mounted there may be gone",
+                "See that it is there, and mounted; then run again",
+            )
 
 
 class MachineDirectory:
     """Is the directory of one machine in a place, while this run holds it.
     unreadable: why backups of it are not among backups(), which fills it; and why those that expired before could not
     be merged.
+    by_others: those of which unreadable says only that this key has not sealed them, by id, each with that error.
     warnings: a sentence each."""
 
     def __init__(
@@ -147,11 +172,12 @@ class MachineDirectory:
         self.directory, self.vm_id, self.catalog = directory, vm_id, catalog
         self.place_uuid, self.key, self.for_writing = place_uuid, key, for_writing
         self.unreadable: list[NebulaError] = []
+        self.by_others: dict[str, tuple[MachineBackup, NebulaError]] = {}
         self.warnings: list[str] = []
         self._merging: dict[str, MachineBackup] = {}
         self._written: set[str] = set()
         self._unfinished: list[NebulaError] = []
-        self._read: dict[str, tuple[tuple[int, ...], MachineBackup | NebulaError]] = {}
+        self._read: dict[str, tuple[tuple[int, ...], MachineBackup | NebulaError, NebulaError | None]] = {}
 
     def settle(self) -> None:
         """Finish what a killed run had begun, and remove what it had not."""
@@ -170,7 +196,7 @@ class MachineDirectory:
             return
         self._remove(lambda name: bool(_UNFINISHED.fullmatch(name)))
         try:
-            self._finish_merging()
+            self.finish_merging()
         except NebulaError as error:
             journal = backup_merging.read(self.directory, self.vm_id, self.catalog)
             if journal is None or journal.merged:
@@ -204,7 +230,8 @@ class MachineDirectory:
                 found.update(re.findall(ID, text))
         return found
 
-    def _finish_merging(self, compared: bool = False) -> None:
+    def finish_merging(self, compared: bool = False) -> None:
+        """Finish what a killed run had begun to merge, as backup_merging.finish() does."""
         backup_merging.finish(
             self.directory, self.vm_id, self.catalog, self._sign, self.key, self.place_uuid, compared=compared
         )
@@ -242,7 +269,7 @@ class MachineDirectory:
 
     def _manifests(self) -> tuple[dict[str, MachineBackup], list[NebulaError]]:
         """Return what all manifests say, and why others can't be read. Each is read once, while it stays as it is."""
-        known, errors, total = {}, [], 0
+        known, errors, by_others, total = {}, [], {}, 0
         with explained(self.directory):
             names = [name for name in os.listdir(self.directory) if name.endswith(MANIFEST) and name[0] != "."]
         for name in sorted(names):
@@ -258,22 +285,41 @@ class MachineDirectory:
                 )
             state = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             if name not in self._read or self._read[name][0] != state:
-                self._read[name] = (state, self._manifest(path))
-            found = self._read[name][1]
+                self._read[name] = (state, *self._manifest(path))
+            _state, found, broken = self._read[name]
             if isinstance(found, NebulaError):
                 errors.append(found)
+            elif broken is not None:
+                errors.append(broken)
+                by_others[found.id] = (found, broken)
             else:
                 known[found.id] = found
+        self.by_others = by_others
         return known, errors
 
-    def _manifest(self, path: str) -> MachineBackup | NebulaError:
+    def _manifest(self, path: str) -> tuple[MachineBackup | NebulaError, NebulaError | None]:
+        """Return what a manifest says, or why it can't be read; and why that is not believed."""
         try:
             manifest = backup_manifests.read(path, self.vm_id, self.catalog)
+        except NebulaError as error:
+            return error, None
+        try:
             if self.key:
                 backup_manifests.refuse_broken_seal(manifest, self.key, self.place_uuid, path)
         except NebulaError as error:
-            return error
-        return manifest
+            return manifest, error
+        return manifest, None
+
+    def notes(self) -> list[str]:
+        """Return what there is to be said of unreadable, a sentence each; of those that others have sealed, one."""
+        broken = [error for _manifest, error in self.by_others.values()]
+        found = [str(error) for error in self.unreadable if not any(error is each for each in broken)]
+        if broken:
+            found.append(
+                f"{len(broken)} of the backups in {self.directory} are under another key, or were altered: they stay "
+                f"as they are, and neither expire nor are merged. The first one: {broken[0]}"
+            )
+        return found
 
     def latest(self) -> MachineBackup | None:
         """Return the one that was made last, also where it is not sealed: then none may rest on it under a key."""
@@ -362,11 +408,13 @@ class MachineDirectory:
         be read: what that rests on is not known."""
         backups = self.backups()
         asked = f"backups of machine {self.vm_id} in {self.directory}"
-        if self.unreadable:
-            raise CatalogError(
-                f"{asked}: those that expire", f"one can't be read ({self.unreadable[0]})",
-                "Bring back what is missing of it, or remove its files; until then all are kept",
-            )  # fmt: skip
+        broken = [error for _manifest, error in self.by_others.values()]
+        for error in self.unreadable:
+            if not any(error is each for each in broken):
+                raise CatalogError(
+                    f"{asked}: those that expire", f"one can't be read ({error})",
+                    "Bring back what is missing of it, or remove its files; until then all are kept",
+                )  # fmt: skip
         for each in backups:
             if each.time > clock.time() + AHEAD:
                 day = clock.strftime("%Y-%m-%d", clock.gmtime(each.time))
@@ -376,27 +424,43 @@ class MachineDirectory:
                     "Set the clock if it is wrong now; if it was then, make a full backup (nebula_machine_backup_full) "
                     "and remove the files of that backup and of those that rest on it; until then all are kept",
                 )
-        found = backup_retention.expiry(backups, backup_retention.kept(backups, keep))
-        self._refuse_other_key(backups, found, asked)
+        kept = backup_retention.kept(backups, keep) | self._with_others_on_them(backups)
+        others = [manifest for manifest, _error in self.by_others.values()]
+        found = backup_retention.expiry([*backups, *others], kept)
+        found = replace(found, merges=tuple(each for each in found.merges if self._may_merge(each, backups)))
         for id in found.removed:
             self.discard(id)
         for merge in found.merges:
             known = {each.id: each for each in self.backups()}
             backup_merging.begin(self.directory, merge, known, self.key, self.place_uuid)
-            self._finish_merging(compared=True)
+            self.finish_merging(compared=True)
         return found
 
-    def _refuse_other_key(self, backups: Sequence[MachineBackup], found: backup_retention.Expiry, asked: str) -> None:
+    def _with_others_on_them(self, backups: Sequence[MachineBackup]) -> set[str]:
+        """Return the ids of what others have sealed, and of all on which that rests: nobody here can sign it anew."""
+        parents = {each.id: each.parent for each in backups}
+        parents.update({id: manifest.parent for id, (manifest, _error) in self.by_others.items()})
+        found: set[str] = set()
+        for each in self.by_others:
+            id = each
+            while id in parents and id not in found:
+                found.add(id)
+                id = parents[id]
+        return found
+
+    def _may_merge(self, merge: backup_retention.Merge, backups: Sequence[MachineBackup]) -> bool:
+        """Return whether this run can sign what is to be merged, and what rests on it. Say so where it can't."""
         known = {each.id: each for each in backups}
+        merged = {*merge.expired, merge.into}
         sealed = [each for each in backups if each.seal]
-        merged = {id for merge in found.merges for id in (*merge.expired, merge.into)}
         touched = [each for each in sealed if merged & {other.id for other in backup_manifests.lineage(each, known)}]
-        if touched and (not self.key or not backup_manifests.same_key(touched, self.key, self.place_uuid)):
-            raise InvalidValue(
-                f"{asked}: merging those that expire",
-                f"{touched[0].id} is sealed by {'another key' if self.key else 'a key, and none was given'}",
-                "Give the key under which it was made (nebula_machine_backup_key)",
-            )
+        if not touched or (self.key and backup_manifests.same_key(touched, self.key, self.place_uuid)):
+            return True
+        self.warnings.append(
+            f"{', '.join(merge.expired)} of machine {self.vm_id} expired, and can't be merged without the key that "
+            f"sealed {touched[0].id} (nebula_machine_backup_key): it stays until a run has that"
+        )
+        return False
 
     def room(self, needed: int, what: str) -> None:
         """Raise NoSpace unless so many bytes fit."""
@@ -504,7 +568,7 @@ def _make_place(directory: str, asked: str) -> None:
             )
     datastore_layout.require_space(_first_that_is(directory), LEAST, asked)
     make_directory(directory, 0o700)
-    with lock(os.path.join(directory, LOCK), LOCK_SECONDS):
+    with lock(os.path.join(directory, LOCK), LOCK_SECONDS, is_closed=True):
         for name in os.listdir(directory):
             if name.startswith(f".{MARK}.") and name.endswith(UNFINISHED):
                 remove_file(os.path.join(directory, name))
@@ -547,7 +611,8 @@ def _warnings(directory: str, disks_of: Collection[str]) -> Iterator[str]:
 def _held(directory: str, for_writing: bool) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(lock(os.path.join(directory, LOCK), LOCK_SECONDS, shared=not for_writing))
+            path = os.path.join(directory, LOCK)
+            held.enter_context(lock(path, LOCK_SECONDS, shared=not for_writing, is_closed=True))
         except StorageFailed:
             # On a file system that is only read, nobody writes.
             if for_writing:

@@ -60,11 +60,16 @@ def _beside(path: str, suffix: str) -> str:
 
 @contextlib.contextmanager
 def swapping(
-    directory: str, paths: tuple[str, ...], state: bool, put_state: PutState, roots: tuple[str, ...] = ()
+    directory: str,
+    paths: tuple[str, ...],
+    state: bool,
+    put_state: PutState,
+    roots: tuple[str, ...] = (),
+    before: Callable[[], None] = lambda: None,
 ) -> Iterator[Mapping[str, str]]:
     """Yield where the new files are to be made, by the paths of those that they replace; when the block ends, they are
     in their places. After an error in it everything is as it was. state: state_path() is made, too. roots: beside
-    these, new ones are made (roots.RESTORED)."""
+    these, new ones are made (roots.RESTORED). before: looks once more whether they may change places."""
     swap = Swap(_MAKING, paths, state, roots)
     _note(directory, swap)
     new = {path: new_path(path) for path in paths}
@@ -73,6 +78,7 @@ def swapping(
         for path in (*new.values(), *([state_path(directory)] if state else ())):
             settle(path)
         _sync(directory, swap)
+        before()
         _note(directory, replace(swap, stage=_FORTH))
     except BaseException:
         _give_up(directory, swap)
@@ -82,6 +88,12 @@ def swapping(
 
 def is_unfinished(directory: str) -> bool:
     return os.path.lexists(os.path.join(directory, JOURNAL))
+
+
+def is_exchanging(directory: str) -> bool:
+    """Return whether finish() has files change places."""
+    swap = _read(directory)
+    return swap is not None and swap.stage != _MAKING
 
 
 def finish(directory: str, put_state: PutState) -> bool:

@@ -14,14 +14,16 @@ import os
 from collections.abc import Iterable, Iterator
 
 from ..errors import Conflict, InUse, InvalidValue, NotFound, Unsupported, WrongState
+from ..host import command
 from ..host.files import remove_file, write_atomically
 from ..host.sandbox import WRITE
 from ..model.disk import DiskFiles
 from . import qemu_img
 
 MARK = ".snapshot-changes"
-# How qemu-img check ends where all is well, and where clusters are leaked, which QEMU does by itself at times.
-_SOUND = (0, 3)
+# How qemu-img check ends where all is well, and where clusters are leaked, which QEMU does by itself at times; and
+# where there is damage that it does not mend. However else it ends, it could not look.
+_SOUND, _DAMAGED = (0, 3), 2
 _REFUSALS = (Conflict, InUse, InvalidValue, NotFound, Unsupported, WrongState)
 
 
@@ -32,8 +34,8 @@ def are_unfinished(directory: str) -> bool:
 
 @contextlib.contextmanager
 def noted(directory: str) -> Iterator[None]:
-    """Take note, for a block of code, that the disks are being changed so. After an error the note stays, unless it is one
-    that is raised before anything is done."""
+    """Take note, for a block of code, that the disks are being changed so. After an error the note stays, unless it is
+    one that is raised before anything is done."""
     path = os.path.join(directory, MARK)
     write_atomically(path, "")
     try:
@@ -46,8 +48,9 @@ def noted(directory: str) -> Iterator[None]:
 
 def mend(directory: str, files: Iterable[DiskFiles], asked: str) -> list[str]:
     """Give back what was left taken in qcow2 files of a machine that is off, whose directory's lock is held. Return a
-    sentence for each one that is damaged in another way. asked: how errors begin"""
-    found = []
+    sentence for each one that is damaged in another way, or could not be looked at: then the note stays.
+    asked: how errors begin"""
+    found, all_seen = [], True
     for disk in files:
         done = qemu_img.run(
             *("check", "-q", "-r", "leaks"),
@@ -58,7 +61,11 @@ def mend(directory: str, files: Iterable[DiskFiles], asked: str) -> list[str]:
             timeout=qemu_img.LONG_TIMEOUT,
             check=False,
         )
-        if done.returncode not in _SOUND:
+        if done.returncode == _DAMAGED:
             found.append(f"{disk.path} is damaged beyond what can be mended: restore the disk from a backup")
-    remove_file(os.path.join(directory, MARK))
+        elif done.returncode not in _SOUND:
+            all_seen = False
+            found.append(f"{disk.path} could not be checked, and is tried again: {command.failure_of(done).found}")
+    if all_seen:
+        remove_file(os.path.join(directory, MARK))
     return found

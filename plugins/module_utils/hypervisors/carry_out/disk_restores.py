@@ -26,6 +26,7 @@ from ...errors import (
     WrongState,
 )
 from ...host.files import explained, lock, read_limited
+from ...model import system_snapshots
 from ...model.disk import DIRECTORY, SHARED_DIRECTORY, TAR, Disk, DiskFiles
 from ...model.installation_marks import MARK
 from ...model.machine_backup import NVRAM, TPM, BackedUpDisk, MachineBackup
@@ -90,14 +91,14 @@ def restore(
         mark = Mark(request.catalog, vm.vm_id, vm.uuid, request.generation)
         record = _require_ours(request, directory, asked)
         if not check_mode:
-            settle(vm, directory, driver)
+            settle(vm, mark, directory, driver)
         _require_off(request, root, directory, driver, mark, asked)
         origin = origin or OfDirectory(*_chosen(request, held))
         backup = origin.backup
         backup_search.require_uuid(backup, vm.uuid, vm.name)
         new, warnings = _new_disks(request, root, directory, record, origin, driver, passphrases, asked)
         files, state = _further_files(request, origin, driver, directory, warnings)
-        _require_no_snapshots(new, asked)
+        _require_no_snapshots(new, vm, asked)
         origin.require_room([(each.files.path, each.of_backup) for each in new], asked)
         done = MachineRestored(
             vm.vm_id,
@@ -112,7 +113,15 @@ def restore(
         driver.let_go(mark)
         paths = (*(each.files.path for each in new if each.root is None), *files)
         roots = tuple(each.root.path for each in new if each.root is not None)
-        with disk_swap.swapping(directory, paths, state is not None, _state_putter(vm, driver), roots) as places:
+
+        def require_off() -> None:
+            # Nobody of ours has started it: it may have taken hours, and somebody may have, by hand.
+            _require_off(request, root, directory, driver, mark, asked)
+
+        swap = disk_swap.swapping(
+            directory, paths, state is not None, _state_putter(vm, driver), roots, before=require_off
+        )
+        with swap as places:
             for each in new:
                 if each.root is None:
                     _make(each, places[each.files.path], origin, asked)
@@ -133,8 +142,15 @@ def _chosen(request: MachineToRestore, held: MachineDirectory | None) -> tuple[M
     return held, backup_search.chosen(held, request.backup)
 
 
-def settle(vm: Vm, directory: str, driver: Driver) -> bool:
-    """Finish what a killed run has begun to restore of the machine. The lock of its directory is held."""
+def settle(vm: Vm, mark: Mark, directory: str, driver: Driver) -> bool:
+    """Finish what a killed run has begun to restore of the machine. The lock of its directory is held. Raise WrongState
+    where files of disks are to change places, and the machine runs: somebody has started it by hand."""
+    if disk_swap.is_exchanging(directory) and driver.state(mark) not in (None, "POWEROFF"):
+        raise WrongState(
+            f"virtual machine {vm.name}: restoring its disks",
+            "a run was killed while the new disks took the places of the old ones, and the machine was started since",
+            "Power it off by the tools of its hypervisor, then run again: what it has written since is lost",
+        )
     return disk_swap.is_unfinished(directory) and disk_swap.finish(directory, _state_putter(vm, driver))
 
 
@@ -342,8 +358,15 @@ def _source(root: str, record: Record, disk: Disk) -> str:
     return transfer_methods.path_of_shared(disk)
 
 
-def _require_no_snapshots(new: Sequence[NewDisk], asked: str) -> None:
+def _require_no_snapshots(new: Sequence[NewDisk], vm: Vm, asked: str) -> None:
     for each in new:
+        of_machine = system_snapshots.holding(vm, each.disk.disk_id)
+        if of_machine:
+            raise Conflict(
+                f"{asked}: disk {each.disk.disk_id}",
+                f"system snapshots of the machine hold it ({', '.join(of_machine)}), and a disk of a backup has none",
+                "Delete them first (system_snapshots with state: absent), or restore it as an image",
+            )
         names = [snapshot.name or snapshot.tag for snapshot in each.disk.snapshots]
         if names:
             raise Conflict(

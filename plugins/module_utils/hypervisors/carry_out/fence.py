@@ -137,7 +137,7 @@ def _take_record(job: Job) -> None:
         # What few machines need takes its time to import.
         from . import disk_restores
 
-        disk_restores.settle(job.vm, job.directory, job.common.driver)
+        disk_restores.settle(job.vm, job.mark, job.directory, job.common.driver)
     # Those of containers were open to other users of the host in a version before; what runs has its mounts, and goes
     # on. A directory that a killed run has just made is closed to whoever runs machines, too.
     if job.common.driver.access(job.vm.vm_id)[0] != OPEN or stat.S_IMODE(os.stat(job.directory).st_mode) == _MADE:

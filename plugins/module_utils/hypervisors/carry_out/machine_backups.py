@@ -34,7 +34,7 @@ from ...model.machine_backup import TAR as STORED_TAR
 from ...storage import backup_files, backup_secrets, root_backups
 from ...storage.backup_files import NOTHING, SMALLEST, NbdSource
 from ...storage.backup_manifests import CONTAINER
-from ...storage.backup_place import MachineDirectory, Place
+from ...storage.backup_place import AHEAD, MachineDirectory, Place
 from ...storage.datastore_layout import vm_directory
 from ...storage.root_backups import ReadableRoot
 
@@ -43,8 +43,6 @@ MIB = 1 << 20
 _COMPRESSED = 4
 # Of the place's uuid, what the names of its checkpoints have.
 _DIGITS = 8
-# Seconds by which backups that are made one after another can come before their own times.
-_CLOSE = 60
 
 
 class Readable(Protocol):
@@ -101,7 +99,7 @@ def back_up(request: BackupRequest, place: Place, begin: Begin, machine: Machine
             storing = _Storing(request, place, directory, machine)
             manifest = storing.carry_out(begin)
             outcome["warnings"] += [*storing.warnings, *directory.warnings]
-            outcome["warnings"] += [str(error) for error in directory.unreadable]
+            outcome["warnings"] += directory.notes()
         files = [*(disk.file for disk in manifest.disks), *manifest.files.values()]
         outcome.update(
             id=manifest.id,
@@ -128,10 +126,11 @@ def back_up(request: BackupRequest, place: Place, begin: Begin, machine: Machine
 
 
 def _time_after(latest: MachineBackup | None) -> int:
-    """Return the time of a new backup: the clock's, or where the one before is of this second, the next. A clock that
-    was wrong then is not followed."""
+    """Return the time of a new backup: the clock's, or where the one before is of a later one, the second after that.
+    By its time it must not be the older one, which expires first. A clock that was wrong by more than AHEAD is not
+    followed."""
     now = int(time.time())
-    return latest.time + 1 if latest is not None and now <= latest.time < now + _CLOSE else now
+    return latest.time + 1 if latest is not None and now <= latest.time <= now + AHEAD else now
 
 
 class _Storing:
@@ -253,6 +252,9 @@ class _Storing:
         """Return why this backup is a full one, as far as that follows from one before, "" if it need not be; also
         where there is none, which needs no reason."""
         request = self._request
+        others = [manifest for manifest, _error in self._directory.by_others.values()]
+        if any(latest is None or each.time > latest.time for each in others):
+            return "the backups before it are under another key"
         if latest is None:
             if self._directory.unreadable:
                 return "no backup before it can be read"
@@ -297,7 +299,10 @@ class _Storing:
             rate=request.rate * MIB,
             what=self._asked(f"disk {disk.disk_id}"),
         )
-        return BackedUpDisk(disk.disk_id, disk.target, disk.format, disk.size, file, stored, below, disk.image)
+        encrypted = any(each.disk_id == disk.disk_id and each.luks_secret for each in self._machine.vm.disks)
+        return BackedUpDisk(
+            disk.disk_id, disk.target, disk.format, disk.size, file, stored, below, disk.image, luks=encrypted
+        )
 
     def _stored_root(self, disk: GivenDisk, root: ReadableRoot) -> BackedUpDisk:
         request, what = self._request, self._asked(f"disk {disk.disk_id}")

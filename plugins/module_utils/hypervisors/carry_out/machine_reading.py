@@ -110,7 +110,7 @@ def readable(
             # What few machines need takes its time to import.
             from . import disk_restores
 
-            disk_restores.settle(vm, directory, driver)
+            disk_restores.settle(vm, mark, directory, driver)
             record = _checked_record(request, machine, root, directory, asked)
         driver.end_left_backup(mark, os.path.dirname(os.path.dirname(directory)))
         state = _state_of(driver, mark, directory, asked)

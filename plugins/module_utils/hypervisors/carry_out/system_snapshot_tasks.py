@@ -50,7 +50,8 @@ def check(task: DiskTask, vm: Vm, mark: Mark, state: str, driver: Driver) -> Non
         snapshot = _known(task, vm)
         if snapshot is not None:
             system_snapshots.refuse_changed(snapshot, vm, what)
-    driver.check_machine_snapshot(mark, tag_of(task.snapshot_id, task.mark) if runs_after(task) else "")
+    tag = tag_of(task.snapshot_id, task.mark) if runs_after(task) else ""
+    driver.check_machine_snapshot(mark, tag, _disks(task, vm))
 
 
 def carry_out(

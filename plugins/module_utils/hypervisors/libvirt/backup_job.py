@@ -7,17 +7,19 @@ pull mode. QEMU keeps aside what the guest writes over meanwhile, and by a check
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
 import stat
+import subprocess
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
 
 from ...errors import ForeignObject, HypervisorError, NebulaError, NoSpace, NotFound
-from ...host.files import explained
+from ...host.files import explained, opened
 from ...model.disk import Disk, DiskFiles
 from ...model.machine_backup import CRASH_CONSISTENT, FROZEN
 from ...storage import datastore_layout
@@ -40,6 +42,21 @@ _UNLUCKY, _NO_TICK = 20, "accurate CPU usage"
 SCRATCH, LEAST = 256 * MIB, 64 * MIB
 # Seconds between two looks at that.
 _STEP = 0.25
+# Ends a job, as its words say: the connection's URI and the domain; whether it ran before; and what was kept aside.
+# Once more after a while: the guest may stand still for want of room only by then.
+_WATCHDOG = """
+read -r word && exit
+export LC_ALL=C
+domain=$1 ran=$2
+shift 2
+virsh -q -c "$0" domjobabort "$domain"
+rm -f "$@"
+for turn in 1 2 3; do
+    [ -n "$ran" ] || exit
+    case $(virsh -q -c "$0" domstate --reason "$domain") in *"I/O error"*) virsh -q -c "$0" resume "$domain";; esac
+    sleep 1
+done
+"""
 
 
 class BackupJob(RunningBackup):
@@ -57,6 +74,7 @@ class BackupJob(RunningBackup):
         asked: str,
     ) -> None:
         self._lv = lv
+        self._uri = uri
         self._domain = domain
         self._disks = disks
         self._order = order
@@ -65,6 +83,7 @@ class BackupJob(RunningBackup):
         self._moment = ConsistentMoment(lv, uri, domain, asked)
         self._place, self._own_place = disk_jobs.places_of(domain.name())
         self._ran = self._crowded = False
+        self._watchdog: subprocess.Popen[bytes] | None = None
         self._made = self._kept = self._open = False
         self._incremental = self._traces = False
         self._reason = ""
@@ -114,7 +133,34 @@ class BackupJob(RunningBackup):
                 with self._watched_room():
                     yield self
             finally:
-                self._end()
+                try:
+                    self._end()
+                finally:
+                    self._dismiss()
+
+    def _leave_watchdog(self) -> None:
+        """Have a process of its own end the job where this one is killed: QEMU would keep aside what the guest writes
+        over, until there is no room for the guest itself."""
+        scratch = [self._scratch(disk.target) for disk, _files in self._disks]
+        words = ["sh", "-c", _WATCHDOG, self._uri, self._domain.UUIDString(), "resume" if self._ran else "", *scratch]
+        with explained(self._own_place), opened(self._own_place, os.O_RDONLY | os.O_DIRECTORY) as held:
+            # It has the lock after us: whoever works on the machine next waits for it (disk_jobs.end_left).
+            fcntl.flock(held, fcntl.LOCK_EX)
+            self._watchdog = subprocess.Popen(
+                words,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                # Its own session: who ends us by our process group does not end it.
+                start_new_session=True,
+                pass_fds=(held,),
+                cwd="/",
+            )
+
+    def _dismiss(self) -> None:
+        if self._watchdog is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._watchdog.communicate(b"t\n")
 
     @contextlib.contextmanager
     def _watched_room(self) -> Iterator[None]:
@@ -205,6 +251,7 @@ class BackupJob(RunningBackup):
         socket_places.make(self._place, self._owner, self._asked)
         with explained(self._own_place):
             os.mkdir(self._own_place, 0o700)
+        self._leave_watchdog()
         for disk, _files in self._disks:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._scratch(disk.target))

@@ -12,6 +12,8 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from ...errors import HypervisorError, InUse, TimedOut
+from ...host import lock_files
+from ...host.files import closing_fd
 from ...storage.final_names import NEW
 
 # Where backups have their sockets, each in a directory of its own.
@@ -46,6 +48,21 @@ def end_left(lv: Any, domain: Any, asked: str, datastores: str) -> None:
         places = ", ".join(filter(None, files)) or socket or "somewhere else"
         raise InUse(asked, f"the machine is being backed up to {places}", "Wait for that, then run again")
     end(lv, domain, asked)
+
+
+def wait_for_watchdog(place: str, asked: str) -> None:
+    """Wait until nobody ends the job of a killed run any more, which otherwise would end the next one.
+    place: of root's, as places_of() has it"""
+    try:
+        fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    with closing_fd(fd):
+        limit = time.monotonic() + ENDING_SECONDS
+        while not lock_files.take(fd, shared=False):
+            if time.monotonic() > limit:
+                raise TimedOut(asked, f"somebody has {place} open and locked", "See who does, then run again")
+            time.sleep(_STEP)
 
 
 def _is_image(file: str, datastores: str) -> bool:

@@ -687,9 +687,9 @@ class KvmDriver(LibvirtDomains, Driver):
         if self._find(mark) is not None:
             self._running_snapshots(mark).forget(tag)
 
-    def check_machine_snapshot(self, mark: Mark, tag: str = "") -> None:
+    def check_machine_snapshot(self, mark: Mark, tag: str = "", disks: Sequence[Disk] = ()) -> None:
         if self._find(mark) is not None:
-            self._running_snapshots(mark).check(tag)
+            self._running_snapshots(mark).check(tag, disks)
 
     def _running_snapshots(self, mark: Mark) -> RunningSnapshots:
         return RunningSnapshots(self._libvirt, self._uri, self._found(mark), f"snapshot of {label_of(mark)}")
@@ -712,6 +712,7 @@ class KvmDriver(LibvirtDomains, Driver):
         if not any(map(os.path.lexists, places)):
             return
         asked = f"the backup of {label_of(mark)} that a killed run has left"
+        disk_jobs.wait_for_watchdog(places[1], asked)
         domain = self._find(mark)
         if domain is not None and domain.isActive():
             disk_jobs.end_left(self._libvirt, domain, asked, datastores)

@@ -28,12 +28,20 @@ class RunningSnapshots:
         self._asked = asked
         self._disks = RunningDisks(libvirt, uri, domain, asked)
 
-    def check(self, tag: str = "") -> None:
-        """Raise InUse for a backup that runs. With a tag, raise NotFound for one that libvirt does not know, and
-        Conflict for checkpoints of somebody else, which would keep the machine from going back."""
+    def check(self, tag: str = "", disks: Sequence[Disk] = ()) -> None:
+        """Raise InUse for a backup that runs. With a tag, raise NotFound for one that libvirt does not know, or that a
+        disk of the running machine does not hold, and Conflict for checkpoints of somebody else, which would keep the
+        machine from going back."""
         self._refuse_backup()
         if tag:
             self._required(tag)
+            for disk in disks if self._domain.isActive() else ():
+                if not self._disks.has_snapshot(disk, tag):
+                    raise NotFound(
+                        f"{self._asked}: disk {disk.disk_id}",
+                        f"it holds no snapshot {tag}: its file was exchanged since that was made",
+                        "Delete the snapshot (state: absent), or take it out of the list",
+                    )
             with self._explained():
                 backup_checkpoints.refuse_foreign(self._libvirt, self._domain)
 

@@ -141,7 +141,8 @@ def _taken(
             def one(machine: MachineToBackUp) -> dict[str, Any]:
                 with shares.taken(number), activity.going_on():
                     outcome = machine_backups.back_up(request, place, begin, machine)
-                    return {**outcome, **_pruned(place, request, machine, keep)} if keep and outcome["id"] else outcome
+                    expired = _pruned(place, request, machine, keep) if keep and outcome["id"] else {}
+                    return {**outcome, **expired, "warnings": [*outcome["warnings"], *expired.get("warnings", ())]}
 
             with ThreadPoolExecutor(max(1, min(at_once, len(request.machines))), "backup") as pool:
                 for future in [pool.submit(one, machine) for machine in request.machines]:
@@ -251,10 +252,11 @@ def _pruned(
     try:
         with place.machine(machine.vm.vm_id, request.catalog, request.key) as directory:
             expiry = directory.prune(keep)
+            warnings = list(directory.warnings)
     except NebulaError as error:
         return {"error": str(error)}
     merged = [each for merge in expiry.merges for each in merge.expired]
-    return {"removed": [*expiry.removed, *merged]}
+    return {"removed": [*expiry.removed, *merged], "warnings": warnings}
 
 
 def verify(params: Mapping[str, Any], _check_mode: bool) -> Result:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import struct
 import subprocess
 from pathlib import Path
@@ -72,3 +74,18 @@ def test_what_is_damaged_in_another_way_is_said(disk: Path) -> None:
     disk.write_bytes(content)
     (found,) = snapshot_changes.mend(str(disk.parent), [DiskFiles(str(disk), "qcow2")], "a")
     assert f"{disk} is damaged" in found
+
+
+def test_what_somebody_has_open_is_not_called_damaged(disk: Path) -> None:
+    (disk.parent / snapshot_changes.MARK).touch()
+    words = ["qemu-storage-daemon", "--blockdev", f"driver=file,node-name=a,filename={disk}"]
+    words += ["--blockdev", "driver=qcow2,node-name=b,file=a", "--pidfile", f"{disk.parent}/pid"]
+    words += ["--nbd-server", f"addr.type=unix,addr.path={disk.parent}/nbd", "--daemonize"]
+    words += ["--export", "type=nbd,id=e,node-name=b,writable=on,name=d"]
+    subprocess.run(words, check=True)
+    try:
+        (found,) = snapshot_changes.mend(str(disk.parent), [DiskFiles(str(disk), "qcow2")], "a")
+        assert "could not be checked" in found and "lock" in found
+        assert snapshot_changes.are_unfinished(str(disk.parent))
+    finally:
+        os.kill(int((disk.parent / "pid").read_text()), signal.SIGTERM)

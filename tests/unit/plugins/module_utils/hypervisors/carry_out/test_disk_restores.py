@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_backups import MadeBackups, content_of
@@ -25,7 +27,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     Unsupported,
     WrongState,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import StateElsewhere
+from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.base import Mark, StateElsewhere
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.carry_out import disk_restores
 from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machine_record import (
     Record,
@@ -35,11 +37,13 @@ from ansible_collections.nebula.provision.plugins.module_utils.hypervisors.machi
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk import Disk
 from ansible_collections.nebula.provision.plugins.module_utils.model.disk_snapshots import Snapshot
 from ansible_collections.nebula.provision.plugins.module_utils.model.machine_restore import MachineToRestore
+from ansible_collections.nebula.provision.plugins.module_utils.model.system_snapshots import SystemSnapshot
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.storage import disk_swap
 
 CATALOG, UUID = "0b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10", "2b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
 MIB = 1 << 20
+MARK = Mark(CATALOG, 7, UUID, 3)
 VM = Vm(7, UUID, "web-7", "memory", 1.0, 64, disks=(Disk(0, "vda", type="FS", driver="raw", size=1),))
 
 
@@ -149,6 +153,8 @@ def test_what_stands_against_it_is_named_before_anything_is_done(node: Node) -> 
     snapshot = Snapshot(0, "before")
     refused(Conflict, "it has snapshots", replace(VM, disks=(replace(disk, snapshots=(snapshot,)),)))
     refused(Unsupported, "and of format raw", replace(VM, disks=(replace(disk, luks_secret=UUID),)))
+    system = SystemSnapshot(0, "before", disks=(0,))
+    refused(Conflict, r"system snapshots of the machine hold it \(before\)", replace(VM, system_snapshots=(system,)))
     encrypted = replace(disk, luks_secret=UUID, driver="qcow2")
     refused(InvalidValue, f"encrypted under secret {UUID}", replace(VM, disks=(encrypted,)))
     refused(Conflict, "the backup holds a disk", replace(VM, disks=(replace(disk, format="tar"),)))
@@ -166,12 +172,40 @@ def test_what_stands_against_it_is_named_before_anything_is_done(node: Node) -> 
 
 
 def test_a_plan_of_the_machine_finishes_what_was_killed(node: Node) -> None:
-    assert not disk_restores.settle(VM, str(node.directory), node.driver)
+    assert not disk_restores.settle(VM, MARK, str(node.directory), node.driver)
     (node.directory / ".disk.0.restored").write_bytes(b"n" * MIB)
     path = str(node.directory / "disk.0").replace('"', "")
     (node.directory / disk_swap.JOURNAL).write_text(f'{{"stage": "forth", "paths": ["{path}"]}}')
-    assert disk_restores.settle(VM, str(node.directory), node.driver)
+    assert disk_restores.settle(VM, MARK, str(node.directory), node.driver)
     assert (node.directory / "disk.0").read_bytes() == b"n" * MIB
+    assert {path.name for path in node.directory.iterdir()} == {"disk.0", "vm.json"}
+
+
+def test_disks_change_places_under_no_machine_that_somebody_has_started(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.place.full(7, CATALOG, {0: b"n" * MIB}, "raw")
+    made = disk_restores.restored_disks.make
+
+    def started_meanwhile(*arguments: Any, **named: Any) -> None:
+        made(*arguments, **named)
+        node.state = "RUNNING"
+
+    monkeypatch.setattr(disk_restores.restored_disks, "make", started_meanwhile)
+    with pytest.raises(WrongState, match="it is RUNNING"):
+        node.restore()
+    assert (node.directory / "disk.0").read_bytes() == b"o" * MIB
+    assert {path.name for path in node.directory.iterdir()} == {"disk.0", "vm.json"}
+    # Nor where a run was killed in the middle of it.
+    (node.directory / ".disk.0.restored").write_bytes(b"n" * MIB)
+    journal = node.directory / disk_swap.JOURNAL
+    journal.write_text(json.dumps({"stage": "forth", "paths": [str(node.directory / "disk.0")]}))
+    with pytest.raises(WrongState, match="started since"):
+        disk_restores.settle(VM, MARK, str(node.directory), node.driver)
+    assert (node.directory / "disk.0").read_bytes() == b"o" * MIB
+    # What is not whole goes, whether it runs or not.
+    journal.write_text(json.dumps({"stage": "making", "paths": [str(node.directory / "disk.0")]}))
+    assert disk_restores.settle(VM, MARK, str(node.directory), node.driver)
     assert {path.name for path in node.directory.iterdir()} == {"disk.0", "vm.json"}
 
 

@@ -132,7 +132,7 @@ def test_what_makes_it_full(request_: BackupRequest, bitmaps: list[str], given: 
     assert bitmaps == ["", ""]
 
 
-@pytest.mark.parametrize(("ahead", "follows"), [(0, True), (30, True), (3600, False), (1 << 30, False)])
+@pytest.mark.parametrize(("ahead", "follows"), [(0, True), (7200, True), (2 * 86400, False), (1 << 30, False)])
 def test_a_clock_that_was_wrong_is_not_followed(ahead: int, follows: bool, request_: BackupRequest) -> None:
     back_up(request_, Machine())
     (first,) = manifests(request_)
@@ -143,6 +143,17 @@ def test_a_clock_that_was_wrong_is_not_followed(ahead: int, follows: bool, reque
     before, last = manifests(request_)
     assert (before.id, last.parent) == (first.id, first.id)
     assert last.time == now + ahead + 1 if follows and ahead else now <= last.time <= now + 60
+
+
+def test_after_a_clock_that_was_ahead_the_newest_does_not_expire(request_: BackupRequest) -> None:
+    back_up(request_, Machine())
+    (first,) = manifests(request_)
+    path = Path(request_.directory, f"1-{CATALOG}", f"{first.id}.json")
+    path.write_text(backup_manifests.text_of(replace(first, time=int(time.time()) + 7200)), encoding="ascii")
+    newest = back_up(request_, Machine(), full=True)["id"]
+    with Place.open(request_.directory, CATALOG, for_writing=True).machine(1) as directory:
+        directory.prune({"last": 1})
+    assert [each.id for each in manifests(request_)] == [newest]
 
 
 def test_a_full_one_is_asked_for(request_: BackupRequest) -> None:

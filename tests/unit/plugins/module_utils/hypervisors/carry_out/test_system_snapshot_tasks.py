@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ class Driver(MemoryDriver):
     def forget_checkpoints(self, mark: Mark, files: Any, prefix: str = "") -> None:
         self.told.append("forget checkpoints")
 
-    def check_machine_snapshot(self, mark: Mark, tag: str = "") -> None:
+    def check_machine_snapshot(self, mark: Mark, tag: str = "", disks: Sequence[Disk] = ()) -> None:
         if self.refuses is not None:
             raise self.refuses
 

@@ -83,6 +83,9 @@ class Domain:
     def name(self) -> str:
         return "one-1"
 
+    def UUIDString(self) -> str:
+        return "0b0b0b0b-0000-4000-8000-000000000001"
+
     def isActive(self) -> bool:
         return self.active
 
