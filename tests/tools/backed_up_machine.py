@@ -75,16 +75,13 @@ class Machine:
             yield NbdSource(str(socket), "disk", self.size, bitmap)
         finally:
             # In it may have been the reason to end it.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGTERM)
             end(process, socket)
             pid.unlink(missing_ok=True)
 
     def end_exports(self) -> None:
         """End those of a process that did not get to it."""
         for pid in self.place.glob("*.pid"):
-            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-                os.kill(int(pid.read_text()), signal.SIGTERM)
+            with contextlib.suppress(FileNotFoundError):
                 end(int(pid.read_text()), pid.with_suffix(".sock"))
             pid.unlink(missing_ok=True)
 
@@ -129,11 +126,17 @@ def qemu(*words: str) -> str:
 
 
 def end(process: int, socket: Path) -> None:
-    """Wait until a qemu-nbd has ended with all of its threads, the last of which lets its disk go."""
+    """End a qemu-nbd with all of its threads, the last of which lets its disk go."""
     with contextlib.suppress(ProcessLookupError):
         fd = os.pidfd_open(process)
         try:
-            assert select.select([fd], [], [], 20)[0], f"qemu-nbd {process} does not end"
+            for _try in range(40):
+                # One that has only just begun to listen may forget that it was told to end.
+                signal.pidfd_send_signal(fd, signal.SIGTERM)
+                if select.select([fd], [], [], 0.5)[0]:
+                    break
+            else:
+                raise AssertionError(f"qemu-nbd {process} does not end")
         finally:
             os.close(fd)
     socket.unlink(missing_ok=True)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import stat
 import subprocess
@@ -21,7 +22,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.errors import (
     NotFound,
     TimedOut,
 )
-from ansible_collections.nebula.provision.plugins.module_utils.host import files
+from ansible_collections.nebula.provision.plugins.module_utils.host import files, lock_files
 
 
 def mode(path) -> int:
@@ -334,3 +335,17 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with contextlib.suppress(OSError):
         files.settle(str(tmp_path / "pipe"))
+
+
+def test_a_lock_whose_holder_no_kernel_here_names(tmp_path, monkeypatch):
+    """As root of another machine on a shared file system. What anybody can lock is not waited for; what is closed is."""
+    path = tmp_path / "lock"
+    path.touch()
+    monkeypatch.setattr(lock_files, "holders", lambda _fd: ())
+    with path.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if os.geteuid() == 0:
+            with files.lock(str(path), timeout=0):
+                pass
+        with pytest.raises(TimedOut), files.lock(str(path), timeout=0, is_closed=True):
+            pass
