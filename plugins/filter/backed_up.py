@@ -45,7 +45,7 @@ _value:
   type: dict
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import LONGEST, InvalidValue
@@ -74,7 +74,7 @@ def backed_up(variables: Iterable[Mapping[str, Any]], chosen: Mapping[str, Any],
     notes: list[str] = []
     for machine in chosen.get("machines") or ():
         writer = frontend if by_frontend else machine["host"]
-        found = [each for each in answers.get(writer, ()) if each.vm_id == machine["vm_id"]]
+        found = [each for each in answers.get(writer, ()) if each.vm_id == machine["vm_id"] and not each.catalog]
         rows += [_row(machine, each) for each in found]
         # A machine whose backups are read may have none.
         if not found and not (
@@ -85,13 +85,9 @@ def backed_up(variables: Iterable[Mapping[str, Any]], chosen: Mapping[str, Any],
         notes += [f"{machine['name']}: {text}" for each in found for text in each.warnings]
         for each in found:
             notes += _note_of(machine["name"], each.removed)
-    known = {machine["vm_id"] for machine in chosen.get("machines") or ()}
-    for host in made if chosen.get("everything") else ():
-        # Of machines that are no more, what lies there is all that is known.
-        others = (
-            [each for each in answers[host] if each.vm_id not in known] if host == frontend or not by_frontend else []
-        )
-        rows += [_row({"vm_id": each.vm_id, "name": each.name, "host": host}, each) for each in others]
+    if chosen.get("everything"):
+        writers = {each["vm_id"]: frontend if by_frontend else each["host"] for each in chosen.get("machines") or ()}
+        rows += _rows_of_others({frontend: answers.get(frontend, ())} if by_frontend else answers, writers)
     for machine in chosen.get("left_out") or ():
         rows.append({**_row(machine), "kind": "none", "error": str(machine["reason"])})
     rows.sort(key=lambda row: (str(row["name"]), str(row["id"])))
@@ -102,6 +98,27 @@ def backed_up(variables: Iterable[Mapping[str, Any]], chosen: Mapping[str, Any],
         if gone_wrong(answer) and host not in errors:
             report(host, _message(answer))
     return {"rows": rows, "notes": notes, "errors": errors}
+
+
+def _rows_of_others(answers: Mapping[str, tuple[Any, ...]], writers: Mapping[int, str]) -> Iterator[dict[str, Any]]:
+    """Yield rows of the other backups that were read: of machines that are no more, that were on another host then, or
+    that are of another catalog. What lies there is all that is known of these.
+    writers: by machine of the catalog, the host of whose answer there are rows already"""
+
+    def told(each: Any) -> tuple[Any, ...]:
+        return (each.vm_id, each.catalog, each.id, each.error)
+
+    def has_rows(host: str, each: Any) -> bool:
+        return not each.catalog and writers.get(each.vm_id) == host
+
+    # Several nodes may have mounted the same directory.
+    seen = {told(each) for host, outcomes in answers.items() for each in outcomes if has_rows(host, each)}
+    for host, outcomes in answers.items():
+        for each in outcomes:
+            if told(each) not in seen:
+                seen.add(told(each))
+                name = f"{each.vm_id}-{each.catalog}" if each.catalog else each.name
+                yield _row({"vm_id": each.vm_id, "name": name, "host": host}, each)
 
 
 def _outcomes(host: str, answer: Any, report: Callable[[str, str], None]) -> tuple[Any, ...]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_backups import MadeBackups
 from move_pairs import Beside, free_port, key_pair, wait_until
 
 from ansible_collections.nebula.provision.plugins.module_utils.calls import machine_backup as call
@@ -204,6 +205,30 @@ def test_where_there_are_no_backups_none_are_read(tmp_path: Path) -> None:
         node_backups.verify(params(request), False)
     node_backups.prune(params(request, keep={}), False)
     assert node_backups.verify(params(request), False).payload == {"backups": []}
+
+
+def test_what_another_catalog_has_there_is_read_where_all_is_meant(tmp_path: Path) -> None:
+    other = "1b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
+    made = MadeBackups(tmp_path / "b")
+    own, theirs = (made.full(7, catalog, {0: b"x" * 65536}) for catalog in (CATALOG, other))
+    with (made.place(theirs) / theirs.disks[0].file.name).open("r+b") as file:
+        file.seek(70_000)
+        file.write(b"y")
+    request = BackupRequest(CATALOG, str(made.directory), "frontend", ())
+
+    def found(request: BackupRequest) -> list[tuple[str, str, str, bool]]:
+        outcomes = node_backups.verify(params(request), False).payload["backups"]
+        return [(each["name"], each["catalog"], each["id"], "altered" in each["error"]) for each in outcomes]
+
+    of_others = (f"7-{other}", other, theirs.id, True)
+    assert found(request) == [("web-7", "", own.id, False), of_others]
+    assert found(replace(request, machines=machines("node1", 7))) == [("web-7", "", own.id, False)]
+    # On a site that has nothing but the directory, all of it is of another catalog.
+    assert of_others in found(replace(request, catalog="2b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"))
+    # What can't be read as a backup at all has a row as well.
+    (made.place(theirs) / f"{theirs.id}.json").write_text("{")
+    (row,) = (each for each in node_backups.verify(params(request), False).payload["backups"] if each["catalog"])
+    assert (row["name"], row["id"]) == (f"7-{other}", "") and row["error"]
 
 
 def test_what_is_too_long_is_cut(stored: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
