@@ -78,7 +78,7 @@ def back_up(params: Mapping[str, Any], check_mode: bool) -> Result:
     requests = requests_of(params)
     keep = backup_retention.checked(params["keep"], "nebula_machine_backup_keep") if params["keep"] else {}
     if check_mode:
-        return _foretold(requests)
+        return _foretold(requests, params["root"])
     with contextlib.ExitStack() as held:
         driver: Driver | None = None
         if reads_machines(params):
@@ -92,10 +92,17 @@ def back_up(params: Mapping[str, Any], check_mode: bool) -> Result:
     return Result(items=items, payload={"backups": outcomes})
 
 
-def _foretold(requests: Sequence[BackupRequest]) -> Result:
-    machines = [machine for request in _writing(requests) for machine in request.machines]
-    outcomes = [_outcome_of(machine, kind="would") for machine in machines]
-    items = [Item(machine.vm.name, changed=True) for machine in machines]
+def _foretold(requests: Sequence[BackupRequest], root: str) -> Result:
+    """Return which machines would be backed up; or why their directory is refused, as it would be."""
+    outcomes: list[dict[str, Any]] = []
+    for request in _writing(requests):
+        what = {"kind": "would"}
+        try:
+            Place.look(request.directory, request.catalog, root, in_datastore=request.at == FRONTEND)
+        except NebulaError as error:
+            what = {"error": _cut(str(error))}
+        outcomes += [_outcome_of(machine, **what) for machine in request.machines]
+    items = [Item(str(each["name"]), changed=not each["error"]) for each in outcomes]
     return Result(items=items, payload={"backups": outcomes})
 
 
