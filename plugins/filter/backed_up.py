@@ -71,7 +71,7 @@ def backed_up(variables: Iterable[Mapping[str, Any]], chosen: Mapping[str, Any],
     answers = {host: _outcomes(host, answer, report) for host, answer in made.items()}
     by_frontend = chosen.get("at") == "frontend"
     rows: list[dict[str, Any]] = []
-    notes: list[str] = []
+    told: list[tuple[str, str, str]] = []
     for machine in chosen.get("machines") or ():
         writer = frontend if by_frontend else machine["host"]
         found = [each for each in answers.get(writer, ()) if each.vm_id == machine["vm_id"] and not each.catalog]
@@ -82,22 +82,33 @@ def backed_up(variables: Iterable[Mapping[str, Any]], chosen: Mapping[str, Any],
         ):
             silent = [made.get(host) for host in dict.fromkeys((writer, machine["host"]))]
             rows.append({**_row(machine), "error": _why_silent(silent, writer)})
-        notes += [f"{machine['name']}: {text}" for each in found for text in each.warnings]
         for each in found:
-            notes += _note_of(machine["name"], each.removed)
+            told += [(writer, machine["name"], text) for text in each.warnings]
+            told += [(machine["name"], machine["name"], text) for text in _removals(each.removed)]
     if chosen.get("everything"):
         writers = {each["vm_id"]: frontend if by_frontend else each["host"] for each in chosen.get("machines") or ()}
         rows += _rows_of_others({frontend: answers.get(frontend, ())} if by_frontend else answers, writers)
     for machine in chosen.get("left_out") or ():
-        rows.append({**_row(machine), "kind": "none", "error": str(machine["reason"])})
+        rows.append({**_row(machine), "error": str(machine["reason"])})
     rows.sort(key=lambda row: (str(row["name"]), str(row["id"])))
     for row in rows:
         if row["error"]:
+            if chosen.get("purpose") != "verified":
+                row["kind"] = row["kind"] or "none"
             report(row["host"], f"VM {row['name']}: {row['error']}")
     for host, answer in made.items():
         if gone_wrong(answer) and host not in errors:
             report(host, _message(answer))
-    return {"rows": rows, "notes": notes, "errors": errors}
+    return {"rows": rows, "notes": _notes(told), "errors": errors}
+
+
+def _notes(told: Iterable[tuple[str, str, str]]) -> list[str]:
+    """Return each warning once. One that several machines have is told of the host that wrote their backups.
+    told: whose it is then, the machine, and the warning"""
+    machines: dict[tuple[str, str], list[str]] = {}
+    for several, machine, text in told:
+        machines.setdefault((several, text), []).append(machine)
+    return [f"{names[0] if len({*names}) == 1 else several}: {text}" for (several, text), names in machines.items()]
 
 
 def _rows_of_others(answers: Mapping[str, tuple[Any, ...]], writers: Mapping[int, str]) -> Iterator[dict[str, Any]]:
@@ -142,10 +153,10 @@ def _row(machine: Mapping[str, Any], outcome: Any = None) -> dict[str, Any]:
     return row
 
 
-def _note_of(name: str, removed: Any) -> list[str]:
+def _removals(removed: Any) -> list[str]:
     if not removed:
         return []
-    return [f"{name}: {f'{len(removed)} older backups were' if len(removed) > 1 else 'an older backup was'} removed"]
+    return [f"{f'{len(removed)} older backups were' if len(removed) > 1 else 'an older backup was'} removed"]
 
 
 def _why_silent(answers: Iterable[Any], writer: str) -> str:

@@ -105,3 +105,32 @@ def test_what_lies_on_the_host_that_a_machine_has_left_is_told_where_all_is_read
         ("web", "node2", "y", "altered"),
     ]
     assert shown["errors"] == {"node2": ["VM web: altered"]}
+
+
+def test_a_warning_that_several_machines_have_is_told_once_of_their_host() -> None:
+    machines = [{"vm_id": number, "name": f"web-{number}", "host": f"node{1 + number // 3}"} for number in range(5)]
+    made: dict[str, Any] = {"node1": {"backups": []}, "node2": {"backups": []}}
+    for each in machines:
+        own = ["its guest is slow"] if each["vm_id"] == 1 else []
+        removed = ["x"] if each["vm_id"] > 2 else []
+        outcome = {"vm_id": each["vm_id"], **WHOLE, "warnings": ["one file system", *own], "removed": removed}
+        made[each["host"]]["backups"].append(outcome)
+    removals = [f"web-{number}: an older backup was removed" for number in (3, 4)]
+    notes = ["node1: one file system", "web-1: its guest is slow", "node2: one file system", *removals]
+    assert found(made, machines=machines)["notes"] == notes
+    made = {"front": {"backups": [each for host in ("node1", "node2") for each in made[host]["backups"]]}}
+    assert found(made, machines=machines, at="frontend")["notes"] == [
+        "front: one file system",
+        notes[1],
+        *removals,
+    ]
+
+
+def test_what_was_not_backed_up_is_of_the_kind_none() -> None:
+    refused = {"vm_id": 1, "error": "it is foreign"}
+    pruned = {"vm_id": 2, **WHOLE, "error": "a chain is broken"}
+    made: dict[str, Any] = {"node1": {"backups": [refused]}, "node2": {"backups": [pruned]}}
+    assert [(row["name"], row["kind"]) for row in found(made)["rows"]] == [("db", "full"), ("web", "none")]
+    assert {row["kind"] for row in found({})["rows"]} == {"none"}
+    # What was read is another matter.
+    assert found(made, purpose="verified")["rows"][1]["kind"] == ""
