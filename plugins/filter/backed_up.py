@@ -71,7 +71,7 @@ def backed_up(variables: Iterable[Mapping[str, Any]], chosen: Mapping[str, Any],
     answers = {host: _outcomes(host, answer, report) for host, answer in made.items()}
     by_frontend = chosen.get("at") == "frontend"
     rows: list[dict[str, Any]] = []
-    told: list[tuple[str, str, str]] = []
+    reported: list[tuple[str, str, str]] = []
     for machine in chosen.get("machines") or ():
         writer = frontend if by_frontend else machine["host"]
         found = [each for each in answers.get(writer, ()) if each.vm_id == machine["vm_id"] and not each.catalog]
@@ -83,8 +83,8 @@ def backed_up(variables: Iterable[Mapping[str, Any]], chosen: Mapping[str, Any],
             silent = [made.get(host) for host in dict.fromkeys((writer, machine["host"]))]
             rows.append({**_row(machine), "error": _why_silent(silent, writer)})
         for each in found:
-            told += [(writer, machine["name"], text) for text in each.warnings]
-            told += [(machine["name"], machine["name"], text) for text in _removals(each.removed)]
+            reported += [(writer, machine["name"], text) for text in each.warnings]
+            reported += [(machine["name"], machine["name"], text) for text in _removals(each.removed)]
     if chosen.get("everything"):
         writers = {each["vm_id"]: frontend if by_frontend else each["host"] for each in chosen.get("machines") or ()}
         rows += _rows_of_others({frontend: answers.get(frontend, ())} if by_frontend else answers, writers)
@@ -99,14 +99,14 @@ def backed_up(variables: Iterable[Mapping[str, Any]], chosen: Mapping[str, Any],
     for host, answer in made.items():
         if gone_wrong(answer) and host not in errors:
             report(host, _message(answer))
-    return {"rows": rows, "notes": _notes(told), "errors": errors}
+    return {"rows": rows, "notes": _notes(reported), "errors": errors}
 
 
-def _notes(told: Iterable[tuple[str, str, str]]) -> list[str]:
+def _notes(reported: Iterable[tuple[str, str, str]]) -> list[str]:
     """Return each warning once. One that several machines have is told of the host that wrote their backups.
-    told: whose it is then, the machine, and the warning"""
+    reported: whose it is then, the machine, and the warning"""
     machines: dict[tuple[str, str], list[str]] = {}
-    for several, machine, text in told:
+    for several, machine, text in reported:
         machines.setdefault((several, text), []).append(machine)
     return [f"{names[0] if len({*names}) == 1 else several}: {text}" for (several, text), names in machines.items()]
 
@@ -116,18 +116,18 @@ def _rows_of_others(answers: Mapping[str, tuple[Any, ...]], writers: Mapping[int
     that are of another catalog. What lies there is all that is known of these.
     writers: by machine of the catalog, the host of whose answer there are rows already"""
 
-    def told(each: Any) -> tuple[Any, ...]:
+    def answer_of(each: Any) -> tuple[Any, ...]:
         return (each.vm_id, each.catalog, each.id, each.error)
 
     def has_rows(host: str, each: Any) -> bool:
         return not each.catalog and writers.get(each.vm_id) == host
 
     # Several nodes may have mounted the same directory.
-    seen = {told(each) for host, outcomes in answers.items() for each in outcomes if has_rows(host, each)}
+    seen = {answer_of(each) for host, outcomes in answers.items() for each in outcomes if has_rows(host, each)}
     for host, outcomes in answers.items():
         for each in outcomes:
-            if told(each) not in seen:
-                seen.add(told(each))
+            if answer_of(each) not in seen:
+                seen.add(answer_of(each))
                 name = f"{each.vm_id}-{each.catalog}" if each.catalog else each.name
                 yield _row({"vm_id": each.vm_id, "name": name, "host": host}, each)
 
