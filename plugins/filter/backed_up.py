@@ -45,7 +45,7 @@ _value:
   type: dict
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import LONGEST, InvalidValue
@@ -71,10 +71,10 @@ def backed_up(variables: Iterable[Mapping[str, Any]], chosen: Mapping[str, Any],
     answers = {host: _outcomes(host, answer, report) for host, answer in made.items()}
     by_frontend = chosen.get("at") == "frontend"
     rows: list[dict[str, Any]] = []
-    notes: list[str] = []
+    reported: list[tuple[str, str, str]] = []
     for machine in chosen.get("machines") or ():
         writer = frontend if by_frontend else machine["host"]
-        found = [each for each in answers.get(writer, ()) if each.vm_id == machine["vm_id"]]
+        found = [each for each in answers.get(writer, ()) if each.vm_id == machine["vm_id"] and not each.catalog]
         rows += [_row(machine, each) for each in found]
         # A machine whose backups are read may have none.
         if not found and not (
@@ -82,26 +82,54 @@ def backed_up(variables: Iterable[Mapping[str, Any]], chosen: Mapping[str, Any],
         ):
             silent = [made.get(host) for host in dict.fromkeys((writer, machine["host"]))]
             rows.append({**_row(machine), "error": _why_silent(silent, writer)})
-        notes += [f"{machine['name']}: {text}" for each in found for text in each.warnings]
         for each in found:
-            notes += _note_of(machine["name"], each.removed)
-    known = {machine["vm_id"] for machine in chosen.get("machines") or ()}
-    for host in made if chosen.get("everything") else ():
-        # Of machines that are no more, what lies there is all that is known.
-        others = (
-            [each for each in answers[host] if each.vm_id not in known] if host == frontend or not by_frontend else []
-        )
-        rows += [_row({"vm_id": each.vm_id, "name": each.name, "host": host}, each) for each in others]
+            reported += [(writer, machine["name"], text) for text in each.warnings]
+            reported += [(machine["name"], machine["name"], text) for text in _removals(each.removed)]
+    if chosen.get("everything"):
+        writers = {each["vm_id"]: frontend if by_frontend else each["host"] for each in chosen.get("machines") or ()}
+        rows += _rows_of_others({frontend: answers.get(frontend, ())} if by_frontend else answers, writers)
     for machine in chosen.get("left_out") or ():
-        rows.append({**_row(machine), "kind": "none", "error": str(machine["reason"])})
+        rows.append({**_row(machine), "error": str(machine["reason"])})
     rows.sort(key=lambda row: (str(row["name"]), str(row["id"])))
     for row in rows:
         if row["error"]:
+            if chosen.get("purpose") != "verified":
+                row["kind"] = row["kind"] or "none"
             report(row["host"], f"VM {row['name']}: {row['error']}")
     for host, answer in made.items():
         if gone_wrong(answer) and host not in errors:
             report(host, _message(answer))
-    return {"rows": rows, "notes": notes, "errors": errors}
+    return {"rows": rows, "notes": _notes(reported), "errors": errors}
+
+
+def _notes(reported: Iterable[tuple[str, str, str]]) -> list[str]:
+    """Return each warning once. One that several machines have is told of the host that wrote their backups.
+    reported: whose it is then, the machine, and the warning"""
+    machines: dict[tuple[str, str], list[str]] = {}
+    for several, machine, text in reported:
+        machines.setdefault((several, text), []).append(machine)
+    return [f"{names[0] if len({*names}) == 1 else several}: {text}" for (several, text), names in machines.items()]
+
+
+def _rows_of_others(answers: Mapping[str, tuple[Any, ...]], writers: Mapping[int, str]) -> Iterator[dict[str, Any]]:
+    """Yield rows of the other backups that were read: of machines that are no more, that were on another host then, or
+    that are of another catalog. What lies there is all that is known of these.
+    writers: by machine of the catalog, the host of whose answer there are rows already"""
+
+    def answer_of(each: Any) -> tuple[Any, ...]:
+        return (each.vm_id, each.catalog, each.id, each.error)
+
+    def has_rows(host: str, each: Any) -> bool:
+        return not each.catalog and writers.get(each.vm_id) == host
+
+    # Several nodes may have mounted the same directory.
+    seen = {answer_of(each) for host, outcomes in answers.items() for each in outcomes if has_rows(host, each)}
+    for host, outcomes in answers.items():
+        for each in outcomes:
+            if answer_of(each) not in seen:
+                seen.add(answer_of(each))
+                name = f"{each.vm_id}-{each.catalog}" if each.catalog else each.name
+                yield _row({"vm_id": each.vm_id, "name": name, "host": host}, each)
 
 
 def _outcomes(host: str, answer: Any, report: Callable[[str, str], None]) -> tuple[Any, ...]:
@@ -125,10 +153,10 @@ def _row(machine: Mapping[str, Any], outcome: Any = None) -> dict[str, Any]:
     return row
 
 
-def _note_of(name: str, removed: Any) -> list[str]:
+def _removals(removed: Any) -> list[str]:
     if not removed:
         return []
-    return [f"{name}: {f'{len(removed)} older backups were' if len(removed) > 1 else 'an older backup was'} removed"]
+    return [f"{f'{len(removed)} older backups were' if len(removed) > 1 else 'an older backup was'} removed"]
 
 
 def _why_silent(answers: Iterable[Any], writer: str) -> str:

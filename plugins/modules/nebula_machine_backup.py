@@ -26,7 +26,8 @@ options:
     description:
       - V(present) makes the backups of O(requests) on this host.
       - V(chosen) is called on the front-end. It writes nothing.
-      - V(verified) reads all of the backups of O(requests) and compares them with their checksums.
+      - V(verified) reads all of the backups of O(requests) and compares them with their checksums. Where a request
+        names no machine, it reads all that lie in the directory, also those of machines of other catalogs.
       - V(pruned) removes backups of these machines by the rules of O(keep). What others rest on is merged before.
     type: str
     choices: [present, chosen, verified, pruned]
@@ -217,7 +218,10 @@ backups:
   elements: dict
   contains:
     vm_id: {description: Id of the machine., type: int}
-    name: {description: Its name., type: str}
+    name: {description: "Its name; of a machine of another catalog, that of its directory.", type: str}
+    catalog:
+      description: With O(state=verified), the UUID of the machine's catalog where it is another one; else empty.
+      type: str
     host: {description: The host that it is on., type: str}
     id: {description: Id of the backup. Empty if there is none., type: str}
     kind: {description: V(full) or V(incremental)., type: str}

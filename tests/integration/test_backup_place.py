@@ -202,9 +202,7 @@ def test_a_file_system_that_is_only_read_is_read(small: Path, tmp_path: Path) ->
     subprocess.run(["mount", "-o", "remount,ro", small], check=True)
     with opened(small / "backups", for_writing=False).machine(VM) as directory:
         assert restored(directory, backup.id, 0, tmp_path) == machine.held[backup.id][0]
-        assert [each.faults for each in backup_verification.verify(directory)] == [()]
-    ((vm_id, catalog, found),) = backup_verification.verify_place(opened(small / "backups", for_writing=False))
-    assert (vm_id, catalog, found[0].id, found[0].faults) == (VM, CATALOG, backup.id, ())
+        assert [(each.id, each.faults) for each in backup_verification.verify(directory)] == [(backup.id, ())]
 
 
 def test_a_source_that_ends_leaves_nothing(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ PAGE = ROOT / "docs/variables.md"
 # In the order in which site.yml runs them, then those that are used by themselves.
 ROLES = [
     *("frontend", "demo_image", "node", "network", "ovn", "image", "template", "vm", "verify", "guest_context"),
-    *("image_prepare", "image_check", "install_os", "machine_restore", "project", "awx"),
+    *("image_prepare", "image_check", "install_os", "machine_backup", "machine_restore", "project", "awx"),
 ]
 HEAD = """# Variables
 

@@ -249,3 +249,17 @@ def test_each_row_of_who_may_do_what_names_tests_that_there_are() -> None:
         named = [name for name in tests.split(", ") if name]
         assert named or held.startswith("nothing"), pair
         assert set(named) <= known, f"{pair}: {set(named) - known}"
+
+
+def test_the_page_of_variables_has_each_role_that_has_some() -> None:
+    specs = {path.parts[-3]: yaml.safe_load(path.read_text()) for path in ROOT.glob("roles/*/meta/argument_specs.yml")}
+    roles = {name for name, spec in specs.items() if spec["argument_specs"]}
+    found = re.findall(r"^## Role `(\w+)`$", (ROOT / "docs/variables.md").read_text(encoding="utf-8"), re.M)
+    assert sorted(found) == sorted(roles)
+
+
+def test_names_with_patterns_are_quoted_for_a_shell() -> None:
+    """zsh ends a command in whose unquoted pattern no file is found, and others put the names of files in its place."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "roles").glob("*/README.md")]
+    found = {str(page): re.findall(r"-e vm=\S*[*?\[]\S*", page.read_text(encoding="utf-8")) for page in pages}
+    assert {name: words for name, words in found.items() if words} == {}

@@ -158,6 +158,16 @@ class Place:
                 "See that it is there, and mounted; then run again",
             )
 
+    @classmethod
+    def look(cls, directory: str, catalog: str, root: str = "", in_datastore: bool = False) -> None:
+        """Raise the error that open() raises for writing, and write nothing. A directory that is missing could be
+        made."""
+        try:
+            cls.open(directory, catalog, for_writing=False, root=root, in_datastore=in_datastore)
+        except NotFound:
+            _refuse_foreign(os.path.normpath(directory), f"{_ASKED} {directory}")
+        datastore_layout.require_space(_first_that_is(os.path.normpath(directory)), LEAST, f"{_ASKED} {directory}")
+
 
 class MachineDirectory:
     """Is the directory of one machine in a place, while this run holds it.
@@ -553,8 +563,8 @@ def _is_in_datastore(directory: str, root: str) -> bool:
     return match is not None
 
 
-def _make_place(directory: str, asked: str) -> None:
-    """Make a directory that is missing or empty a place."""
+def _refuse_foreign(directory: str, asked: str) -> None:
+    """Raise ForeignObject for a directory without a mark that is not empty."""
     if os.path.isdir(directory):
         with explained(directory):
             names = [name for name in os.listdir(directory) if name not in _NOBODYS]
@@ -566,6 +576,11 @@ def _make_place(directory: str, asked: str) -> None:
                 f"it holds {', '.join(sorted(names)[:3])}, and no {MARK}: it is somebody else's",
                 "Name an empty directory, or one that does not exist",
             )
+
+
+def _make_place(directory: str, asked: str) -> None:
+    """Make a directory that is missing or empty a place."""
+    _refuse_foreign(directory, asked)
     datastore_layout.require_space(_first_that_is(directory), LEAST, asked)
     make_directory(directory, 0o700)
     with lock(os.path.join(directory, LOCK), LOCK_SECONDS, is_closed=True):
@@ -601,7 +616,7 @@ def _warnings(directory: str, disks_of: Collection[str]) -> Iterator[str]:
     for place in disks_of:
         if os.path.isdir(place) and os.stat(place).st_dev == device:
             yield (
-                f"{_ASKED} {directory} is on the same file system as the machines' disks in {place}: "
+                f"{_ASKED} {directory} is on the same file system as the machines' disks in {os.path.dirname(place)}: "
                 "what destroys one destroys the other"
             )
             return

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 from ..dataclass import dataclass
 from ..errors import ImageRefused, InvalidValue, NebulaError
 from ..model.given_backup import LARGEST_FILE
 from ..model.machine_backup import LUKS, TAR, MachineBackup
 from . import backup_by_hand, backup_files, backup_manifests, backup_secrets
-from .backup_place import MachineDirectory, Place
+from .backup_place import MachineDirectory
 
 # Errors of one backup that are listed.
 _MOST = 20
@@ -31,18 +31,6 @@ class Verified:
     time: int = 0
     faults: tuple[str, ...] = ()
     read: int = 0
-
-
-def verify_place(
-    place: Place, key: str = "", machines: Collection[tuple[int, str]] | None = None
-) -> Iterator[tuple[int, str, list[Verified]]]:
-    """Yield what was found of each machine's backups, with its vm_id and its catalog.
-    key: the user's; without it, of what is encrypted only the checksums are compared
-    machines: only these"""
-    for vm_id, catalog in place.machines():
-        if machines is None or (vm_id, catalog) in machines:
-            with place.machine(vm_id, catalog, key) as directory:
-                yield vm_id, catalog, verify(directory)
 
 
 def verify(directory: MachineDirectory) -> list[Verified]:

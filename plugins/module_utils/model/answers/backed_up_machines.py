@@ -6,6 +6,7 @@ What machines are called, where they are, and which host writes their backups, i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Optional
 
@@ -15,6 +16,7 @@ from . import answer_bounds, by_host
 from .observed import MOST_VMS
 
 FORETOLD = "would"
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 KINDS = ("", FULL, INCREMENTAL, FORETOLD)
 # A machine has that many backups, of which each may be told.
 MOST_BACKUPS = 10_000
@@ -26,10 +28,12 @@ MOST_SECONDS = 30 * 24 * 3600
 
 @dataclass(frozen=True)
 class BackedUp:
-    """Holds what became of one backup of a machine, under the names that nebula_machine_backup has for it."""
+    """Holds what became of one backup of a machine, under the names that nebula_machine_backup has for it.
+    catalog: whose machine it is, where it is another one than that of the run; else ""."""
 
     vm_id: int
     name: str = ""
+    catalog: str = ""
     host: str = ""
     id: str = ""
     kind: str = ""
@@ -62,6 +66,8 @@ def read(host: str, answer: Any) -> Optional[tuple[BackedUp, ...]]:
         answer_bounds.check_count((*each.removed, *each.warnings), MOST_TEXTS, what, "it tells {} things of a machine")
         if each.kind not in KINDS:
             raise answer_bounds.refusal(what, "it tells of a kind of backup that there is not")
+        if each.catalog and not _UUID.fullmatch(each.catalog):
+            raise answer_bounds.refusal(what, "it tells of a catalog that has no UUID")
         texts = (each.name, each.id, each.reason, each.consistency, each.error, *each.removed, *each.warnings)
         if any(len(text) > LONGEST for text in texts):
             raise answer_bounds.refusal(what, f"a text has more than {LONGEST} characters")

@@ -78,7 +78,7 @@ def back_up(params: Mapping[str, Any], check_mode: bool) -> Result:
     requests = requests_of(params)
     keep = backup_retention.checked(params["keep"], "nebula_machine_backup_keep") if params["keep"] else {}
     if check_mode:
-        return _foretold(requests)
+        return _foretold(requests, params["root"])
     with contextlib.ExitStack() as held:
         driver: Driver | None = None
         if reads_machines(params):
@@ -92,10 +92,17 @@ def back_up(params: Mapping[str, Any], check_mode: bool) -> Result:
     return Result(items=items, payload={"backups": outcomes})
 
 
-def _foretold(requests: Sequence[BackupRequest]) -> Result:
-    machines = [machine for request in _writing(requests) for machine in request.machines]
-    outcomes = [_outcome_of(machine, kind="would") for machine in machines]
-    items = [Item(machine.vm.name, changed=True) for machine in machines]
+def _foretold(requests: Sequence[BackupRequest], root: str) -> Result:
+    """Return which machines would be backed up; or why their directory is refused, as it would be."""
+    outcomes: list[dict[str, Any]] = []
+    for request in _writing(requests):
+        what = {"kind": "would"}
+        try:
+            Place.look(request.directory, request.catalog, root, in_datastore=request.at == FRONTEND)
+        except NebulaError as error:
+            what = {"error": _cut(str(error))}
+        outcomes += [_outcome_of(machine, **what) for machine in request.machines]
+    items = [Item(str(each["name"]), changed=not each["error"]) for each in outcomes]
     return Result(items=items, payload={"backups": outcomes})
 
 
@@ -260,7 +267,8 @@ def _pruned(
 
 
 def verify(params: Mapping[str, Any], _check_mode: bool) -> Result:
-    """Read all backups of the machines that are asked for, or all there are, and compare them with their checksums."""
+    """Read all backups of the machines that are asked for, or all there are, those of other catalogs with them, and
+    compare them with their checksums."""
     outcomes: list[dict[str, Any]] = []
     reporter = Reporter(params["_progress_file"])
     for request in _writing(requests_of(params)):
@@ -271,18 +279,21 @@ def verify(params: Mapping[str, Any], _check_mode: bool) -> Result:
             if request.at == NODE and not request.machines:
                 continue
             raise
-        there = [vm_id for vm_id, catalog in place.machines() if catalog == request.catalog]
-        asked = [machine.vm.vm_id for machine in request.machines]
-        for number, vm_id in enumerate([vm_id for vm_id in there if not asked or vm_id in asked]):
-            outcomes += _verified(place, vm_id, request.key)
+        asked = {(machine.vm.vm_id, request.catalog) for machine in request.machines}
+        there = [each for each in place.machines() if not asked or each in asked]
+        for number, (vm_id, catalog) in enumerate(there):
+            outcomes += _verified(place, vm_id, catalog, request.key)
             reporter.report(number + 1, 0, len(there), word="read")
     return Result(payload={"backups": outcomes})
 
 
-def _verified(place: Place, vm_id: int, key: str) -> list[dict[str, Any]]:
-    wrong = {"vm_id": vm_id, "name": f"machine {vm_id}", "host": "", **_NOTHING, "warnings": []}
+def _verified(place: Place, vm_id: int, catalog: str, key: str) -> list[dict[str, Any]]:
+    others = catalog != place.catalog
+    # Machines of two catalogs may have the same id and name: theirs are told by their directories.
+    name = f"{vm_id}-{catalog}" if others else f"machine {vm_id}"
+    wrong = {"vm_id": vm_id, "name": name, "catalog": catalog if others else "", "host": "", **_NOTHING, "warnings": []}
     try:
-        with place.machine(vm_id, key=key) as directory:
+        with place.machine(vm_id, catalog, key) as directory:
             known = {backup.id: backup for backup in directory.backups()}
             found = backup_verification.verify(directory)
     except NebulaError as error:
@@ -292,7 +303,8 @@ def _verified(place: Place, vm_id: int, key: str) -> list[dict[str, Any]]:
         backup = known.get(each.id)
         outcome = {**wrong, "id": each.id, "stored": each.read, "error": "; ".join(each.faults)[:LONGEST]}
         if backup is not None:
-            outcome.update(name=backup.name, host=backup.host, kind=backup.kind, consistency=backup.consistency)
+            outcome.update(host=backup.host, kind=backup.kind, consistency=backup.consistency)
+            outcome["name"] = name if others else backup.name
             outcome["size"] = sum(disk.size for disk in backup.disks)
         outcomes.append(outcome)
     return outcomes

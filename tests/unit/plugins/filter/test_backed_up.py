@@ -78,3 +78,59 @@ def test_backups_of_machines_that_are_no_more_are_told_where_all_is_read() -> No
 def test_an_answer_that_no_host_means_is_refused() -> None:
     shown = found({"node1": {"backups": [{"vm_id": 1, "size": -1}]}}, machines=MACHINES[:1])
     assert "size is -1" in shown["errors"]["node1"][0]
+
+
+def test_backups_of_other_catalogs_are_no_machines_of_this_one() -> None:
+    other = "1b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
+    theirs = {"vm_id": 1, "name": f"1-{other}", "catalog": other, **WHOLE, "error": "altered"}
+    made = {"front": {"backups": [{"vm_id": 1, "name": "web", **WHOLE}, theirs]}}
+    shown = found(made, at="frontend", everything=True, purpose="verified", machines=MACHINES[:1])
+    assert [(row["name"], row["host"], row["error"]) for row in shown["rows"]] == [
+        (f"1-{other}", "front", "altered"),
+        ("web", "node1", ""),
+    ]
+    assert shown["errors"] == {"front": [f"VM 1-{other}: altered"]}
+
+
+def test_what_lies_on_the_host_that_a_machine_has_left_is_told_where_all_is_read() -> None:
+    was = {"vm_id": 1, "name": "web", **WHOLE}
+    # Both nodes have mounted one directory of a third machine, which is no more.
+    gone = {"vm_id": 9, "name": "gone", **WHOLE, "id": "z"}
+    altered = {**was, "id": "y", "error": "altered"}
+    made = {"node1": {"backups": [was, gone]}, "node2": {"backups": [was, altered, gone]}}
+    shown = found(made, everything=True, purpose="verified", machines=MACHINES[:1])
+    assert [(row["name"], row["host"], row["id"], row["error"]) for row in shown["rows"]] == [
+        ("gone", "node1", "z", ""),
+        ("web", "node1", "x", ""),
+        ("web", "node2", "y", "altered"),
+    ]
+    assert shown["errors"] == {"node2": ["VM web: altered"]}
+
+
+def test_a_warning_that_several_machines_have_is_told_once_of_their_host() -> None:
+    machines = [{"vm_id": number, "name": f"web-{number}", "host": f"node{1 + number // 3}"} for number in range(5)]
+    made: dict[str, Any] = {"node1": {"backups": []}, "node2": {"backups": []}}
+    for each in machines:
+        own = ["its guest is slow"] if each["vm_id"] == 1 else []
+        removed = ["x"] if each["vm_id"] > 2 else []
+        outcome = {"vm_id": each["vm_id"], **WHOLE, "warnings": ["one file system", *own], "removed": removed}
+        made[each["host"]]["backups"].append(outcome)
+    removals = [f"web-{number}: an older backup was removed" for number in (3, 4)]
+    notes = ["node1: one file system", "web-1: its guest is slow", "node2: one file system", *removals]
+    assert found(made, machines=machines)["notes"] == notes
+    made = {"front": {"backups": [each for host in ("node1", "node2") for each in made[host]["backups"]]}}
+    assert found(made, machines=machines, at="frontend")["notes"] == [
+        "front: one file system",
+        notes[1],
+        *removals,
+    ]
+
+
+def test_what_was_not_backed_up_is_of_the_kind_none() -> None:
+    refused = {"vm_id": 1, "error": "it is foreign"}
+    pruned = {"vm_id": 2, **WHOLE, "error": "a chain is broken"}
+    made: dict[str, Any] = {"node1": {"backups": [refused]}, "node2": {"backups": [pruned]}}
+    assert [(row["name"], row["kind"]) for row in found(made)["rows"]] == [("db", "full"), ("web", "none")]
+    assert {row["kind"] for row in found({})["rows"]} == {"none"}
+    # What was read is another matter.
+    assert found(made, purpose="verified")["rows"][1]["kind"] == ""

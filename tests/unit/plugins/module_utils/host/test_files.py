@@ -338,7 +338,7 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_lock_whose_holder_no_kernel_here_names(tmp_path, monkeypatch):
-    """As root of another machine on a shared file system: what is closed is waited for, and what anybody can lock not."""
+    """It may be root of another machine. What is closed is waited for; what anybody can lock is not."""
     path = tmp_path / "lock"
     path.touch()
     monkeypatch.setattr(lock_files, "holders", lambda _fd: ())

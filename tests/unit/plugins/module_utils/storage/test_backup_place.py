@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.nebula.provision.plugins.module_utils.errors import InvalidValue
 from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_manifests import ID
-from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import MachineDirectory
+from ansible_collections.nebula.provision.plugins.module_utils.storage.backup_place import MachineDirectory, Place
 
 CATALOG = "0a6f3c22-91c3-4d3f-8b58-0d1f0e2ac001"
 
@@ -39,3 +39,12 @@ def test_names_are_of_backups(directory: MachineDirectory) -> None:
         directory.discard("")
     with pytest.raises(InvalidValue):
         directory.discard("../x")
+
+
+def test_disks_on_the_same_file_system_are_named_by_the_directory_of_them_all(tmp_path: Path) -> None:
+    disks = tmp_path / "datastores/0"
+    for number in ("0", "1"):
+        (disks / number).mkdir(parents=True)
+    place = Place.open(str(tmp_path / "b"), CATALOG, True, disks_of=[str(disks / "0"), str(disks / "1")])
+    (warning,) = place.warnings
+    assert f"the machines' disks in {disks}: what destroys" in warning

@@ -197,6 +197,21 @@ def test_the_roles_own_data_is_right_and_has_each_playbook_of_the_project():
     assert [item["name"] for item in data["__nebula_awx_workflows"]] == ["deploy", "install from ISO"]
 
 
+def test_machines_are_backed_up_each_night_once_somebody_turns_that_on():
+    jobs = {item["name"]: item for item in role_data()["__nebula_awx_job_templates"]}
+    assert jobs["back up machines"]["playbook"] == "backup_machines.yml"
+    assert [each["variable"] for each in jobs["back up machines"]["questions"]] == [
+        "vm",
+        "nebula_machine_backup_owner",
+        "nebula_machine_backup_state",
+        "nebula_machine_backup_full",
+    ]
+    (schedule,) = yaml.safe_load((ROOT / "roles/awx/defaults/main.yml").read_text())["nebula_awx_schedules"]
+    assert schedule["job_template"] in jobs
+    assert (schedule["name"], schedule["job_template"]) == ("back up machines daily", "back up machines")
+    assert schedule["enabled"] is False and re.fullmatch(r"DTSTART:\d{8}T\d{6}Z RRULE:FREQ=DAILY;.*", schedule["rrule"])
+
+
 def test_tags_and_variables_of_job_templates_are_those_of_the_playbooks():
     """A tag that no play has would make an empty job, and a variable that nothing reads a question for nothing."""
     text = "\n".join(path.read_text() for path in ROOT.glob("playbooks/*.yml"))

@@ -29,6 +29,7 @@ def test_what_was_backed_up() -> None:
         ([{"vm_id": 1, "stored": -1}], "stored is -1"),
         ([{"vm_id": 1, "seconds": 1e9}], "seconds is"),
         ([{"vm_id": 1, "kind": "half"}], "a kind of backup that there is not"),
+        ([{"vm_id": 1, "catalog": "../x"}], "a catalog that has no UUID"),
         ([{"vm_id": 1, "error": "x" * 5000}], "more than 4000 characters"),
         ([{"vm_id": 1, "warnings": ["x"] * 2000}], "it tells 2000 things"),
         ([{"vm_id": 1, "other": 1}], "other"),

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_backups import MadeBackups
 from move_pairs import Beside, free_port, key_pair, wait_until
 
 from ansible_collections.nebula.provision.plugins.module_utils.calls import machine_backup as call
@@ -33,6 +34,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_bac
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.nodes import node_backups
+from ansible_collections.nebula.provision.plugins.module_utils.storage import datastore_layout
 
 CATALOG = "0f0e0d0c-0000-4000-8000-000000000001"
 GIVEN = GivenBackup("RUNNING", "frozen", "by libvirt", ())
@@ -164,13 +166,60 @@ def test_a_directory_that_can_not_be_used_is_the_error_of_each_machine(
     assert [each["error"] for each in result.payload["backups"]] == ["directory /b: it is foreign"] * 2
 
 
-def test_check_mode_says_what_would_be_backed_up() -> None:
+def test_check_mode_says_what_would_be_backed_up(tmp_path: Path) -> None:
     gives, takes = passages()
-    request = BackupRequest(CATALOG, "/b", "frontend", machines("node2", 4))
+    request = BackupRequest(CATALOG, str(tmp_path / "a/b"), "frontend", machines("node2", 4))
     result = node_backups.back_up(params(replace(request, passage=takes)), True)
     assert [(each["name"], each["kind"]) for each in result.payload["backups"]] == [("vm-4", "would")]
     assert result.changed
     assert node_backups.back_up(params(replace(request, passage=gives)), True).payload == {"backups": []}
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("refused", "words"),
+    [
+        ("open to all", "everybody may write to"),
+        ("foreign", "it is somebody else's"),
+        ("nested", "which is a directory of backups itself"),
+        ("below the root", "which is the nebula_root of a front-end or a node"),
+        ("a link", "is a link, to"),
+        ("a broken mark", "it can't be read"),
+        ("full", "are free, besides"),
+    ],
+)
+def test_check_mode_refuses_the_directories_that_a_run_refuses(
+    refused: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, root = tmp_path / "a/b", tmp_path / "root"
+    (tmp_path / "a").mkdir()
+    if refused == "open to all":
+        place.mkdir()
+        place.chmod(0o777)
+    elif refused == "foreign":
+        place.mkdir()
+        (place / "theirs").write_text("")
+    elif refused == "nested":
+        MadeBackups(tmp_path / "a")
+    elif refused == "below the root":
+        place = root / "b"
+    elif refused == "a link":
+        place.symlink_to(tmp_path)
+    elif refused == "a broken mark":
+        MadeBackups(place)
+        (place / "nebula-machine-backups.json").write_text("{")
+    else:
+        monkeypatch.setattr(datastore_layout, "free_space", lambda _directory: 0)
+    before = sorted(tmp_path.rglob("*"))
+    given = params(BackupRequest(CATALOG, str(place), "frontend", machines("node2", 4, 5)), root=str(root))
+    result = node_backups.back_up(given, True)
+    assert not result.changed and sorted(tmp_path.rglob("*")) == before
+    foreseen = [(each["id"], each["kind"], each["error"]) for each in result.payload["backups"]]
+    assert [(id, kind) for id, kind, _error in foreseen] == [("", "")] * 2
+    assert words in foreseen[0][2]
+    monkeypatch.setattr(node_backups, "driver_if_there", lambda *_asked: contextlib.nullcontext(object()))
+    outcomes = node_backups.back_up(given, False).payload["backups"]
+    assert [each["error"] for each in outcomes] == [error for _id, _kind, error in foreseen]
 
 
 def test_who_reads_no_machines_needs_no_libraries() -> None:
@@ -204,6 +253,30 @@ def test_where_there_are_no_backups_none_are_read(tmp_path: Path) -> None:
         node_backups.verify(params(request), False)
     node_backups.prune(params(request, keep={}), False)
     assert node_backups.verify(params(request), False).payload == {"backups": []}
+
+
+def test_what_another_catalog_has_there_is_read_where_all_is_meant(tmp_path: Path) -> None:
+    other = "1b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"
+    made = MadeBackups(tmp_path / "b")
+    own, theirs = (made.full(7, catalog, {0: b"x" * 65536}) for catalog in (CATALOG, other))
+    with (made.place(theirs) / theirs.disks[0].file.name).open("r+b") as file:
+        file.seek(70_000)
+        file.write(b"y")
+    request = BackupRequest(CATALOG, str(made.directory), "frontend", ())
+
+    def found(request: BackupRequest) -> list[tuple[str, str, str, bool]]:
+        outcomes = node_backups.verify(params(request), False).payload["backups"]
+        return [(each["name"], each["catalog"], each["id"], "altered" in each["error"]) for each in outcomes]
+
+    of_others = (f"7-{other}", other, theirs.id, True)
+    assert found(request) == [("web-7", "", own.id, False), of_others]
+    assert found(replace(request, machines=machines("node1", 7))) == [("web-7", "", own.id, False)]
+    # On a site that has nothing but the directory, all of it is of another catalog.
+    assert of_others in found(replace(request, catalog="2b4c0e1f-8c55-4b0e-9d6a-2f1f3c7d9a10"))
+    # What can't be read as a backup at all has a row as well.
+    (made.place(theirs) / f"{theirs.id}.json").write_text("{")
+    (row,) = (each for each in node_backups.verify(params(request), False).payload["backups"] if each["catalog"])
+    assert (row["name"], row["id"]) == (f"7-{other}", "") and row["error"]
 
 
 def test_what_is_too_long_is_cut(stored: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
