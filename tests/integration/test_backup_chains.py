@@ -25,7 +25,16 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.machine_bac
     MachineToBackUp,
 )
 from ansible_collections.nebula.provision.plugins.module_utils.model.move import COLD, HAS_ARRIVED, HAS_LEFT, LIVE
-from ansible_collections.nebula.provision.plugins.module_utils.model.plan import CRASH, CREATE, DELETE, REVERT, DiskTask
+from ansible_collections.nebula.provision.plugins.module_utils.model.plan import (
+    CRASH,
+    CREATE,
+    DELETE,
+    REVERT,
+    SYSTEM_CREATE,
+    SYSTEM_DELETE,
+    SYSTEM_REVERT,
+    DiskTask,
+)
 from ansible_collections.nebula.provision.plugins.module_utils.model.vm import Vm
 from ansible_collections.nebula.provision.tests.integration.fleet import (
     ROOT,
@@ -59,6 +68,10 @@ def do(node: Node, vm: Vm, wanted: str = "RUNNING", **orders: Any) -> None:
     assert outcome.error is None, outcome.error
 
 
+def of_machine(kind: str, number: int, memory: bool = True) -> DiskTask:
+    return DiskTask(kind, f"{kind}-{number}", 0, snapshot_id=number, name=f"s{number}", mark="ab", memory=memory)
+
+
 @in_world
 def test_what_keeps_the_chain() -> None:
     with a_machine() as (node, made):
@@ -85,6 +98,21 @@ def test_what_keeps_the_chain() -> None:
         do(node, vm, "POWEROFF", tasks=(snapshot(DELETE, 2),))
         do(node, vm)
         goes_on("a snapshot was made and deleted while it was off")
+        do(node, vm, tasks=(of_machine(SYSTEM_CREATE, 3),))
+        goes_on("a snapshot of the whole machine was made")
+        do(node, vm, tasks=(of_machine(SYSTEM_DELETE, 3),))
+        goes_on("it was deleted")
+        do(node, vm, "POWEROFF", hard=True)
+        do(node, vm, "POWEROFF", tasks=(of_machine(SYSTEM_CREATE, 4, memory=False),))
+        do(node, vm, "POWEROFF", tasks=(of_machine(SYSTEM_DELETE, 4, memory=False),))
+        do(node, vm)
+        goes_on("one was made and deleted while it was off")
+        do(node, vm, tasks=(of_machine(SYSTEM_CREATE, 5),))
+        do(node, vm, tasks=(of_machine(SYSTEM_REVERT, 5),))
+        outcome = back_up(node, vm)
+        assert (outcome["kind"], outcome["reason"]) == (FULL, "the machine went back to system snapshot s5")
+        do(node, vm, tasks=(of_machine(SYSTEM_DELETE, 5),))
+        goes_on("it was deleted after that")
         do(node, vm, operation="reset")
         goes_on("it was reset")
         vm = replace(vm, cpu=0.25, memory=48)
