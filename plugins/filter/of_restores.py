@@ -25,7 +25,12 @@ options:
     description: The name of the machine.
     type: str
     default: ""
-positional: host, machine
+  listed:
+    description: Rows of backups that the front-end has, before those of hosts.
+    type: list
+    elements: dict
+    default: []
+positional: host, machine, listed
 """
 
 EXAMPLES = r"""
@@ -37,10 +42,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: C(rows) of a table, and C(notes) below it.
+  description:
+    - C(rows) of a table, and C(notes) below it. C(columns) are those that the rows need beside others, where machines
+      of several directories have one name. C(next) are sentences about what is done next with a machine.
   type: dict
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -50,8 +58,10 @@ from ansible_collections.nebula.provision.plugins.plugin_utils.forged_facts impo
 from ansible_collections.nebula.provision.plugins.plugin_utils.no_templates import Filters, returns_no_templates
 
 
-def of_restores(variables: Iterable[Mapping[str, Any]], host: str = "", machine: str = "") -> dict[str, Any]:
-    rows: list[dict[str, Any]] = []
+def of_restores(
+    variables: Iterable[Mapping[str, Any]], host: str = "", machine: str = "", listed: Iterable[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = [dict(each) for each in listed]
     notes: list[str] = []
     for each in variables:
         name = each["inventory_hostname"]
@@ -62,7 +72,17 @@ def of_restores(variables: Iterable[Mapping[str, Any]], host: str = "", machine:
                 rows += _restored(name, variable_of(each, "__nebula_restore_done"), machine)
         except InvalidValue as error:
             notes.append(str(error))
-    return {"rows": rows, "notes": notes}
+    places: dict[Any, set[Any]] = {}
+    for row in rows:
+        places.setdefault(row.get("machine"), set()).add(row.get("place"))
+    columns = ["place=GIVE AS vm"] if any(len(each) > 1 for each in places.values()) else []
+    following = [
+        f"Machine {row['name']} is off. Start it: playbook nebula.provision.machine with -e vm={row['name']} "
+        "-e do=start; or run playbook nebula.provision.site, which does what the inventory says of it"
+        for row in rows
+        if host
+    ]
+    return {"rows": rows, "notes": notes, "columns": columns, "next": following}
 
 
 def _listed(host: str, answer: Any) -> list[dict[str, Any]]:
@@ -78,7 +98,16 @@ def _restored(host: str, answer: Any, machine: str) -> list[dict[str, Any]]:
     found = read_restored(host, answer)
     if found is None:
         return []
-    return [{**asdict(found), "name": machine, "disks": [*found.disks], "files": [*found.files], "at": host}]
+    from ansible_collections.nebula.provision.plugins.module_utils.model.machine_restore import named_disks
+
+    shown = {"name": machine, "time": _time_of(found.backup), "disks": named_disks(found.disks)}
+    return [{**asdict(found), **shown, "files": [*found.files], "at": host}]
+
+
+def _time_of(id: str) -> str:
+    """Return when a backup was made, as its id says it; "" for what is no id."""
+    parts = re.match(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z-", id, re.ASCII)
+    return "{}-{}-{}T{}:{}:{}Z".format(*parts.groups()) if parts else ""
 
 
 class FilterModule:

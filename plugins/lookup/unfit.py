@@ -111,7 +111,9 @@ def misfit(value: Any, option: Mapping[str, Any]) -> str:
     for word in map(str, value if kind == "list" else [value]):
         if known and word not in known:
             near = nearest_word(word, known)
-            return "there is no such choice. " + did_you_mean(near) + "Known are " + ", ".join(known)
+            # Without a choice, as some have it, it is left out.
+            words = ", ".join(filter(None, known)) + (", or leave it out" if "" in known else "")
+            return "there is no such choice. " + did_you_mean(near) + "Known are " + words
     return ""
 
 

@@ -26,7 +26,8 @@ options:
   name:
     description:
       - The machine whose backup it is. Where several machines were called so, the directory of its backups.
-      - Required with O(state=planned). With O(state=listed) the backups of all machines are shown without it.
+      - Required with O(state=planned). With O(state=listed) it may be names and patterns of the shell, with commas
+        between them, and the backups of all machines are shown without it.
     type: str
   backup:
     description: The backup's id, V(latest), or a time as V(2026-11-30T04:00:00Z), for the last one made until then.
@@ -170,7 +171,7 @@ backups:
     id: {description: The backup's id., type: str}
     time: {description: When it was made (UTC)., type: str}
     kind: {description: V(full) or V(incremental)., type: str}
-    size: {description: MiB that its files take., type: int}
+    size: {description: "MiB that all of its files take, as they are stored.", type: int}
     disks: {description: "Its disks, with the MiB of each.", type: str}
     consistency: {description: What the guest was doing., type: str}
     rests_on: {description: The backup without which it can't be restored., type: str}
@@ -205,7 +206,7 @@ backup:
   returned: with O(state=planned), else
   type: str
 images:
-  description: The images that are to be made of disks.
+  description: The images that are to be made of disks, with the C(size) in MiB that each is going to have.
   returned: with O(state=planned), as images or a new machine
   type: list
   elements: dict

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Optional
 
@@ -51,3 +51,10 @@ class MachineRestored:
     disks: tuple[int, ...] = ()
     files: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+
+def named_disks(ids: Sequence[int]) -> str:
+    """Return how messages and tables call disks: "disk 0", "disks 0, 2". A 0 alone would be read as their number."""
+    if not ids:
+        return "no disk"
+    return f"disk{'s' if len(ids) > 1 else ''} {', '.join(map(str, ids))}"

@@ -20,7 +20,7 @@ from ..dataclass import replace
 from ..engines.base import Engine, named
 from ..engines.ports import VmRecord
 from ..engines.registry import open_engine
-from ..errors import Conflict, InUse, InvalidValue, NotFound, Unsupported, WrongState
+from ..errors import Conflict, InUse, InvalidValue, NebulaError, NotFound, Unsupported, WrongState
 from ..host.files import make_directory, remove_file, settle
 from ..model.dataclass_json import to_plain
 from ..model.datastore import DatastoreType
@@ -32,28 +32,39 @@ from ..model.machine_backup import TAR as STORED_TAR
 from ..model.machine_restore import MachineToRestore
 from ..model.meeting import leads_to_itself, read_places
 from ..model.move import MeetingPlace
-from ..model.object_names import check_name
+from ..model.object_names import check_name, did_you_mean, nearest_word
 from ..model.restored_template import OfSite, RestoredTemplate, Substitutes, is_wanted, restored, template_of
 from ..model.stated_secrets import complete, of_item
 from ..model.states import ImageType
 from ..model.template import Template
 from ..model.template_secrets import join
 from ..model.vm import Vm
-from ..storage import backup_files, backup_search, backup_secrets, restored_disks, root_backups, uploads
+from ..storage import (
+    backup_files,
+    backup_manifests,
+    backup_search,
+    backup_secrets,
+    restored_disks,
+    root_backups,
+    uploads,
+)
 from ..storage.backup_place import MachineDirectory, Place
-from ..storage.backup_search import KnownMachine, OwnMachine
+from ..storage.backup_search import LIST, KnownMachine, OwnMachine
 from ..storage.datastore_layout import MIB, image_directory
 from ..sync import Result
 from ..text.variable_substitution import expressions
+from . import named_machines
 
 # The attribute of images and templates that says of which backup they are.
 ORIGIN = "RESTORED_FROM"
 # Front-end and host act in one task.
 _HOSTS_OF_A_PASSAGE = 2
+_UNCHANGED = ". Nothing was changed"
 
 
 def listed(params: Mapping[str, Any]) -> Result:
-    """Return the backups in a directory, the newest of each machine first. name: of one machine, "" for all."""
+    """Return the backups in a directory, the newest of each machine first. name: names and patterns of machines, ""
+    for all. Raise NotFound for one that names none, unless it may be on another host, or be what can't be read."""
     try:
         place = backup_search.open_place(_directory(params), "", params["root"])
     except NotFound:
@@ -61,23 +72,40 @@ def listed(params: Mapping[str, Any]) -> Result:
         if params["at"] == FRONTEND or params["backups_datastore"]:
             raise
         return Result(payload={"backups": []})
-    name = params["name"] or ""
-    shown = [each for each in backup_search.machines(place) if not name or name in (each.name, each.place)]
+    known = list(backup_search.machines(place))
+    # Of what can't be read nobody knows which machine's it is.
+    nameless = [each for each in known if not each.backups and each.unreadable]
+    meant, problem = _meant(known, params["name"] or "", place)
+    elsewhere = params["at"] != FRONTEND and not params["backups_datastore"]
+    if problem and not nameless and not elsewhere:
+        raise NotFound("the backups to be shown", problem)
+    shown = [each for each in known if each in meant or each in nameless]
     rows = [_row(each, backup) for each in shown for backup in reversed(each.backups)]
-    return Result(
-        payload={"backups": rows}, warnings=[f"backup: {error}" for each in shown for error in each.unreadable]
-    )
+    warnings = [f"backup: {error}" for each in shown for error in each.unreadable]
+    if problem and not elsewhere:
+        warnings.insert(0, f"{problem}. It may be of those that can't be read")
+    return Result(payload={"backups": rows}, warnings=warnings)
+
+
+def _meant(known: Sequence[KnownMachine], name: str, place: Place) -> tuple[Sequence[KnownMachine], str]:
+    """Return the machines that are named, and what is wrong with the name, or ""."""
+    if not name:
+        return known, ""
+    names = sorted({each.name for each in known if each.name})
+    missing = f"there are no backups of a machine of that name in {place.directory}"
+    found, problem = named_machines.named(names, name, [each.place for each in known], missing)
+    return [each for each in known if each.name in found or each.place in found], problem
 
 
 def _row(machine: KnownMachine, backup: MachineBackup) -> dict[str, Any]:
-    files = [disk.file.size for disk in backup.disks] + [file.size for file in backup.files.values()]
+    stored = sum(file.size for file in backup_manifests.files_of(backup))
     return {
         "machine": backup.name,
         "vm_id": backup.vm_id,
         "id": backup.id,
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(backup.time)),
         "kind": backup.kind,
-        "size": -(-sum(files) // MIB),
+        "size": -(-stored // MIB),
         "disks": ", ".join(f"{disk.disk_id}: {-(-disk.size // MIB)}" for disk in backup.disks),
         "consistency": backup.consistency,
         "rests_on": backup.parent,
@@ -135,11 +163,7 @@ def _in_place(params: Mapping[str, Any]) -> Result:
     with contextlib.closing(open_engine(params, check_mode=True)) as engine, engine.session():
         record = next(iter(engine.vms.pool(names=[name])), None)
         if record is None or record.id is None:
-            raise NotFound(
-                asked,
-                "the catalog has no machine of that name",
-                "Restore it as a new one: nebula_machine_restore_as, the name that it is to have",
-            )
+            raise _not_here(params, engine, asked)
         vm = engine.vms.described([record.id])[record.id]
         _require_at_rest(engine, record, vm, asked)
         catalog = engine.catalog()
@@ -223,7 +247,7 @@ def _of_others(place: Place, name: str) -> NotFound:
     others = [each.place for each in backup_search.machines(place) if each.name == name]
     asked = f"backups of machine {name} in {place.directory}"
     if not others:
-        return NotFound(asked, "there are none of it", "See -e nebula_machine_restore=list")
+        return NotFound(asked, "there are none of it", LIST)
     return NotFound(
         asked,
         f"there are none of this machine; of others that were called so: {', '.join(others)}",
@@ -260,6 +284,41 @@ def _require_at_rest(engine: Engine, record: VmRecord, vm: Vm, asked: str) -> No
         )
 
 
+def _not_here(params: Mapping[str, Any], engine: Engine, asked: str) -> NebulaError:
+    """Return the error for a machine that the catalog does not have."""
+    name = params["name"]
+    names = [record.name for record in engine.vms.pool()]
+    if several := _several(name, names, asked):
+        return several
+    known: list[KnownMachine] = []
+    if params["at"] == FRONTEND:
+        with contextlib.suppress(NotFound):
+            place = backup_search.open_place(params["directory"], engine.catalog(), params["root"])
+            known = list(backup_search.machines(place, params["key"] or ""))
+    found = "the catalog has no machine of that name"
+    if any(name in (each.name, each.place) for each in known):
+        remedy = "Restore it as a new one: nebula_machine_restore_as, the name that it is to have"
+        return NotFound(asked, f"{found}, and there are backups of it", remedy)
+    if params["at"] == FRONTEND:
+        found += ", and there are no backups of one"
+    near = nearest_word(name, [*names, *(each.name for each in known if each.name)])
+    return NotFound(asked, found, did_you_mean(near) + LIST)
+
+
+def _several(name: str, names: Sequence[str], asked: str) -> InvalidValue | None:
+    """Return the error for a pattern, or a list, in the place of a machine's name; None for what is none.
+    names: of the machines that there are"""
+    if name in names or not named_machines.is_pattern(name):
+        return None
+    found = named_machines.named(names, name)[0][: named_machines.LISTED]
+    which = f"this names {', '.join(found)}" if found else "this is not the name of one"
+    return InvalidValue(
+        asked,
+        f"exactly one machine is restored at a time, and {which}",
+        f"Give one name: -e vm={(found or ['NAME'])[0]}",
+    )
+
+
 def _bare(vm: Vm) -> Vm:
     """Return what a host has to know of the machine: neither its context, nor its console's password."""
     graphics = replace(vm.graphics, password="") if vm.graphics is not None else None
@@ -282,6 +341,12 @@ def _chosen(params: Mapping[str, Any], engine: Engine) -> Iterator[tuple[Machine
         )
     place = backup_search.open_place(params["directory"], engine.catalog(), params["root"])
     key, name = params["key"] or "", params["name"]
+    if named_machines.is_pattern(name):
+        names = [each.name for each in backup_search.machines(place, key) if each.name]
+        in_catalog = [record.name for record in engine.vms.pool()]
+        error = _several(name, list(dict.fromkeys([*names, *in_catalog])), f"backups of machine {name}")
+        if error is not None:
+            raise error
     record = next(iter(engine.vms.pool(names=[name])), None)
     own = None if record is None or record.id is None else OwnMachine(record.id, record.uuid)
     machine = backup_search.machine_of(place, name, key, own)
@@ -340,7 +405,8 @@ def _image(
         # It can be stored as it is.
         item.update(path=found.chain[0].path, remote_src=True, checksum=f"sha256:{disk.file.sha256}")
     place = {"vm_id": backup.vm_id, "catalog": backup.catalog, "backup": backup.id}
-    return {"item": item, "disk": disk_id, **place}
+    size = disk.file.holds or disk.file.size if disk.stored == STORED_TAR else disk.size
+    return {"item": item, "disk": disk_id, "size": -(-size // MIB), **place}
 
 
 def _origin(backup: MachineBackup) -> str:
@@ -355,19 +421,29 @@ def imported(
     """Make disks of a backup that stand alone, where images are stored, and have them stored as images.
     store: does that, of items of a list of images and, by name, of uploads that stand for their paths."""
     items, use, made = [], {}, []
+    foreseen: dict[str, int] = {}
     try:
         for each in parse_json(params["images"] or "[]", "images"):
             item = dict(each["item"])
-            if "path" not in item:
+            if "path" not in item and check_mode and not _is_stored(params, item):
+                # Nothing is made that could be looked at. A path that is to be sent is not looked for.
+                item["path"] = os.path.join(params["directory"], each["backup"])
+                foreseen[item["name"]] = each["size"]
+                if item["format"] != TAR:
+                    item["size"] = each["size"]
+            elif "path" not in item:
                 parts = [each["vm_id"], each["catalog"], each["backup"], each["disk"], item["name"]]
                 identity = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
                 item["path"] = path = uploads.path_of(image_directory(params["root"]), identity)
                 use[item["name"]] = identity
-                if not check_mode and not _is_stored(params, item):
+                if not _is_stored(params, item):
                     made.append(path)
                     _flatten(params, each, path)
             items.append(item)
-        return store(items, use)
+        result = store(items, use)
+        for view in result.payload.get("images", []):
+            view["size"] = foreseen.get(view["name"], view.get("size"))
+        return result
     finally:
         for path in made:
             remove_file(path)
@@ -408,22 +484,26 @@ def _as_machine(params: Mapping[str, Any]) -> Result:
         _chosen(params, engine) as (held, backup),
     ):
         asked = f"backup {backup.id} of {backup.name} as machine {name}"
+        # All of it is told at once.
+        errors = _taken(engine, name, backup, asked)
+        hosts = {host.name for host in engine.hosts.pool()}
+        if params["new_host"] and params["new_host"] not in hosts:
+            remedy = f"Has {', '.join(sorted(hosts))}"
+            errors.append(NotFound(f"{asked}: host {params['new_host']}", "the catalog has none", remedy))
         images = []
         for number, disk in enumerate(sorted(backup.disks, key=lambda disk: disk.disk_id)):
             image = f"{name}-disk-{disk.disk_id}"
-            images.append(_image(params, engine, held, backup, disk.disk_id, image, "" if number else "OS", False))
-        if not images:
+            try:
+                images.append(_image(params, engine, held, backup, disk.disk_id, image, "" if number else "OS", False))
+            except Conflict as error:
+                errors.append(error)
+        if not backup.disks:
             raise Unsupported(asked, "it holds no disk", "Take another one")
-        of_images = {each["disk"]: each["item"]["name"] for each in images}
-        template, warnings = _template(params, engine, held, backup, of_images, asked)
-        _require_free(engine, name, backup, asked)
-        hosts = {host.name for host in engine.hosts.pool()}
+        of_images = {disk.disk_id: f"{name}-disk-{disk.disk_id}" for disk in backup.disks}
+        template, warnings = _template(params, engine, held, backup, of_images, asked, errors)
+        _refuse(errors, asked)
     item: dict[str, Any] = {"name": name, "template": name, "state": params["new_state"]}
     if params["new_host"]:
-        if params["new_host"] not in hosts:
-            raise NotFound(
-                f"{asked}: host {params['new_host']}", "the catalog has none", f"Has {', '.join(sorted(hosts))}"
-            )
         item["host"] = params["new_host"]
     mapping = {**template.to_mapping(), ORIGIN: _origin(backup)}
     payload = {
@@ -445,7 +525,9 @@ def _template(
     backup: MachineBackup,
     images: Mapping[int, str],
     asked: str,
+    errors: list[NebulaError],
 ) -> tuple[Template, list[str]]:
+    """Return the template of the new machine, and warnings. errors: gets what the template lacks."""
     template = template_of(backup)
     needed = [secret for secret in backup.secrets if is_wanted(secret)]
     key = params["key"] or ""
@@ -456,7 +538,10 @@ def _template(
         own = _secrets_of(held, backup, asked) if key else {}
         item = parse_json(params["item"], "item") if params["item"] else None
         stated = {str(name).upper(): str(value) for name, value in given.items()}
-        template = join(template, complete(needed, stated, [own, of_item(item)], asked))
+        try:
+            template = join(template, complete(needed, stated, [own, of_item(item)], asked))
+        except InvalidValue as error:
+            errors.append(error)
     disks = [(disk, images[disk.disk_id]) for disk in sorted(backup.disks, key=lambda disk: disk.disk_id)]
     site = OfSite(
         frozenset(network.name for network in engine.networks.pool()),
@@ -470,7 +555,7 @@ def _template(
         own=backup.catalog == engine.catalog(),
     )
     made = restored(template, disks, backup.name, site, substitutes, _of_networks)
-    _refuse_without_substitutes(made, site, asked)
+    errors += _without_substitutes(made, site, asked)
     warnings = []
     if made.left_out:
         warnings.append(f"{asked}: what does not come from a backup was left out: {', '.join(made.left_out)}")
@@ -485,11 +570,26 @@ def _of_networks(text: str) -> list[tuple[str, str]]:
     return [(each.key, each.value) for each in expressions(text) if each.name == "NETWORK" and each.is_vector]
 
 
-def _refuse_without_substitutes(made: RestoredTemplate, site: OfSite, asked: str) -> None:
-    """Raise an error where nothing of here stands for networks and security groups that the backup names."""
+def _refuse(errors: Sequence[NebulaError], asked: str) -> None:
+    """Raise the error, or one of the first's kind that tells all of them."""
+    if len(errors) < 2:
+        for error in errors:
+            raise error
+        return
+    told = []
+    for number, error in enumerate(errors, 1):
+        where = "" if error.asked == asked else f"{error.asked}: "
+        told.append(f"({number}) {where}{error.found}. {error.remedy.removesuffix(_UNCHANGED)}")
+    raise type(errors[0])(
+        asked, f"{len(errors)} things stand against it: {'; '.join(told)}", _UNCHANGED.removeprefix(". ")
+    )
+
+
+def _without_substitutes(made: RestoredTemplate, site: OfSite, asked: str) -> Iterator[NebulaError]:
+    """Yield the errors where nothing of here stands for networks and security groups that the backup names."""
     if made.missing:
         shown = ", ".join(each or "(by its id)" for each in made.missing)
-        raise NotFound(
+        yield NotFound(
             asked,
             f"its NICs are in networks that are not here: {shown}; there are "
             + (", ".join(sorted(site.networks)) or "none"),
@@ -498,7 +598,7 @@ def _refuse_without_substitutes(made: RestoredTemplate, site: OfSite, asked: str
             + "}. Nothing was changed",
         )
     if made.unnamed:
-        raise InvalidValue(
+        yield InvalidValue(
             asked,
             f"no key that was given has sealed it, and it puts NICs into networks of here: {', '.join(made.unnamed)}",
             "If it is to be there, say so: nebula_machine_restore_networks: {"
@@ -506,7 +606,7 @@ def _refuse_without_substitutes(made: RestoredTemplate, site: OfSite, asked: str
             + "}; or give the key that it was made with (nebula_machine_backup_key). Nothing was changed",
         )
     if made.groups:
-        raise NotFound(
+        yield NotFound(
             asked,
             f"its NICs have security groups for which none of here is named: {', '.join(made.groups)}; there are "
             + ", ".join(sorted(site.groups.values())),
@@ -524,11 +624,16 @@ def _secrets_of(held: MachineDirectory, backup: MachineBackup, asked: str) -> di
     return backup_secrets.read_secrets(held.directory, file.name, held.key, f"{asked}: secrets")
 
 
-def _require_free(engine: Engine, name: str, backup: MachineBackup, asked: str) -> None:
-    """Raise Conflict where the catalog has a machine or a template of that name that this very restore has not made."""
+def _taken(engine: Engine, name: str, backup: MachineBackup, asked: str) -> list[NebulaError]:
+    """Return the errors of a machine and a template of that name that this very restore has not made."""
     template = named(engine.templates.info, name)
     is_ours = template is not None and template.template.get(ORIGIN) == _origin(backup)
+    found = []
     if template is not None and not is_ours:
-        raise Conflict(asked, "the catalog has a template of that name", "Give another name")
+        found.append("template")
     if engine.vms.pool(names=[name]) and not is_ours:
-        raise Conflict(asked, "the catalog has a machine of that name", "Give another name")
+        found.append("machine")
+    if not found:
+        return []
+    kinds = " and a ".join(found)
+    return [Conflict(asked, f"the catalog has a {kinds} of that name", "Give another name (nebula_machine_restore_as)")]

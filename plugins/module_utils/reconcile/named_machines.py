@@ -15,13 +15,21 @@ from ..model.object_names import nearest_word
 LISTED = 20
 
 
-def named(names: Sequence[str], pattern: Any) -> tuple[list[str], str]:
-    """Return the names of the machines that the patterns (as in the shell: web-*) name, and what is wrong, or ""."""
+_NOT_THERE = "the catalog has no machine of that name"
+
+
+def named(
+    names: Sequence[str], pattern: Any, further: Sequence[str] = (), missing: str = _NOT_THERE
+) -> tuple[list[str], str]:
+    """Return the names of the machines that the patterns (as in the shell: web-*) name, and what is wrong, or "".
+    further: names that can be asked for, too, and are not proposed
+    missing: what is said where there is none of a name"""
     found: list[str] = []
-    for word in _asked_names(pattern, names):
-        new = _matching(word, names)
+    known = [*names, *further]
+    for word in _asked_names(pattern, known):
+        new = _matching(word, known)
         if not new:
-            return [], _no_machine(word, names)
+            return [], _no_machine(word, names, missing)
         found += [name for name in new if name not in found]
     if not found:
         return [], "No machine is named. Give its name, or a pattern such as web-*, by -e vm=NAME"
@@ -44,10 +52,13 @@ def _matching(word: str, names: Sequence[str]) -> list[str]:
     return [word] if word in names else [name for name in names if fnmatch.fnmatchcase(name, word)]
 
 
-def _no_machine(word: str, names: Sequence[str]) -> str:
+def is_pattern(text: str) -> bool:
+    """Return whether a text that is no machine's name may be meant to name several."""
+    return any(character in text for character in "*?[, ")
+
+
+def _no_machine(word: str, names: Sequence[str], missing: str) -> str:
     near = nearest_word(word, names)
     there = ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
     meant = f" Did you mean {near!r}?" if near else ""
-    return (
-        f"vm {word}: the catalog has no machine of that name.{meant} There are: {there or 'none'}. Nothing was changed"
-    )
+    return f"vm {word}: {missing}.{meant} There are: {there or 'none'}. Nothing was changed"

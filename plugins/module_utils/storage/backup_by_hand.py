@@ -13,16 +13,35 @@ from ..model.machine_backup import LUKS, TAR, MachineBackup, StoredFile
 from . import backup_files
 from .backup_files import ChainFile
 
-# What whoever types them sets before: where the disks go, and a file that holds the key and no line's end.
-_PLACE = 'mkdir -p "${TO:=/var/tmp/restored}"  # TO: where the disks go; run all this in the backup\'s own directory'
+# One command for a shell, whether it is pasted or piped: it ends with the first step that fails, and a terminal stays.
+_BEGIN = (
+    "(  # All of it is one command, up to the last line. Run it in the backup's own directory",
+    "set -e; umask 077",
+    "trap 'test $? = 0 || echo \"STOPPED: the step above has failed. What is in $TO is not whole\" >&2' EXIT",
+    'mkdir -p "${TO:=/var/tmp/restored}"  # TO: where the disks go',
+    'test -O "$TO" || { echo "$TO is somebody else\'s: set TO to another directory" >&2; exit 1; }',
+)
+_END = ('echo "All of it is in $TO"', ")")
 _KEY_FILE = ': "${KEY_FILE:=/root/backup.key}"  # KEY_FILE: holds the key, and no line feed behind it'
+# A container's own root is open to all, and the directory in which it is unpacked stays closed.
+_CLOSED = " --no-overwrite-dir"
+# The form in which manifests have them that were written before there was a first and a last line.
+_EARLIER_PLACE = (
+    'mkdir -p "${TO:=/var/tmp/restored}"  # TO: where the disks go; run all this in the backup\'s own directory'
+)
 _SECRET = '--object secret,id=key,file="$KEY_FILE"'
 
 
 def commands(lineage: Sequence[MachineBackup]) -> tuple[str, ...]:
     """Return the commands, for a shell that stands in the directory of the files.
     lineage: the backup and all on which it rests, the newest first"""
-    return tuple(_commands(lineage[0], lineage))
+    return (*_BEGIN, *(line for step in _steps(lineage[0], lineage) for line in step), *_END)
+
+
+def are_of(by_hand: Sequence[str], lineage: Sequence[MachineBackup]) -> bool:
+    """Return whether these commands of a manifest are those that follow from it, by this version or an earlier one."""
+    earlier = (" && ".join(step).replace(_CLOSED, "") for step in _steps(lineage[0], lineage))
+    return tuple(by_hand) in (commands(lineage), (_EARLIER_PLACE, *earlier))
 
 
 def disk_chain(directory: str, lineage: Sequence[MachineBackup], disk_id: int) -> list[ChainFile]:
@@ -38,40 +57,40 @@ def disk_chain(directory: str, lineage: Sequence[MachineBackup], disk_id: int) -
     return found
 
 
-def _commands(backup: MachineBackup, lineage: Sequence[MachineBackup]) -> Iterator[str]:
-    yield _PLACE
+def _steps(backup: MachineBackup, lineage: Sequence[MachineBackup]) -> Iterator[tuple[str, ...]]:
+    """Yield the lines of each step."""
     own = [*(disk.file for disk in backup.disks), *backup.files.values()]
     if backup.secrets_file is not None or any(map(_is_encrypted, own)):
-        yield _KEY_FILE
+        yield (_KEY_FILE,)
     for disk in backup.disks:
         chain = disk_chain("", lineage, disk.disk_id)
         for each in chain:
-            yield _comparison(StoredFile(each.path, each.size, each.sha256))
+            yield (_comparison(StoredFile(each.path, each.size, each.sha256)),)
         name, target = shlex.quote(disk.file.name), f'"$TO"/disk.{disk.disk_id}'
         if disk.stored == TAR:
             place = f'"$TO"/root.{disk.disk_id}'
             if _is_encrypted(disk.file):
                 plain = f'"$TO"/root.{disk.disk_id}.tar.zst'
-                yield _decryption(disk.file.name, plain)
+                yield (_decryption(disk.file.name, plain),)
                 name = plain
             unpack = "zstd -dc" if ".zst" in disk.file.name else "cat"
-            words = "tar -x -p --numeric-owner --xattrs --xattrs-include='*' -f -"
-            yield f"mkdir -p {place} && {unpack} {name} | {words} -C {place}"
+            words = f"tar -x -p --numeric-owner --xattrs --xattrs-include='*'{_CLOSED} -f -"
+            yield (f"mkdir -p {place}", f"{unpack} {name} | {words} -C {place}")
         elif disk.stored == LUKS:
             node = shlex.quote(backup_files.text_of(backup_files.chain_node(chain, resolved=False)))
-            yield f"qemu-img convert {_SECRET} -O {disk.format} {node} {target}"
+            yield (f"qemu-img convert {_SECRET} -O {disk.format} {node} {target}",)
         else:
-            yield f"qemu-img convert -f qcow2 -O {disk.format} {name} {target}"
+            yield (f"qemu-img convert -f qcow2 -O {disk.format} {name} {target}",)
     for what, file in sorted(backup.files.items()):
-        yield _comparison(file)
+        yield (_comparison(file),)
         target = f'"$TO"/{what}'
         if _is_encrypted(file):
-            yield f"{_decryption(file.name, target)} && truncate -s {file.holds} {target}"
+            yield (_decryption(file.name, target), f"truncate -s {file.holds} {target}")
         else:
-            yield f"cp {shlex.quote(file.name)} {target}"
+            yield (f"cp {shlex.quote(file.name)} {target}",)
     if backup.secrets_file:
-        yield _comparison(backup.secrets_file)
-        yield _decryption(backup.secrets_file.name, '"$TO"/secrets.json')
+        yield (_comparison(backup.secrets_file),)
+        yield (_decryption(backup.secrets_file.name, '"$TO"/secrets.json'),)
 
 
 def _is_encrypted(file: StoredFile) -> bool:

@@ -13,10 +13,14 @@ from collections.abc import Iterator, Sequence
 from ..dataclass import dataclass
 from ..errors import Ambiguous, Conflict, NebulaError, NotFound
 from ..model.machine_backup import MachineBackup
+from ..model.object_names import did_you_mean, nearest_word
 from .backup_manifests import ID
 from .backup_place import MachineDirectory, Place
 
 LATEST = "latest"
+LIST = "See which ones there are: -e nebula_machine_restore=list"
+# Names that a message lists.
+_LISTED = 20
 _TIME = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)(?:[T ](\d\d):?(\d\d)(?::?(\d\d))?Z?)?", re.ASCII)
 
 
@@ -93,10 +97,10 @@ def machine_of(place: Place, name: str, key: str = "", own: OwnMachine | None = 
         return same[0]
     if key:
         _raise_of_key(place, name, known)
-    names = ", ".join(sorted({each.name for each in known if each.name})[:20])
-    raise NotFound(
-        asked, f"there are none of it; there are of {names}" if names else "there are none", "See which ones there are"
-    )
+    there = sorted({each.name for each in known if each.name})
+    names = ", ".join(there[:_LISTED]) + (f" and {len(there) - _LISTED} more" if len(there) > _LISTED else "")
+    found = f"there are none of it; there are of {names}" if names else "there are none"
+    raise NotFound(asked, found, did_you_mean(nearest_word(name, there)) + LIST)
 
 
 def _raise_of_key(place: Place, name: str, known: Sequence[KnownMachine]) -> None:
@@ -136,10 +140,15 @@ def require_uuid(backup: MachineBackup, uuid: str, name: str) -> None:
 def chosen(held: MachineDirectory, wanted: str) -> MachineBackup:
     """Return the backup that is meant. wanted: its id, LATEST, or a time: then the last one that was made until then.
     Raise the error of one that can't be used: none is taken in its place."""
+    # What it was called last, where that can be read.
+    name = next((each.name for each in reversed(held.backups())), "") or str(held.vm_id)
+    asked = f"backup {wanted[:80]} of machine {name}"
     if re.fullmatch(ID, wanted):
+        told = any(wanted in error.asked or wanted in error.found for error in held.unreadable)
+        if not told and wanted not in {each.id for each in held.backups()}:
+            raise NotFound(asked, f"there is none in {held.directory}", LIST)
         return held.get(wanted)
     moment = None if wanted in ("", LATEST) else _moment(wanted)
-    asked = f"backup {wanted[:80]} of machine {held.vm_id}"
     if moment is None and wanted not in ("", LATEST):
         raise NotFound(
             asked,
@@ -153,7 +162,8 @@ def chosen(held: MachineDirectory, wanted: str) -> MachineBackup:
         if is_later and (moment is None or id is None or id[0][:16] <= _text_of(moment)):
             raise error
     if not until:
-        raise NotFound(asked, f"there is none in {held.directory}", "See which ones there are")
+        found = "there is none" if moment is None else "there is none from then or before"
+        raise NotFound(asked, f"{found} in {held.directory}", LIST)
     held.refuse_unsealed(until[-1])
     return until[-1]
 

@@ -75,7 +75,7 @@ def _faults_of_chain(directory: MachineDirectory, backup: MachineBackup) -> Iter
     """Yield why disks can't be opened with all that they rest on, and what else is stored not be read; and whether its
     commands are somebody's: they are for root."""
     try:
-        if backup.by_hand and backup.by_hand != backup_by_hand.commands(directory.lineage(backup)):
+        if backup.by_hand and not backup_by_hand.are_of(backup.by_hand, directory.lineage(backup)):
             yield f"backup {backup.id}: by_hand in its manifest is not what follows from it: type none of it"
     except NebulaError as error:
         yield str(error)

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ..dataclass import dataclass, replace
-from ..errors import InvalidValue
+from ..errors import InvalidValue, NotFound
 from ..host import command
 from ..host.files import adopt, remove_file
 from ..host.sandbox import READ, WRITE
 from ..model.disk import DiskFiles
 from ..model.machine_backup import LUKS, TAR, BackedUpDisk, MachineBackup
+from ..model.machine_restore import named_disks
 from . import backup_files, backup_secrets, disk_creation, qcow2_header, qemu_img, root_backups
 from .backup_files import ChainFile
 from .backup_place import MachineDirectory
@@ -92,8 +93,12 @@ class OfDirectory:
 def disk_of(held: MachineDirectory, backup: MachineBackup, disk_id: int) -> DiskOfBackup:
     """Return a disk of a backup. Raise InvalidValue for what is encrypted where there is no key."""
     disk = next((each for each in backup.disks if each.disk_id == disk_id), None)
+    if disk is None:
+        remedy = "Name one that it has: nebula_machine_restore_disks"
+        has = named_disks([each.disk_id for each in backup.disks])
+        raise NotFound(f"backup {backup.id} of {backup.name}: disk {disk_id}", f"the backup has {has}", remedy)
     chain = held.chain(backup, disk_id)
-    found = DiskOfBackup(backup, disk if disk is not None else backup.disks[0], chain)
+    found = DiskOfBackup(backup, disk, chain)
     if not held.key and any(each.stored == LUKS or each.path.endswith(ENCRYPTED) for each in chain):
         remedy = "Give the key that it was made with: nebula_machine_backup_key"
         raise InvalidValue(found.what, "it is encrypted", remedy)

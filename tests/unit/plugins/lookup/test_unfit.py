@@ -53,6 +53,7 @@ def unfit(role: str, **variables: object) -> list[str]:
         ("a,b", {"type": "list", "elements": "str", "choices": ["a", "b"]}, ""),
         (["a", SECRET], {"type": "list", "choices": ["a"]}, "there is no such choice. Known are a"),
         ("warn", {"type": "str", "choices": ["fail", "warn"]}, ""),
+        ("all", {"type": "str", "choices": ["", "list"]}, "there is no such choice. Known are list, or leave it out"),
         (
             "wran",
             {"type": "str", "choices": ["fail", "warn"]},

@@ -36,6 +36,7 @@ from ansible_collections.nebula.provision.plugins.module_utils.model.states impo
     ImageState,
     ImageType,
 )
+from ansible_collections.nebula.provision.plugins.module_utils.model.template import Template
 from ansible_collections.nebula.provision.plugins.module_utils.reconcile.machine_restores import (
     imported,
     listed,
@@ -76,6 +77,10 @@ class Frontend:
         params.update(root=str(self.root), name=name, directory=str(self.places.directory), state="planned", **given)
         return planned(params).payload
 
+    def list(self, name: str, **given: Any) -> Result:
+        params = {"directory": str(self.places.directory), "backups_datastore": None, "root": str(self.root)}
+        return listed({**params, "at": "frontend", "name": name, **given})
+
 
 @pytest.fixture
 def frontend(tmp_path: Path) -> Frontend:
@@ -95,8 +100,6 @@ def test_in_its_place_it_is_off_and_on_this_host(frontend: Frontend) -> None:
     assert "hidden" not in payload["requests"]["node1"]
     with pytest.raises(WrongState, match="-e do=stop"):
         frontend.plan("on")
-    with pytest.raises(NotFound, match="nebula_machine_restore_as"):
-        frontend.plan("gone")
     # A node looks at its own directory itself.
     assert frontend.plan(at="node", frontend="front")["host"] == "node1"
     frontend.places.full(99, OTHER, {0: b"x" * 65536}, name="on")
@@ -142,7 +145,7 @@ def test_in_its_place_on_another_host(frontend: Frontend) -> None:
         ({"new_name": "new", "new_host": "node9"}, NotFound, "host node9"),
         ({"new_name": "new", "at": "node"}, Unsupported, "backups on another host"),
         ({"image": "demo"}, Conflict, "has an image of that name"),
-        ({"image": "new", "disks": [4]}, NotFound, "disk 4"),
+        ({"image": "new", "disks": [4]}, NotFound, "disk 4: the backup has disk 0. Name one"),
         ({"backup": "20250101T000000Z-000000", "image": "new"}, NotFound, "there is none"),
     ],
 )
@@ -216,13 +219,137 @@ def test_an_encrypted_root_becomes_an_image_under_its_key(tmp_path: Path) -> Non
 
     params = {"images": json.dumps(payload["images"]), "key": "a key", "root": str(site.root), "engine": "embedded"}
     imported({**params, "directory": str(site.places.directory)}, store, False)
+    options = {option: spec.get("default") for option, spec in call.ARGUMENTS["argument_spec"].items()}
+    foreseen = call.run({**options, **params, "state": "imported", "directory": str(site.places.directory)}, True)
+    assert foreseen.warnings == []
+    assert [(each["format"], each["size"]) for each in foreseen.payload["images"]] == [
+        ("tar", -(-stored.size // (1 << 20)))
+    ]
     assert taken == [("tar", archive.read_bytes(), "new")]
 
 
 def test_backups_of_a_machine_are_listed(frontend: Frontend) -> None:
     first = frontend.places.full(5, OTHER, {0: b"x" * 65536}, name="theirs")
     frontend.places.full(6, OTHER, {0: b"x" * 65536}, name="other")
-    params = {"directory": str(frontend.places.directory), "backups_datastore": None, "root": str(frontend.root)}
-    assert len(listed({**params, "name": None}).payload["backups"]) == 2
-    (row,) = listed({**params, "name": "theirs"}).payload["backups"]
+    assert len(frontend.list("").payload["backups"]) == 2
+    (row,) = frontend.list("theirs").payload["backups"]
     assert (row["machine"], row["id"], row["kind"], row["disks"]) == ("theirs", first.id, "full", "0: 1")
+
+
+def test_machines_are_listed_by_patterns_and_by_what_a_name_is_a_slip_of(frontend: Frontend) -> None:
+    for number, name in enumerate(("web-0", "web-1", "db")):
+        frontend.places.full(number, OTHER, {0: b"x" * 65536}, name=name)
+
+    def names(name: str) -> list[str]:
+        return [each["machine"] for each in frontend.list(name).payload["backups"]]
+
+    assert names("web-*") == ["web-0", "web-1"]
+    assert names("db, web-0") == ["web-0", "db"]
+    assert names(f"2-{OTHER}") == ["db"]
+    with pytest.raises(NotFound, match=r"vm wbe-0: there are no backups.*Did you mean 'web-0'\? There are: db, web-0"):
+        frontend.list("wbe-0")
+    with pytest.raises(NotFound, match=r"vm mail-\*: there are no backups of a machine of that name in"):
+        frontend.list("mail-*")
+    # A node has none but those of its own machines.
+    assert frontend.list("mail-*", at="node") == Result(payload={"backups": []})
+
+
+def test_why_nothing_of_a_machine_can_be_read_is_told_whatever_is_asked_for(frontend: Frontend) -> None:
+    made = frontend.places.full(2, OTHER, {0: b"x" * 65536}, name="web-2")
+    frontend.places.full(3, OTHER, {0: b"x" * 65536}, name="web-3")
+    (frontend.places.place(made) / f"{made.id}.json").write_text("{")
+    for name, rows in (("web-2", 0), ("web-3", 1), (f"2-{OTHER}", 0), ("", 1)):
+        found = frontend.list(name)
+        assert len(found.payload["backups"]) == rows and f"2-{OTHER}/{made.id}.json" in found.warnings[-1], name
+    assert "vm web-2: there are no backups" in frontend.list("web-2").warnings[0]
+
+
+def test_what_is_stored_is_all_files_of_a_backup(tmp_path: Path) -> None:
+    site = Frontend(tmp_path / "root", MadeBackups(tmp_path / "backups", "a key"))
+    made = site.places.full(5, OTHER, {}, name="theirs", secrets={"PASSWORD": "x"})
+    assert made.secrets_file is not None
+    (row,) = site.list("").payload["backups"]
+    assert row["size"] == -(-made.secrets_file.size // (1 << 20)) > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"name": "o*"}, r"exactly one machine is restored at a time, and this names off, on\..*-e vm=off"),
+        ({"name": "off, on"}, "exactly one machine is restored at a time"),
+        ({"name": "t*", "image": "new"}, r"exactly one machine is restored at a time, and this names theirs\."),
+        ({"name": "x*", "new_name": "new"}, "and this is not the name of one"),
+        ({"name": "of"}, r"no machine of that name, and there are no backups of one\. Did you mean 'off'\?.*=list"),
+        ({"name": "offs", "at": "node"}, r"no machine of that name\. Did you mean 'off'\? See which"),
+        ({"name": "theirs"}, "and there are backups of it. Restore it as a new one: nebula_machine_restore_as"),
+        ({"name": "their", "image": "new"}, r"there are of theirs\. Did you mean 'theirs'\? See which ones.*=list"),
+    ],
+)
+def test_a_machine_that_there_is_not(frontend: Frontend, given: dict[str, Any], text: str) -> None:
+    frontend.places.full(5, OTHER, {0: b"x" * 65536}, name="theirs")
+    with pytest.raises(NebulaError, match=text) as caught:
+        frontend.plan(**given)
+    assert ("as a new one" in str(caught.value)) == (given == {"name": "theirs"})
+
+
+def test_an_image_is_foreseen_with_its_size(frontend: Frontend) -> None:
+    made = frontend.places.full(5, OTHER, {0: b"x" * (3 << 20)}, name="theirs")
+    frontend.places.incremental(made, {0: [(0, b"y")]})
+    payload = frontend.plan("theirs", image="new")
+    params = {option: spec.get("default") for option, spec in call.ARGUMENTS["argument_spec"].items()}
+    params.update(
+        state="imported", images=json.dumps(payload["images"]), root=str(frontend.root), name="theirs",
+        directory=str(frontend.places.directory),
+    )  # fmt: skip
+    foreseen = call.run(params, True)
+    (image,) = foreseen.payload["images"]
+    assert (image["name"], image["size"], image["format"], image["error"]) == ("new", 3, "qcow2", "")
+    assert foreseen.warnings == []
+    (image,) = call.run(params, False).payload["images"]
+    assert (image["size"], image["format"]) == (3, "qcow2")
+    assert call.run(params, True).warnings == [] and not call.run(params, True).changed
+
+
+def test_all_that_a_new_machine_lacks_is_told_at_once(frontend: Frontend) -> None:
+    template = {
+        "CPU": "1",
+        "MEMORY": "64",
+        "DISK": {"IMAGE": "x"},
+        "NIC": {"NETWORK": "Public", "SECURITY_GROUPS": "100"},
+    }
+    frontend.places.full(
+        5, OTHER, {0: b"x" * 65536}, name="theirs", template=template, secrets={"CONTEXT/PASSWORD": "x"}
+    )
+    with pytest.raises(Conflict) as caught:
+        frontend.plan("theirs", new_name="on", new_host="node9")
+    text = str(caught.value)
+    places = [
+        text.index(part)
+        for part in (
+            "5 things stand against it: (1) the catalog has a machine of that name",
+            "(2) backup",
+            "host node9",
+            "(3) the backup was made without the values of CONTEXT/PASSWORD",
+            "(4) its NICs are in networks that are not here: Public",
+            "nebula_machine_restore_networks: {Public: …}",
+            "(5) its NICs have security groups",
+        )
+    ]
+    assert places == sorted(places)
+    assert text.count("Nothing was changed") == 1 and text.endswith("Nothing was changed")
+
+
+def test_a_new_machine_for_which_there_was_no_room_goes_on_from_its_images(frontend: Frontend) -> None:
+    template = {"CPU": "1", "MEMORY": "64", "DISK": {"IMAGE": "x"}}
+    frontend.places.full(5, OTHER, {0: b"x" * 65536}, name="theirs", template=template)
+    payload = frontend.plan("theirs", new_name="new")
+    (image,), (made,) = payload["images"], payload["templates"]
+    with contextlib.closing(EmbeddedEngine(str(frontend.root))) as engine, engine.session():
+        attributes = image["item"]["attributes"]
+        engine.images.allocate(Image(None, "new-disk-0", attributes=attributes, state=ImageState.READY, format="qcow2"))
+        engine.templates.allocate("new", Template.from_mapping(made["template"], "template"))
+    assert frontend.plan("theirs", new_name="new")["vms"] == payload["vms"]
+    # Another backup is made of other disks.
+    frontend.places.full(5, OTHER, {0: b"y" * 65536}, name="theirs", template=template)
+    with pytest.raises(Conflict, match=r"a template of that name.*image new-disk-0"):
+        frontend.plan("theirs", new_name="new")

@@ -20,3 +20,9 @@ def test_what_names_nothing_is_told() -> None:
     assert named(NAMES, "")[1].startswith("No machine is named")
     found, problem = named(NAMES, "web-0, dbs")
     assert found == [] and "no machine of that name. Did you mean 'db'?" in problem
+
+
+def test_further_names_are_found_and_not_proposed() -> None:
+    assert named(NAMES, "7-x, db", ["7-x"]) == (["7-x", "db"], "")
+    problem = named(NAMES, "7-y", ["7-x"], "there are none")[1]
+    assert problem == "vm 7-y: there are none. There are: web-0, web-1, db, a, b. Nothing was changed"

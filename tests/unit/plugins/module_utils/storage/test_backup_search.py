@@ -99,8 +99,9 @@ def test_a_backup_is_found_by_id_and_time(made: MadeBackups) -> None:
         ):
             assert backup_search.chosen(held, wanted).id == backup.id, wanted
         for wanted in ("2026-11-28", "tomorrow", "2026-13-45", "20261130T005320Z-ffffff", "../x"):
-            with pytest.raises(NotFound):
+            with pytest.raises(NotFound, match=f"backup {wanted} of machine web-7") as caught:
                 backup_search.chosen(held, wanted)
+            assert ("nebula_machine_restore=list" in caught.value.remedy) == ("2" in wanted and wanted != "2026-13-45")
 
 
 def test_a_newer_one_that_is_damaged_is_not_passed_over(made: MadeBackups) -> None:
