@@ -27,7 +27,7 @@ from ..model.datastore import DatastoreType
 from ..model.disk import TAR
 from ..model.image import Image
 from ..model.installation_marks import MARK
-from ..model.machine_backup import FRONTEND, IN_DATASTORE, QCOW2, BackupPassage, MachineBackup
+from ..model.machine_backup import FRONTEND, IN_DATASTORE, NVRAM, QCOW2, TPM, BackupPassage, MachineBackup
 from ..model.machine_backup import TAR as STORED_TAR
 from ..model.machine_restore import MachineToRestore
 from ..model.meeting import leads_to_itself, read_places
@@ -373,7 +373,18 @@ def _as_image(params: Mapping[str, Any]) -> Result:
             )
         kind = params["image_type"] or ("OS" if ids[0] == min(own, default=0) else "")
         images = [_image(params, engine, held, backup, ids[0], name, kind, bool(params["persistent"]))]
-    return Result(payload={"way": "image", "images": images, "backup": backup.id, "host": ""})
+        notes = _in_the_clear(backup, {ids[0]: name})
+    return Result(payload={"way": "image", "images": images, "backup": backup.id, "host": "", "notes": notes})
+
+
+def _in_the_clear(backup: MachineBackup, images: Mapping[int, str]) -> list[str]:
+    """Return a sentence for each encrypted disk that becomes an image, which is not. images: their names, by disk id"""
+    return [
+        f"disk {disk.disk_id} of {backup.name} was encrypted, and image {images[disk.disk_id]} is not: whoever can "
+        "read the datastore can read it"
+        for disk in backup.disks
+        if disk.luks and disk.disk_id in images
+    ]
 
 
 def _image(
@@ -513,9 +524,16 @@ def _as_machine(params: Mapping[str, Any]) -> Result:
         "vms": [item],
         "backup": backup.id,
         "host": "",
-        "notes": warnings,
+        "notes": [*warnings, *_in_the_clear(backup, of_images), *_left_behind(backup, asked)],
     }
     return Result(payload=payload)
+
+
+def _left_behind(backup: MachineBackup, asked: str) -> list[str]:
+    """Return a sentence if the backup has what belongs to the machine that it is of, and to no other."""
+    names = {NVRAM: "the variables of UEFI", TPM: "the state of its TPM"}
+    found = [names.get(each, each) for each in backup.files]
+    return [f"{asked}: it begins anew with {' and '.join(found)}, which the backup has"] if found else []
 
 
 def _template(

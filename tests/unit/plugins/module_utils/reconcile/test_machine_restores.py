@@ -353,3 +353,14 @@ def test_a_new_machine_for_which_there_was_no_room_goes_on_from_its_images(front
     frontend.places.full(5, OTHER, {0: b"y" * 65536}, name="theirs", template=template)
     with pytest.raises(Conflict, match=r"a template of that name.*image new-disk-0"):
         frontend.plan("theirs", new_name="new")
+
+
+def test_what_does_not_come_back_as_it_was_is_named(frontend: Frontend) -> None:
+    template = {"CPU": "1", "MEMORY": "64", "DISK": {"IMAGE": "x"}}
+    made = frontend.places.full(5, OTHER, {0: b"x" * 65536}, name="theirs", template=template, files={"nvram": b"v"})
+    assert frontend.plan("theirs", image="new")["notes"] == []
+    frontend.places.write(replace(made, disks=(replace(made.disks[0], luks=True),)))
+    (note,) = frontend.plan("theirs", image="new")["notes"]
+    assert note.startswith("disk 0 of theirs was encrypted, and image new is not")
+    clear, anew = frontend.plan("theirs", new_name="anew")["notes"]
+    assert "image anew-disk-0 is not" in clear and "begins anew with the variables of UEFI" in anew
