@@ -594,12 +594,12 @@ def _refuse(errors: Sequence[NebulaError], asked: str) -> None:
         for error in errors:
             raise error
         return
-    told = []
+    stated = []
     for number, error in enumerate(errors, 1):
         where = "" if error.asked == asked else f"{error.asked}: "
-        told.append(f"({number}) {where}{error.found}. {error.remedy.removesuffix(_UNCHANGED)}")
+        stated.append(f"({number}) {where}{error.found}. {error.remedy.removesuffix(_UNCHANGED)}")
     raise type(errors[0])(
-        asked, f"{len(errors)} things stand against it: {'; '.join(told)}", _UNCHANGED.removeprefix(". ")
+        asked, f"{len(errors)} things stand against it: {'; '.join(stated)}", _UNCHANGED.removeprefix(". ")
     )
 
 

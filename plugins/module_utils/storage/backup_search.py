@@ -144,8 +144,8 @@ def chosen(held: MachineDirectory, wanted: str) -> MachineBackup:
     name = next((each.name for each in reversed(held.backups())), "") or str(held.vm_id)
     asked = f"backup {wanted[:80]} of machine {name}"
     if re.fullmatch(ID, wanted):
-        told = any(wanted in error.asked or wanted in error.found for error in held.unreadable)
-        if not told and wanted not in {each.id for each in held.backups()}:
+        is_unreadable = any(wanted in error.asked or wanted in error.found for error in held.unreadable)
+        if not is_unreadable and wanted not in {each.id for each in held.backups()}:
             raise NotFound(asked, f"there is none in {held.directory}", LIST)
         return held.get(wanted)
     moment = None if wanted in ("", LATEST) else _moment(wanted)
