@@ -308,8 +308,12 @@ BY_FUNCTION: dict[str, str | dict[str, str]] = {
         "forget": "a directory in one of root's, which shutil.rmtree opens below without following a link",
     },
     "module_utils/hypervisors/libvirt/socket_places.py": RUN,
+    "module_utils/hypervisors/libvirt/disk_jobs.py": RUN,
     "module_utils/hypervisors/libvirt/backup_job.py": {
+        # The watchdog's words.
+        "": MACHINE,
         "BackupJob._begin": "in a directory of root's below /run, and in the machine's own",
+        "BackupJob._leave_watchdog": RUN,
         "BackupJob._own_socket": "what is linked to is looked at by its new name, in a directory that root alone has",
         "BackupJob._remove_places": "in one of root's, which shutil.rmtree opens below without following a link",
         "BackupJob._end": "in the same, and in the machine's own directory",
