@@ -213,7 +213,8 @@ def fill(node: Node, vm: Vm, mib: int, seed: str) -> None:
 def whole(node: Node, vms: list[Vm], ids: set[str]) -> None:
     """Each of these holds what the machine's disk does."""
     for vm in vms:
-        with held(node, vm, directory_of(node)) as found:
+        # Where one has taken the room, nobody could write.
+        with held(node, vm, directory_of(node), for_writing=False) as found:
             assert found.unreadable == []
             for backup in found.backups():
                 assert backup.id in ids
@@ -221,8 +222,8 @@ def whole(node: Node, vms: list[Vm], ids: set[str]) -> None:
 
 
 @contextmanager
-def held(node: Node, vm: Vm, directory: str) -> Iterator[Any]:
-    with Place.open(directory, node.catalog, for_writing=True).machine(vm.vm_id, node.catalog) as found:
+def held(node: Node, vm: Vm, directory: str, for_writing: bool = True) -> Iterator[Any]:
+    with Place.open(directory, node.catalog, for_writing).machine(vm.vm_id, node.catalog) as found:
         yield found
 
 
