@@ -13,11 +13,12 @@ from pathlib import Path
 from ..model.host import HostNode
 
 SYSTEM = "/sys/devices/system"
+MEMINFO = "/proc/meminfo"
 _NODE = re.compile(r"node([0-9]{1,4})")
 _PAGES = re.compile(r"hugepages-([0-9]{1,9})kB")
 
 
-def nodes(allowed: Collection[int], system: str = SYSTEM) -> tuple[HostNode, ...]:
+def nodes(allowed: Collection[int], system: str = SYSTEM, meminfo: str = MEMINFO) -> tuple[HostNode, ...]:
     """Return the host's nodes in the order of their numbers; none where the kernel tells of none.
     allowed: numbers of the processors that machines can have."""
     try:
@@ -25,7 +26,10 @@ def nodes(allowed: Collection[int], system: str = SYSTEM) -> tuple[HostNode, ...
     except OSError:
         return ()
     numbers = sorted(int(found[1]) for name in names if (found := _NODE.fullmatch(name)))
-    return tuple(_node(number, f"{system}/node/node{number}", frozenset(allowed), system) for number in numbers)
+    # An only node has all of the host's memory. What it says by itself is less, and not the same each time, in a
+    # virtual machine that gets its memory as it uses it.
+    whole = meminfo if len(numbers) == 1 else ""
+    return tuple(_node(number, f"{system}/node/node{number}", frozenset(allowed), system, whole) for number in numbers)
 
 
 def usable(system: str = SYSTEM, groups: str = "/sys/fs/cgroup") -> frozenset[int]:
@@ -48,9 +52,9 @@ def numbers_of(text: str) -> list[int]:
     return found
 
 
-def _node(number: int, place: str, allowed: frozenset[int], system: str) -> HostNode:
+def _node(number: int, place: str, allowed: frozenset[int], system: str, meminfo: str) -> HostNode:
     memory = 0
-    for line in _read(f"{place}/meminfo").splitlines():
+    for line in _read(meminfo or f"{place}/meminfo").splitlines():
         words = line.split()
         if "MemTotal:" in words:
             memory = int(words[words.index("MemTotal:") + 1]) // 1024

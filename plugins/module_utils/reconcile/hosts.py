@@ -113,8 +113,19 @@ def _apply(engine: Engine, name: str, item: Mapping[str, Any], identities: Ident
     if before is not None and found.hardware == HostHardware():
         # A catalog of an earlier release did not know it: nothing about the host has changed.
         before["hardware"] = after["hardware"]
+    if before is not None and _is_of_only_node(before["hardware"], after["hardware"]):
+        # An earlier release asked the node itself.
+        before["hardware"] = after["hardware"]
     identities.keep(name, item)
     return Item(name, before, after)
+
+
+def _is_of_only_node(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Return whether both differ in the memory of the host's only node alone: it is the host's own, which is compared
+    as such."""
+    if len(before["nodes"]) != 1 or len(after["nodes"]) != 1:
+        return False
+    return {**before, "nodes": [{**before["nodes"][0], "memory": after["nodes"][0]["memory"]}]} == dict(after)
 
 
 def _checked(name: str, key: str, value: Any) -> Any:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,14 @@ def test_nodes_with_their_cores_and_pages(system: Path) -> None:
     )
 
 
+def test_an_only_node_has_the_memory_of_the_host(system: Path, tmp_path: Path) -> None:
+    """In a virtual machine that gets its memory as it uses it, the node says less, and more from time to time."""
+    shutil.rmtree(system / "node/node10")
+    write(tmp_path, "meminfo", "MemTotal:       8388608 kB\nMemFree: 1 kB")
+    (node,) = numa_topology.nodes(range(8), str(system), str(tmp_path / "meminfo"))
+    assert node.memory == 8192 - 1024
+
+
 def test_processors_that_this_process_may_not_use_are_none_of_it(system: Path) -> None:
     assert [node.cores for node in numa_topology.nodes([0, 4, 2], str(system))] == [((0, 4),), ((2,),)]
 
@@ -50,7 +59,7 @@ def test_processors_that_this_process_may_not_use_are_none_of_it(system: Path) -
 def test_a_kernel_without_nodes(tmp_path: Path) -> None:
     assert numa_topology.nodes([0], str(tmp_path)) == ()
     write(tmp_path, "node/node0/cpulist", "0")
-    assert numa_topology.nodes([0], str(tmp_path)) == (HostNode(0, 0, ((0,),)),)
+    assert numa_topology.nodes([0], str(tmp_path), "") == (HostNode(0, 0, ((0,),)),)
 
 
 @pytest.mark.parametrize(

@@ -178,3 +178,16 @@ def test_a_host_is_shown_with_plain_values(engine):
     assert json.loads(json.dumps(shown)) == shown
     # All that an item may set can be seen.
     assert set(hosts.KEYS) - {"catalog", "gone", "mark", "machine_id", "renamed_from"} <= set(shown)
+
+
+def test_the_memory_of_an_only_node_is_the_hosts_and_is_no_change_by_itself(apply, engine):
+    def of(*memory):
+        nodes = [{"number": number, "memory": each, "cores": [[number]]} for number, each in enumerate(memory)]
+        return {"nodes": nodes, "iommu": False, "devices": [], "encryption": []}
+
+    apply(**NODE, hardware=of(4000))
+    assert not apply(**NODE, hardware=of(4096)).is_changed
+    assert engine.hosts.info("node1").hardware.nodes[0].memory == 4096
+    assert apply(**{**NODE, "memory": "8192"}, hardware=of(8192)).is_changed
+    assert apply(**NODE, hardware=of(4096, 4096)).is_changed
+    assert apply(**NODE, hardware=of(4096, 2048)).is_changed
