@@ -42,6 +42,8 @@ _UNLUCKY, _NO_TICK = 20, "accurate CPU usage"
 SCRATCH, LEAST = 256 * MIB, 64 * MIB
 # Seconds between two looks at that.
 _STEP = 0.25
+# Watchdogs that were told to end.
+_ended: list[subprocess.Popen[bytes]] = []
 # Ends a job, as its words say: the connection's URI and the domain; whether it ran before; and what was kept aside.
 # Once more after a while: the guest may stand still for want of room only by then.
 _WATCHDOG = """
@@ -158,9 +160,14 @@ class BackupJob(RunningBackup):
             )
 
     def _dismiss(self) -> None:
-        if self._watchdog is not None:
+        """Have the watchdog end, and do not wait for it: on a busy host that takes longer than the rest."""
+        watchdog = self._watchdog
+        if watchdog is not None and watchdog.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
-                self._watchdog.communicate(b"t\n")
+                watchdog.stdin.write(b"t\n")
+                watchdog.stdin.close()
+            _ended.append(watchdog)
+            _ended[:] = [each for each in _ended if each.poll() is None]
 
     @contextlib.contextmanager
     def _watched_room(self) -> Iterator[None]:
