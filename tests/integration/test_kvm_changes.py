@@ -22,7 +22,7 @@ from ansible_collections.nebula.provision.tests.integration.running_machines imp
 from ansible_collections.nebula.provision.tests.integration.test_switches import host
 
 # Whose guest has to be up, as it has to agree.
-ASKED = ("a disk goes", "a NIC goes", "`memory`, of which")
+ASKED = ("a disk goes", "a NIC goes", "`memory`, of which", "another medium")
 # What a running definition does not show.
 UNSEEN = ("a disk becomes larger", "`context`")
 # The kernel of a test machine has no scheduler of packets, and its processor no IOMMU; and it is a node, not its

@@ -71,6 +71,7 @@ REFUSALS = (
     r"this host is no node: .* Run playbook nebula\.provision\.site",
     r"this node has acted on generation \d+ already\. Run again",
 )
+MAY_BE_REFUSED = {"StalePlan", "WrongState", "NoLease", "BeingEnded"}
 # What a run says to whom the site is taken away.
 TAKEN_AWAY = (
     *REFUSALS,
@@ -369,7 +370,9 @@ def live(root: str, seed: int, rounds: int) -> None:
                     except StalePlan:
                         refused["StalePlan"] += 1
                         continue
-                    refused.update(str(each.error["kind"]) for each in done if each.error is not None)
+                    errors = [each.error for each in done if each.error is not None]
+                    refused.update(str(each["kind"]) for each in errors)
+                    assert {each["kind"] for each in errors} <= MAY_BE_REFUSED, errors
                     with engine.session():
                         engine.vms.record(NODE, done, poll(driver, root, NODE).done_number)
     print(json.dumps(refused))
@@ -395,7 +398,7 @@ def test_four_people_decide_and_act_at_once(seed: int) -> None:
             assert code == 0, errors
             refused.update(json.loads(output.splitlines()[-1]))
         print(f"seed {seed}: refused {dict(refused)}")
-        assert set(refused) <= {"StalePlan", "WrongState", "NoLease", "BeingEnded"}, refused
+        assert set(refused) <= MAY_BE_REFUSED, refused
         consistent(Path(place.root))
         place.site({"name": "shared-%i", "count": 2, "template": "web"})
         place.clean()

@@ -23,7 +23,7 @@ from ....model.instantiate.growth import changed_at_once, growth_of, most_of
 from ....model.instantiate.hardware_version import coming_attributes, hardware_differs
 from ....model.instantiate.host_placement import HostPlace, Taken, taken_by
 from ....model.instantiate.host_wants import HostWants, wants_of
-from ....model.machine_orders import DONE, with_devices
+from ....model.machine_orders import DONE, REBOOT, RESET, with_devices
 from ....model.nic import Alias
 from ....model.object_names import check_name
 from ....model.owner import Owner
@@ -153,11 +153,19 @@ def update(
     if renamed or body.context != vm.context or acting or (row["settled"] and left != DONE):
         lcm_state = LcmState(row["lcm_state"]) if row["state"] == VmState.ACTIVE else None
         action = "rename" if renamed else "updateconf"
-        decide(parts, row, lcm_state, row["wanted"], VmOrders(), action, row["seq"] + 1, lasting=left, gives=gives)
+        undone, seq = _undone(row), row["seq"] + 1
+        decide(parts, row, lcm_state, row["wanted"], undone, action, seq, lasting=left, gives=gives)
     else:
         # No plan is about it now, and the next one of its host may have to say something else of it.
         plan_guards.forget(parts.store, row["host_id"])
     return replace(vm_records.one(parts, vm_id), warnings=warnings)
+
+
+def _undone(row: sqlite3.Row) -> VmOrders:
+    """Return what was decided about how the machine comes to its state, perhaps by another run, and is not done yet."""
+    before = orders_of(row)
+    operation = before.operation if before.operation in (REBOOT, RESET) else ""
+    return VmOrders(before.hard, before.shutdown_timeout, operation)
 
 
 def _waiting(

@@ -48,6 +48,21 @@ def test_what_only_the_catalog_remembers_needs_no_node(web):
     assert web.vms.plans() == {}
 
 
+@pytest.mark.parametrize(
+    ("wanted", "orders"),
+    [
+        ("POWEROFF", VmOrders(hard=True, shutdown_timeout=7)),
+        ("RUNNING", VmOrders(operation="reset")),
+        ("RUNNING", VmOrders(operation="reboot", shutdown_timeout=7)),
+    ],
+)
+def test_what_another_run_decided_and_has_not_done_yet_stays_decided(web, wanted, orders):
+    web.vms.action(0, wanted, orders)
+    web.vms.update(0, record(web).request.merged(Template.from_mapping({"CPU": "0.5"})))
+    (planned,) = web.vms.plans()["node1"].vms
+    assert (planned.wanted, VmOrders(planned.hard, planned.shutdown_timeout, planned.operation)) == (wanted, orders)
+
+
 def test_a_disk_that_is_there_stays_as_it_was_made(web):
     """Its image went on since."""
     before = json.loads(row(web)["body"])["disks"][0]
